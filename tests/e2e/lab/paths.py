@@ -1,0 +1,54 @@
+"""Where things are: the program under test, the guest image, the logs of this run."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+E2E = Path(__file__).resolve().parent.parent
+REPO = E2E.parent.parent
+TARGET = REPO / "target" / "e2e"
+
+SOFTNET = Path(os.environ.get("SOFTNET_BIN") or REPO / "target" / "release" / "softnet").absolute()
+UNFILTERED = E2E / "unfiltered.py"
+DHCP_SCRIPT = E2E / "guest" / "udhcpc.sh"
+KERNEL = TARGET / "guest" / "vmlinuz"
+INITRD = TARGET / "guest" / "initrd.gz"
+
+LOGS = TARGET / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+RUNS_KEPT = 10
+
+# On Debian the administrator's tools are not on every user's path.
+os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/sbin", "/sbin"))
+
+STANDIN_TOOLS = ("ip", "bridge", "nft", "dnsmasq", "iperf3", "busybox", "arpspoof", "hping3")
+
+
+def log_directory():
+    """This run's own directory for logs; those of long ago are removed."""
+    if not LOGS.exists():
+        LOGS.mkdir(parents=True)
+        for old in sorted(LOGS.parent.iterdir())[:-RUNS_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+    return LOGS
+
+
+def lacking_for_standin():
+    """What keeps the namespaces and the stand-in VM from working here; None if nothing."""
+    if os.geteuid() != 0:
+        return "root is needed to make network namespaces"
+    if not os.path.exists("/dev/net/tun"):
+        return "/dev/net/tun is not there"
+    for tool in STANDIN_TOOLS:
+        if not shutil.which(tool):
+            return f"{tool} is not installed (tests/setup/e2e.sh installs it)"
+    return None
+
+
+def lacking_for_guest():
+    """What keeps the QEMU guest from working here; None if nothing."""
+    if not shutil.which("qemu-system-x86_64"):
+        return "qemu-system-x86_64 is not installed (tests/setup/e2e.sh installs it)"
+    if not (KERNEL.exists() and INITRD.exists()):
+        return "the guest image is not built (tests/setup/e2e.sh builds it)"
+    return lacking_for_standin()
