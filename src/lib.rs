@@ -19,11 +19,13 @@
 
 pub mod wire;
 
-mod sys;
-
 pub mod batch;
 
+mod sys;
+
 pub mod filter;
+
+pub mod stop;
 
 pub mod endpoint;
 

@@ -51,6 +51,8 @@ drop_reasons! {
     // --- not the filter's: the forwarder gives these ---
     /// The VM did not take its frames within the bounded time.
     VmBusy = "vm-busy",
+    /// The VM's socket does not take such a frame at all.
+    VmRefused = "vm-refused",
     /// The VM's end of the socket is gone.
     VmGone = "vm-gone",
     /// The host's interface refused the frame.

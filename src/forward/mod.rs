@@ -1,1 +1,230 @@
-//! To come.
+//! Moves frames between the VM and the host: two lanes, one per direction, with a reader and
+//! a writer thread each.
+//!
+//! The reader does it all while the other side keeps up; the writer only takes over what
+//! would have to wait (see [`reader`] and [`writer`]). The lanes share nothing but the stop
+//! flag, the lease inside the filters, and counters.
+
+mod lane;
+mod reader;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use crate::endpoint::Endpoint;
+use crate::filter::Check;
+use crate::stats::{Counts, Stats};
+use crate::stop::Stop;
+
+use self::lane::Lane;
+use self::reader::Reader;
+
+/// Which way a frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// It leaves the VM.
+    Outbound,
+    /// It goes to the VM.
+    Inbound,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Outbound, Self::Inbound];
+
+    /// How logs call it: `vm->host` or `host->vm`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Outbound => "vm->host",
+            Self::Inbound => "host->vm",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// When a batch goes to the writer's thread instead of being sent by the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HandOver {
+    /// When the other side has no room, until it has caught up.
+    #[default]
+    Auto,
+    /// Always: a pipeline. Costs twice the wake-ups and so twice the CPU time at low load,
+    /// and gains throughput where two cores are free.
+    Always,
+    /// Never: the reader waits for room itself.
+    Never,
+}
+
+/// How to forward.
+pub struct Options {
+    /// When to use the writers' threads.
+    pub hand_over: HandOver,
+    /// Called by each thread with its direction before it does anything else: the place to
+    /// choose where it runs.
+    pub on_thread_start: Arc<dyn Fn(Direction) + Send + Sync>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            hand_over: HandOver::default(),
+            on_thread_start: Arc::new(|_| ()),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("hand_over", &self.hand_over)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A forwarder at work.
+#[derive(Debug)]
+pub struct Forwarding {
+    stop: Stop,
+    vm_gone: Arc<AtomicBool>,
+    stats: [Arc<Stats>; 2],
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Starts to forward between `vm` and `host` what the two filters let through, until `stop`
+/// is set. It is set from inside when the VM's end of its socket turns out to be gone.
+///
+/// Buffers are made here, for frames as long as the host's interface takes; no memory is
+/// allocated once frames flow.
+///
+/// # Errors
+/// When a thread cannot be started; those that were have ended then.
+pub fn start<V: Endpoint, H: Endpoint>(
+    vm: V,
+    host: H,
+    outbound: impl Check + 'static,
+    inbound: impl Check + 'static,
+    options: &Options,
+    stop: &Stop,
+) -> io::Result<Forwarding> {
+    let max_frame = host.max_frame().max(vm.max_frame());
+    let (from_vm, to_vm) = vm.split();
+    let (from_host, to_host) = host.split();
+    let mut forwarding = Forwarding {
+        stop: stop.clone(),
+        vm_gone: Arc::new(AtomicBool::new(false)),
+        stats: [Arc::new(Stats::new()), Arc::new(Stats::new())],
+        threads: Vec::with_capacity(4),
+    };
+    let out = forwarding.lane(Direction::Outbound);
+    let reader = Reader::new(out.clone(), from_vm, outbound, to_host.clone(), max_frame);
+    forwarding.spawn_lane(out, reader, to_host, max_frame, options)?;
+    let back = forwarding.lane(Direction::Inbound);
+    let reader = Reader::new(back.clone(), from_host, inbound, to_vm.clone(), max_frame);
+    forwarding.spawn_lane(back, reader, to_vm, max_frame, options)?;
+    Ok(forwarding)
+}
+
+impl Forwarding {
+    /// The counters of a direction.
+    #[must_use]
+    pub fn counts(&self, direction: Direction) -> Counts {
+        self.stats[direction as usize].counts()
+    }
+
+    /// Whether the VM's end of its socket is gone. The stop flag is set in that case.
+    #[must_use]
+    pub fn vm_gone(&self) -> bool {
+        self.vm_gone.load(Ordering::Acquire)
+    }
+
+    /// Stops, waits for the threads to end, and returns the last counts, outbound first.
+    /// Frames under way are sent if there is room, else counted as dropped.
+    #[must_use]
+    pub fn finish(mut self) -> [Counts; 2] {
+        self.end();
+        Direction::ALL.map(|direction| self.counts(direction))
+    }
+
+    fn lane(&self, direction: Direction) -> Lane {
+        Lane {
+            stop: self.stop.clone(),
+            stats: Arc::clone(&self.stats[direction as usize]),
+            vm_gone: Arc::clone(&self.vm_gone),
+            direction,
+        }
+    }
+
+    fn spawn_lane<Src, F, Snk>(
+        &mut self,
+        lane: Lane,
+        mut reader: Reader<Src, F, Snk>,
+        sink: Snk,
+        max_frame: usize,
+        options: &Options,
+    ) -> io::Result<()>
+    where
+        Src: crate::endpoint::Source + 'static,
+        F: Check + 'static,
+        Snk: crate::endpoint::Sink + 'static,
+    {
+        let direction = lane.direction;
+        if options.hand_over == HandOver::Never {
+            return self.spawn(direction, "reader", options, move || reader.run_alone());
+        }
+        let (ours, theirs) = lane::ring(max_frame);
+        self.spawn(direction, "writer", options, move || {
+            writer::run(&lane, sink, &theirs);
+        })?;
+        let always = options.hand_over == HandOver::Always;
+        self.spawn(direction, "reader", options, move || {
+            reader.run(ours, always);
+        })
+    }
+
+    fn spawn(
+        &mut self,
+        direction: Direction,
+        role: &str,
+        options: &Options,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let on_start = Arc::clone(&options.on_thread_start);
+        let thread = Builder::new()
+            .name(format!("{direction} {role}"))
+            .stack_size(STACK_SIZE)
+            .spawn(move || {
+                on_start(direction);
+                work();
+            })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.stop.set();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so on stderr; its frames are lost.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Forwarding {
+    /// Stops, so that no thread outlives the forwarder.
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A thread's stack: far more than the few frames of calls need, in debug builds too.
+const STACK_SIZE: usize = 128 << 10;

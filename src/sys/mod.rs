@@ -1,1 +1,21 @@
-//! To come.
+//! The system's own calls: the only folder with unsafe code, and the one place that
+//! chooses by platform.
+//!
+//! Files here turn a call into a safe function that takes slices and descriptors that the
+//! caller owns, and reports what the system answered. They decide nothing.
+#![allow(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+#[path = "datagram_linux.rs"]
+pub(crate) mod datagram;
+
+#[cfg(target_os = "linux")]
+#[path = "tap_linux.rs"]
+pub(crate) mod tap;
+
+use std::io;
+
+/// Turns the -1 of a system call into the error that it left in `errno`.
+fn cvt(result: impl Into<i64>) -> io::Result<usize> {
+    usize::try_from(result.into()).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,90 @@
+//! A connected unix datagram socket: one datagram is one frame.
+//!
+//! What the VM's socket and the synthetic host have in common. Both receive and send whole
+//! batches with one call.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::socket::{MsgFlags, send};
+
+use super::{Kind, Received, Sent, kind, received};
+use crate::batch::Batch;
+use crate::stop::Stop;
+use crate::sys::datagram::Headers;
+
+/// The socket, with one thread's room for headers.
+#[derive(Debug)]
+pub(super) struct Datagrams {
+    socket: Arc<OwnedFd>,
+    headers: Headers,
+}
+
+impl Datagrams {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket: Arc::new(socket),
+            headers: Headers::new(),
+        }
+    }
+
+    pub(super) fn recv(&mut self, batch: &mut Batch, limit: usize) -> Received {
+        let (slots, lens) = batch.fill(limit);
+        let result = self.headers.recv(self.socket.as_fd(), slots, lens);
+        received(result, batch)
+    }
+
+    pub(super) fn send(&mut self, batch: &mut Batch) -> Sent {
+        loop {
+            let result = self.send_some(batch);
+            match result {
+                Ok(0) => return Sent::All,
+                Ok(sent) => batch.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => match kind(&error) {
+                    Kind::NotNow => return Sent::Full,
+                    Kind::Gone => return Sent::Gone,
+                    Kind::Other => return Sent::Refused(error),
+                },
+            }
+        }
+    }
+
+    pub(super) fn wait_for_frames(&self, stop: &Stop) -> io::Result<()> {
+        stop.or_event(self.socket.as_fd(), PollFlags::POLLIN)
+    }
+
+    /// Waits for room. Linux says that there is some only once three quarters of the queue
+    /// are drained (net/unix/af_unix.c, `unix_writable`), macOS before 15 never.
+    pub(super) fn wait_for_room(&self, stop: &Stop) -> io::Result<()> {
+        stop.or_event(self.socket.as_fd(), PollFlags::POLLOUT)
+    }
+
+    /// Sends pending frames with one call. For a single frame, send(2) takes a fifth less
+    /// time than sendmmsg(2) does.
+    fn send_some(&mut self, batch: &Batch) -> io::Result<usize> {
+        let mut pending = batch.pending();
+        match (pending.len(), pending.next()) {
+            (1, Some(frame)) => {
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                send(self.socket.as_raw_fd(), frame, flags)
+                    .map(|_| 1)
+                    .map_err(Errno::into)
+            }
+            (2.., _) => self.headers.send(self.socket.as_fd(), batch.pending()),
+            _ => Ok(0),
+        }
+    }
+}
+
+impl Clone for Datagrams {
+    fn clone(&self) -> Self {
+        Self {
+            socket: Arc::clone(&self.socket),
+            headers: Headers::new(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A direction's first station: receives a batch, lets the filter judge each frame in place,
+//! and sends what may pass, all in one thread and without copying.
+//!
+//! A wake-up costs more than forwarding ten frames, so the batch crosses to the writer's
+//! thread only if the other side has no room ([`HandOver::Auto`](super::HandOver)), and
+//! then until the writer has caught up: order is kept. With all batches on the way the
+//! reader stops reading, which the sending side feels as a full queue.
+
+use std::io;
+use std::mem;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::lane::{Lane, ReaderSide};
+use crate::batch::{Batch, FRAMES_MAX};
+use crate::endpoint::{Received, Sink, Source};
+use crate::filter::{Check, Seconds, Verdict};
+
+/// The reader of one direction, with a batch in its hand.
+#[derive(Debug)]
+pub(super) struct Reader<Src, F, Snk> {
+    lane: Lane,
+    source: Src,
+    filter: F,
+    sink: Snk,
+    batch: Box<Batch>,
+    limit: Limit,
+    /// Whether the last batch came out full, which promises more.
+    more: bool,
+}
+
+impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
+    pub(super) fn new(lane: Lane, source: Src, filter: F, sink: Snk, max_frame: usize) -> Self {
+        let batch = Box::new(Batch::new(max_frame));
+        Self {
+            lane,
+            source,
+            filter,
+            sink,
+            batch,
+            limit: Limit::new(),
+            more: false,
+        }
+    }
+
+    /// Forwards until it is time to stop, waiting for room in this thread.
+    pub(super) fn run_alone(&mut self) {
+        while self.receive() {
+            self.judge();
+            self.lane.send_patiently(&mut self.sink, &mut self.batch);
+        }
+    }
+
+    /// Forwards until it is time to stop, and leaves the waiting to the writer; with
+    /// `always`, the sending too.
+    pub(super) fn run(&mut self, mut ring: ReaderSide, always: bool) {
+        while self.receive() {
+            self.judge();
+            if self.batch.pending().len() == 0 {
+                continue;
+            }
+            let inline = !always && ring.writer_is_idle();
+            if inline && self.lane.send_now(&mut self.sink, &mut self.batch) {
+                continue;
+            }
+            self.lane.stats.add_handed_over();
+            let Some(spare) = ring.take_spare() else {
+                return;
+            };
+            ring.hand_over(mem::replace(&mut self.batch, spare));
+        }
+    }
+
+    /// Waits for frames and receives a batch of them; false when it is time to stop.
+    fn receive(&mut self) -> bool {
+        while !self.lane.stop.is_set() {
+            // Waiting first saves a call that would find nothing, unless there is more.
+            if !self.more
+                && let Err(error) = self.source.wait(&self.lane.stop)
+            {
+                self.pause_after(&error);
+            }
+            self.more = false;
+            match self.source.recv(&mut self.batch, self.limit.frames) {
+                Received::Frames => {
+                    let (frames, bytes) = (self.batch.received(), self.batch.received_bytes());
+                    self.lane.stats.add_received(frames, bytes);
+                    self.more = frames == self.limit.frames;
+                    self.limit.follow(frames, bytes);
+                    return true;
+                }
+                Received::Nothing => {}
+                Received::Gone => self.lane.end_as_vm_is_gone(),
+                Received::Failed(error) => self.pause_after(&error),
+            }
+        }
+        false
+    }
+
+    /// Queues the frames that may pass, and counts those that may not.
+    fn judge(&mut self) {
+        let batch = &mut *self.batch;
+        let now = now();
+        for index in 0..batch.received() {
+            let verdict = match self.filter.check(batch.frame(index), now) {
+                Verdict::Dhcp => judge_dhcp(&mut self.filter, batch, index, now),
+                verdict => verdict,
+            };
+            match verdict {
+                Verdict::Drop(reason) => self.lane.stats.add_dropped(reason, 1),
+                Verdict::Forward | Verdict::Dhcp => batch.queue(index),
+            }
+        }
+    }
+
+    /// An endpoint that fails again and again must not keep a core busy.
+    fn pause_after(&self, error: &io::Error) {
+        self.lane.stats.add_error(error);
+        self.lane.stop.or_after(PAUSE);
+    }
+}
+
+/// DHCP is rare, and its judge may rewrite the frame.
+#[cold]
+fn judge_dhcp(filter: &mut impl Check, batch: &mut Batch, index: usize, now: Seconds) -> Verdict {
+    let (slot, len) = batch.slot_mut(index);
+    match filter.dhcp(slot, len, now) {
+        Ok(len) => {
+            batch.set_len(index, len);
+            Verdict::Forward
+        }
+        Err(reason) => Verdict::Drop(reason),
+    }
+}
+
+/// How many frames to receive at once: as many as make about 128 KiB, so that what was
+/// received is still in the core's cache (2 MiB at most, shared) when it is sent.
+#[derive(Debug)]
+struct Limit {
+    frames: usize,
+    mean_len: usize,
+}
+
+impl Limit {
+    const fn new() -> Self {
+        Self {
+            frames: FRAMES_MAX,
+            mean_len: 0,
+        }
+    }
+
+    /// Follows the lengths of frames, a quarter of the way with each batch.
+    fn follow(&mut self, frames: usize, bytes: usize) {
+        self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
+        self.frames = (BATCH_BYTES / self.mean_len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX);
+    }
+}
+
+/// The time of the filter: seconds that go on while the machine sleeps, as leases do.
+fn now() -> Seconds {
+    // CLOCK_MONOTONIC stands still during sleep on Linux, and goes on during sleep on macOS.
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::CLOCK_MONOTONIC;
+    let seconds = clock_gettime(clock).map_or(0, |time| time.tv_sec());
+    Seconds(u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+const BATCH_BYTES: usize = 128 << 10;
+const FRAMES_MIN: usize = 4;
+const PAUSE: Duration = Duration::from_millis(200);

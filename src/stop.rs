@@ -1,0 +1,123 @@
+//! The stop flag: set once, seen by every thread, and able to wake those that sleep in poll(2).
+//!
+//! A busy thread looks at the flag between batches; one that waits polls the pipe beside its
+//! endpoint. The byte in the pipe is never read, so that it wakes whoever polls later too.
+
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// A handle on the flag. Clones are handles on the same one.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    flag: AtomicBool,
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Stop {
+    /// Makes a flag that is not set.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left for a pipe.
+    pub fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                flag: AtomicBool::new(false),
+                reader,
+                writer,
+            }),
+        })
+    }
+
+    /// Sets the flag and wakes all who wait.
+    pub fn set(&self) {
+        if !self.shared.flag.swap(true, Ordering::Release) {
+            // The pipe is empty, so this neither blocks nor fails.
+            let _ = (&self.shared.writer).write_all(&[1]);
+        }
+    }
+
+    /// Whether the flag is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.shared.flag.load(Ordering::Acquire)
+    }
+
+    /// Waits for an event on `fd`, or for the flag.
+    ///
+    /// # Errors
+    /// Those of poll(2), of which only lack of memory can happen here.
+    pub fn or_event(&self, fd: BorrowedFd<'_>, event: PollFlags) -> io::Result<()> {
+        let mut fds = [PollFd::new(fd, event), self.poll_fd()];
+        match poll(&mut fds, PollTimeout::NONE) {
+            // A signal for some other purpose: look again whatever there is.
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sleeps for `time`, to the millisecond, or until the flag is set.
+    pub fn or_after(&self, time: Duration) {
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        let _ = poll(&mut [self.poll_fd()], timeout);
+    }
+
+    fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(self.as_fd(), PollFlags::POLLIN)
+    }
+}
+
+impl AsFd for Stop {
+    /// A descriptor that is readable from the moment on that the flag is set.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.reader.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn every_sleeper_wakes_and_later_ones_do_not_sleep() {
+        let stop = Stop::new().unwrap();
+        let (quiet, _writer) = io::pipe().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| stop.or_event(quiet.as_fd(), PollFlags::POLLIN).unwrap());
+            }
+            thread::sleep(Duration::from_millis(20));
+            assert!(!stop.is_set());
+            stop.clone().set();
+            stop.set();
+        });
+        assert!(stop.is_set());
+        let start = Instant::now();
+        stop.or_after(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn an_event_ends_the_wait_without_the_flag() {
+        let stop = Stop::new().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        stop.or_event(reader.as_fd(), PollFlags::POLLIN).unwrap();
+        assert!(!stop.is_set());
+    }
+}

@@ -1,0 +1,100 @@
+//! A TAP device: a network interface whose cable ends in this process (Linux,
+//! Documentation/networking/tuntap.rst). `endpoint::tap` opens it through here.
+
+use std::ffi::c_short;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::Mode;
+
+mod ioctl {
+    // Numbers and argument types as in linux/if_tun.h and linux/sockios.h. TUNSETIFF and
+    // TUNSETOFFLOAD are declared there with a size of int, whatever they take.
+    nix::ioctl_write_ptr_bad!(
+        tunsetiff,
+        nix::request_code_write!(b'T', 202, 4),
+        libc::ifreq
+    );
+    nix::ioctl_write_int_bad!(tunsetoffload, nix::request_code_write!(b'T', 208, 4));
+    nix::ioctl_read_bad!(siocgifflags, libc::SIOCGIFFLAGS, libc::ifreq);
+    nix::ioctl_write_ptr_bad!(siocsifflags, libc::SIOCSIFFLAGS, libc::ifreq);
+    nix::ioctl_read_bad!(siocgifmtu, libc::SIOCGIFMTU, libc::ifreq);
+}
+
+/// Opens the device `name`, non-blocking, or makes it: then it lives as long as the
+/// descriptor. Frames come and go whole, with no header before them.
+pub(crate) fn attach(name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let tap = open("/dev/net/tun", flags, Mode::empty())?;
+    let mut request = request(name)?;
+    #[allow(clippy::cast_possible_truncation)] // IFF_TAP | IFF_NO_PI is 0x1002.
+    {
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as c_short;
+    }
+    // SAFETY: the descriptor is open, and the request is a whole ifreq with its name and
+    // flags set, which is what TUNSETIFF reads.
+    unsafe { ioctl::tunsetiff(tap.as_raw_fd(), &raw const request) }?;
+    // A persistent device keeps the offloads that its last user asked for; with checksum
+    // offload on, frames would come without checksums and the guest would drop them.
+    // SAFETY: the descriptor is open; the argument is a number.
+    unsafe { ioctl::tunsetoffload(tap.as_raw_fd(), 0) }?;
+    Ok(tap)
+}
+
+/// The device's maximum transmission unit: the bytes of a frame without its 14 of header.
+pub(crate) fn mtu(name: &str) -> io::Result<usize> {
+    let mut request = request(name)?;
+    let socket = any_socket()?;
+    // SAFETY: the socket is open, and the request is a whole ifreq, which SIOCGIFMTU fills.
+    unsafe { ioctl::siocgifmtu(socket.as_raw_fd(), &raw mut request) }?;
+    // SAFETY: after SIOCGIFMTU the union holds the MTU.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Sets the device up unless it is. That needs the right to configure the network.
+pub(crate) fn bring_up(name: &str) -> io::Result<()> {
+    let mut request = request(name)?;
+    let socket = any_socket()?;
+    // SAFETY: the socket is open, and the request is a whole ifreq, which SIOCGIFFLAGS fills.
+    unsafe { ioctl::siocgifflags(socket.as_raw_fd(), &raw mut request) }?;
+    #[allow(clippy::cast_possible_truncation)] // IFF_UP is 1.
+    let up = libc::IFF_UP as c_short;
+    // SAFETY: after SIOCGIFFLAGS the union holds the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    if flags & up == 0 {
+        request.ifr_ifru.ifru_flags = flags | up;
+        // SAFETY: the socket is open, and the request has its name and flags set, which is
+        // what SIOCSIFFLAGS reads.
+        unsafe { ioctl::siocsifflags(socket.as_raw_fd(), &raw const request) }?;
+    }
+    Ok(())
+}
+
+/// A request about the interface `name`, everything else zero.
+fn request(name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: ifreq is a plain C structure of bytes and integers; zero is valid for all.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // The last byte stays zero: the kernel expects a C string.
+    let room = &mut request.ifr_name[..libc::IFNAMSIZ - 1];
+    if name.len() > room.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (target, source) in room.iter_mut().zip(name.bytes()) {
+        *target = source.cast_signed();
+    }
+    Ok(request)
+}
+
+/// Questions about interfaces go to any socket at all.
+fn any_socket() -> io::Result<OwnedFd> {
+    Ok(socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?)
+}
