@@ -8,8 +8,7 @@ use crate::endpoint::Sink;
 pub(super) fn run(lane: &Lane, mut sink: impl Sink, ring: &WriterSide) {
     for mut batch in &ring.filled {
         lane.send_patiently(&mut sink, &mut batch);
-        if ring.empty.send(batch).is_err() {
-            return;
-        }
+        // With the reader gone already, the batches that are left still have to be sent.
+        let _ = ring.empty.send(batch);
     }
 }

@@ -1,0 +1,124 @@
+//! A forwarder between two sockets whose other ends the test holds: the VM's and the host's.
+#![allow(dead_code)] // Each test takes what it needs.
+
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use softnet::endpoint::synthetic::SyntheticHost;
+use softnet::endpoint::vm_socket::VmSocket;
+use softnet::filter::{Check, DropReason, Seconds, Verdict};
+use softnet::forward::{self, Forwarding, HandOver, Options};
+use softnet::stop::Stop;
+
+/// What Tart gives both ends of its socketpair, in bytes.
+pub(crate) const TART_SNDBUF: usize = 1 << 20;
+pub(crate) const TART_RCVBUF: usize = 4 << 20;
+
+pub(crate) const MAX_FRAME: usize = 1514;
+pub(crate) const HAND_OVERS: [HandOver; 3] = [HandOver::Auto, HandOver::Always, HandOver::Never];
+
+/// Lets every frame pass that is neither too short nor too long.
+pub(crate) struct Lengths(pub(crate) usize);
+
+impl Check for Lengths {
+    fn check(&self, frame: &[u8], _now: Seconds) -> Verdict {
+        match frame.len() {
+            0..14 => Verdict::Drop(DropReason::Runt),
+            len if len > self.0 => Verdict::Drop(DropReason::Oversize),
+            _ => Verdict::Forward,
+        }
+    }
+
+    fn dhcp(&mut self, _: &mut [u8], len: usize, _: Seconds) -> Result<usize, DropReason> {
+        Ok(len)
+    }
+}
+
+/// A forwarder at work, and the outer ends of its two sockets.
+pub(crate) struct Bridge {
+    pub(crate) vm: UnixDatagram,
+    pub(crate) host: UnixDatagram,
+    pub(crate) forwarding: Forwarding,
+    pub(crate) stop: Stop,
+}
+
+/// Starts a forwarder that lets pass what has a legal length.
+pub(crate) fn bridge(hand_over: HandOver) -> Bridge {
+    bridge_with(
+        hand_over,
+        TART_SNDBUF,
+        MAX_FRAME,
+        Lengths(MAX_FRAME),
+        Lengths(MAX_FRAME),
+    )
+}
+
+pub(crate) fn bridge_with(
+    hand_over: HandOver,
+    sndbuf: usize,
+    max_frame: usize,
+    outbound: impl Check + 'static,
+    inbound: impl Check + 'static,
+) -> Bridge {
+    let (vm, vm_inner) = pair(sndbuf);
+    let (host, host_inner) = pair(sndbuf);
+    // An attempt that blocks for ever would hide what went wrong.
+    for end in [&vm, &host] {
+        end.set_read_timeout(Some(PATIENCE)).unwrap();
+        end.set_write_timeout(Some(PATIENCE)).unwrap();
+    }
+    let stop = Stop::new().unwrap();
+    let vm_end = VmSocket::new(vm_inner.into(), max_frame).unwrap();
+    let host_end = SyntheticHost::new(host_inner, max_frame);
+    let options = Options {
+        hand_over,
+        ..Options::default()
+    };
+    let forwarding = forward::start(vm_end, host_end, outbound, inbound, &options, &stop).unwrap();
+    Bridge {
+        vm,
+        host,
+        forwarding,
+        stop,
+    }
+}
+
+/// A connected pair with send buffers of `sndbuf` bytes on both ends.
+pub(crate) fn pair(sndbuf: usize) -> (UnixDatagram, UnixDatagram) {
+    let pair = UnixDatagram::pair().unwrap();
+    for end in [&pair.0, &pair.1] {
+        setsockopt(end, sockopt::SndBuf, &sndbuf).unwrap();
+        setsockopt(end, sockopt::RcvBuf, &TART_RCVBUF).unwrap();
+    }
+    pair
+}
+
+/// A frame of `len` bytes that can be told from every other: its number, then a pattern.
+#[allow(clippy::cast_possible_truncation)] // The pattern is meant to wrap around.
+pub(crate) fn numbered(number: u32, len: usize) -> Vec<u8> {
+    let mut frame: Vec<u8> = (0..len).map(|at| (at as u32 * 31 + number) as u8).collect();
+    frame[..4].copy_from_slice(&number.to_be_bytes());
+    frame
+}
+
+/// The number in a frame from [`numbered`]; panics if any byte is not as it was made.
+pub(crate) fn number_of(frame: &[u8]) -> u32 {
+    let number = u32::from_be_bytes(frame[..4].try_into().unwrap());
+    assert!(
+        frame == numbered(number, frame.len()),
+        "frame {number} was changed on its way"
+    );
+    number
+}
+
+/// Waits until `condition` holds; panics if it never does.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never came to this: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,122 @@
+//! Once frames flow, no thread allocates: neither while the other side keeps up, nor while it
+//! is full and batches go round through the writer.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::{Bridge, HAND_OVERS, Lengths, MAX_FRAME, bridge_with, eventually, numbered};
+use softnet::forward::Direction;
+
+/// Counts what it passes on to the system's allocator.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[allow(unsafe_code)]
+// SAFETY: every call goes unchanged to the system's allocator, which keeps the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// One test only: another at the same time would be counted too.
+#[test]
+fn no_thread_allocates_once_frames_flow() {
+    assert!(
+        allocations(|| drop(Box::new(7))) > 0,
+        "the allocator does not count"
+    );
+    for hand_over in HAND_OVERS {
+        let Bridge {
+            vm,
+            host,
+            forwarding,
+            ..
+        } = bridge_with(
+            hand_over,
+            64 << 10,
+            MAX_FRAME,
+            Lengths(MAX_FRAME),
+            Lengths(MAX_FRAME),
+        );
+        let frame = numbered(1, 1000);
+        let mut counted = [0; ROUNDS];
+        for counted in &mut counted {
+            *counted = allocations(|| {
+                for _ in 0..1_000 {
+                    exchange(&vm, &host, &frame);
+                    exchange(&host, &vm, &frame);
+                }
+                fill_and_drain(&vm, &host, &frame);
+                fill_and_drain(&host, &vm, &frame);
+            });
+        }
+        assert_eq!(
+            counted[WARM_UP..],
+            [0; ROUNDS - WARM_UP],
+            "{hand_over:?} {counted:?}"
+        );
+        let outbound = forwarding.counts(Direction::Outbound);
+        let inbound = forwarding.counts(Direction::Inbound);
+        assert!(
+            outbound.waits > 0 && inbound.waits > 0,
+            "nobody was full: {outbound:?}"
+        );
+        let _ = forwarding.finish();
+    }
+}
+
+/// The first time that a thread has to wait for the other, the channel makes room for one
+/// sleeper (two allocations); with four threads that may take a few rounds to come up.
+const WARM_UP: usize = 4;
+const ROUNDS: usize = 7;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    work();
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+type End = std::os::unix::net::UnixDatagram;
+
+fn exchange(from: &End, to: &End, frame: &[u8]) {
+    let mut buffer = [0; 2048];
+    from.send(frame).unwrap();
+    assert_eq!(to.recv(&mut buffer).unwrap(), frame.len());
+}
+
+/// Sends until all is full on the way, then receives until nothing comes any more.
+fn fill_and_drain(from: &End, to: &End, frame: &[u8]) {
+    from.set_nonblocking(true).unwrap();
+    to.set_nonblocking(true).unwrap();
+    for _ in 0..10 {
+        while from.send(frame).is_ok() {}
+        thread::sleep(Duration::from_millis(3));
+    }
+    let mut buffer = [0; 2048];
+    let mut quiet = 0;
+    eventually("the way is empty again", || {
+        match to.recv(&mut buffer) {
+            Ok(_) => quiet = 0,
+            Err(_) => quiet += 1,
+        }
+        quiet > 20
+    });
+    from.set_nonblocking(false).unwrap();
+    to.set_nonblocking(false).unwrap();
+}
