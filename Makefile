@@ -1,0 +1,61 @@
+# What a contributor runs. Run it as yourself: what needs root asks for it through sudo.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+# rustup's cargo before an older one of the system.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export SOFTNET_BIN ?= $(CARGO_TARGET_DIR)/release/softnet
+AS_ROOT := bash tests/setup/as-root.sh env PATH="$(PATH)" SOFTNET_BIN="$(SOFTNET_BIN)" CI="$(CI)"
+BARE_LOOP := $(CARGO_TARGET_DIR)/release/examples/bare_loop
+
+.PHONY: help
+help: ## This list
+	@echo "softnet: targets"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+.PHONY: demo
+demo: release setup-e2e ## A real VM behind softnet: lease, ping, iperf3, a spoof dropped (2 min)
+	@$(AS_ROOT) bash tests/demo.sh
+
+.PHONY: check
+check: setup-rust ## Does it compile?
+	cargo check --locked --all-targets
+
+.PHONY: lint
+lint: setup-rust ## Format, clippy and documentation; warnings are errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+.PHONY: test
+test: unit e2e ## Every test: cargo's, then end to end
+
+.PHONY: unit
+unit: setup-rust ## cargo's tests only; as root they include those that need it
+	cargo test --locked
+
+.PHONY: e2e
+e2e: release setup-e2e ## Tests in network namespaces, with a stand-in VM and a QEMU guest (root)
+	$(AS_ROOT) bash tests/e2e/run.sh
+
+.PHONY: measure
+measure: release ## CPU, latency, wakes and memory against a bare loop (root, 5 min)
+	$(AS_ROOT) python3 perf/measure.py --softnet "$(SOFTNET_BIN)" --bare "$(BARE_LOOP)"
+
+.PHONY: deny
+deny: ## Licences and sources of the dependencies; needs: cargo install cargo-deny
+	cargo deny --config .deny.toml check bans licenses sources
+
+.PHONY: release
+release: setup-rust
+	cargo build --locked --release --bin softnet --example bare_loop
+
+.PHONY: setup-rust
+setup-rust:
+	@bash tests/setup/rust.sh
+
+.PHONY: setup-e2e
+setup-e2e:
+	@$(AS_ROOT) bash tests/setup/e2e.sh
