@@ -1,0 +1,345 @@
+#!/usr/bin/env python3
+"""What softnet costs, as ratios to a loop that moves frames and does nothing else.
+
+    perf/measure.py --softnet target/release/softnet --bare target/release/examples/bare_loop
+
+Needs root, for a network namespace and TAPs of its own, and nothing but Python. The forwarders
+run at the same time, each before its own TAP, and are measured in turns; a figure is the median
+over rounds of the ratio within a round, with its quartiles. docs/performance.md tells the rest.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rig import Forwarder, Tap, enter_own_network
+
+PERF = Path(__file__).resolve().parent
+# Frames that fit the VM's socket at once, below the point where its sender must wait.
+PRELOAD = {64: 2000, 1514: 800}
+LATENCY_RATE = 1000
+LATENCY_FRAMES = 200
+LIMITS = {"cpu": 1.15, "latency": 1.10}
+
+
+def main():
+    options = arguments()
+    enter_own_network()
+    variants = options.variants
+    taps = [Tap(number) for number in range(len(variants))]
+    load_before = os.getloadavg()[0]
+
+    samples = {}  # (figure, variant) -> one value a round
+    counted = {}  # the same, for what is counted once
+    for number in range(options.rounds):
+        forwarders = start(variants, taps, number)
+        try:
+            measure_cpu(forwarders, number, options.drains, samples)
+            measure_latency(forwarders, number, samples)
+            if number == options.rounds - 1:
+                count_memory(forwarders, counted)
+                count_switches(forwarders, options.idle_seconds, counted)
+        finally:
+            stop(forwarders)
+        progress(f"round {number + 1} of {options.rounds}")
+    progress("")
+
+    machine = about_machine(options.machine, load_before)
+    print(f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['date']}")
+    print(f"{options.rounds} rounds, load {load_before:.1f} before and {machine['load_after']:.1f} after")
+    print_ratios(samples, list(variants))
+    print_counted(counted, list(variants))
+    if options.json:
+        print(f"written to {write_json(machine, options, samples, counted)}")
+    if options.self_check:
+        return self_check(samples)
+    return 0
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bare", required=True, metavar="PATH", help="the program bare_loop")
+    parser.add_argument("--softnet", metavar="PATH", help="the program softnet")
+    parser.add_argument("--self-check", action="store_true", help="measure the measuring: the bare loop against itself, and against one made slower on purpose")
+    parser.add_argument("--rounds", type=int, default=21, metavar="N", help="(21)")
+    parser.add_argument("--drains", type=int, default=7, metavar="N", help="a round and figure (7)")
+    parser.add_argument("--idle-seconds", type=float, default=10, metavar="S", help="(10)")
+    parser.add_argument("--json", action="store_true", help="append to perf/results/YYYY-MM/MACHINE.jsonl")
+    parser.add_argument("--machine", metavar="NAME", help="in the results' file name (the CPU's model)")
+    options = parser.parse_args()
+    bare = os.path.abspath(options.bare)
+    if options.self_check:
+        options.variants = {
+            "bare": [bare],
+            "bare again": [bare],
+            "slower by 50 ns": [bare, "--slow-by", "50"],
+        }
+    elif options.softnet:
+        softnet = os.path.abspath(options.softnet)
+        options.variants = {
+            "bare": [bare],
+            "softnet": [softnet],
+            "always": [softnet, "--hand-over", "always"],
+        }
+    else:
+        parser.error("either --softnet PATH or --self-check is needed")
+    return options
+
+
+def start(variants, taps, number):
+    """All variants, each on another TAP than in the round before."""
+    names = list(variants)
+    shifted = taps[number % len(taps) :] + taps[: number % len(taps)]
+    forwarders = []
+    try:
+        for name, tap in zip(names, shifted):
+            forwarders.append(Forwarder(name, variants[name], tap))
+            forwarders[-1].bind_lease()
+    except BaseException:
+        stop(forwarders)
+        raise
+    return forwarders
+
+
+def stop(forwarders):
+    for forwarder in forwarders:
+        forwarder.stop()
+
+
+def in_turns(forwarders, number):
+    """The forwarders, another one first each time, so that none always follows the same."""
+    shift = number % len(forwarders)
+    return forwarders[shift:] + forwarders[:shift]
+
+
+def measure_cpu(forwarders, number, drains, samples):
+    """Nanoseconds of the forwarder's CPU a frame, while it works off a queue laid before it."""
+    for way, drain in (("socket to TAP", drain_outbound), ("TAP to socket", drain_inbound)):
+        for size in PRELOAD:
+            taken = {forwarder.label: [] for forwarder in forwarders}
+            for turn in range(drains):
+                for forwarder in in_turns(forwarders, number + turn):
+                    taken[forwarder.label].append(drain(forwarder, size))
+            for label, values in taken.items():
+                figure = ("cpu", f"CPU a frame, {way}, {size} bytes", "ns")
+                samples.setdefault((figure, label), []).append(statistics.median(values))
+
+
+def drain_outbound(forwarder, size):
+    frame, count = forwarder.tap.outbound_frame(size), PRELOAD[size]
+    arrived = forwarder.tap.frames_from_vm() + count
+    forwarder.freeze()
+    for _ in range(count):
+        forwarder.vm.send(frame)
+    before = forwarder.cpu()
+    forwarder.thaw()
+    # Looking often would take CPU from who is measured.
+    while forwarder.unread():
+        time.sleep(0.001)
+    forwarder.require(lambda: forwarder.tap.frames_from_vm() == arrived, "all frames at the TAP")
+    return (forwarder.cpu() - before) / count
+
+
+def drain_inbound(forwarder, size):
+    frame, count = forwarder.tap.inbound_frame(size), PRELOAD[size]
+    forwarder.freeze()
+    for _ in range(count):
+        forwarder.tap.send(frame)
+    before = forwarder.cpu()
+    forwarder.thaw()
+    used = -1
+    while used != (used := forwarder.cpu()) or used == before:
+        time.sleep(0.003)
+    frames = forwarder.frames_at_vm()
+    if frames != count:
+        raise SystemExit(f"{forwarder.label}: {frames} of {count} frames reached the VM")
+    return (used - before) / count
+
+
+def measure_latency(forwarders, number, samples):
+    """Median microseconds on the way, at a rate at which every frame finds its path asleep.
+
+    Towards the TAP a frame has arrived when the kernel takes it from there, towards the VM
+    when a reader of the socket has it, which adds one wake of this process.
+    """
+    for way, once in (("socket to TAP", latency_outbound), ("TAP to socket", latency_inbound)):
+        for forwarder in in_turns(forwarders, number):
+            cpu = forwarder.cpu()
+            times = once(forwarder)
+            cpu = (forwarder.cpu() - cpu) / len(times)
+            figure = ("latency", f"median latency at {LATENCY_RATE}/s, {way}", "us")
+            samples.setdefault((figure, forwarder.label), []).append(statistics.median(times) / 1000)
+            figure = ("cpu, waking", f"CPU a frame at {LATENCY_RATE}/s, {way}", "ns")
+            samples.setdefault((figure, forwarder.label), []).append(cpu)
+
+
+def latency_outbound(forwarder):
+    frame = forwarder.tap.outbound_frame(200)
+    with forwarder.tap.watch() as watcher:
+        watcher.settimeout(2)
+
+        def once():
+            sent = time.clock_gettime_ns(time.CLOCK_REALTIME)
+            forwarder.vm.send(frame)
+            _, ancillary, _, _ = watcher.recvmsg(2048, 64)
+            seconds, nanoseconds = (int.from_bytes(part, sys.byteorder) for part in halves(ancillary[0][2]))
+            return seconds * 1_000_000_000 + nanoseconds - sent
+
+        return at_rate(once)
+
+
+def halves(timestamp):
+    middle = len(timestamp) // 2
+    return timestamp[:middle], timestamp[middle:]
+
+
+def latency_inbound(forwarder):
+    frame = forwarder.tap.inbound_frame(200)
+    forwarder.vm.settimeout(2)
+
+    def once():
+        sent = time.monotonic_ns()
+        forwarder.tap.send(frame)
+        forwarder.vm.recv(2048)
+        return time.monotonic_ns() - sent
+
+    try:
+        return at_rate(once)
+    finally:
+        forwarder.vm.settimeout(None)
+
+
+def at_rate(once):
+    """Calls `once` at the fixed rate; returns its results."""
+    results = []
+    due = time.monotonic()
+    for _ in range(LATENCY_FRAMES):
+        due += 1 / LATENCY_RATE
+        time.sleep(max(0, due - time.monotonic()))
+        results.append(once())
+    return results
+
+
+def count_memory(forwarders, counted):
+    """Anonymous memory after the bursts so far, and after one into a VM that does not read."""
+    for forwarder in forwarders:
+        counted["anonymous KiB after bursts", forwarder.label] = forwarder.anonymous_memory() // 1024
+        frame = forwarder.tap.inbound_frame(1514)
+        for _ in range(4000):
+            forwarder.tap.send(frame)
+        time.sleep(0.1)
+        counted["anonymous KiB after a burst into a full VM", forwarder.label] = (
+            forwarder.anonymous_memory() // 1024
+        )
+        while forwarder.frames_at_vm():
+            time.sleep(0.01)
+
+
+def count_switches(forwarders, seconds, counted):
+    """Context switches of every thread while no frame moves."""
+    time.sleep(0.5)
+    before = [forwarder.context_switches() for forwarder in forwarders]
+    time.sleep(seconds)
+    for forwarder, earlier in zip(forwarders, before):
+        later = forwarder.context_switches()
+        by_thread = [f"{name} {later[thread, name] - earlier.get((thread, name), 0)}" for thread, name in later]
+        total = sum(later.values()) - sum(earlier.values())
+        figure = f"context switches in {seconds:g} s idle"
+        counted[figure, forwarder.label] = f"{total} ({', '.join(by_thread)})"
+
+
+def ratios(samples, figure, variant, reference):
+    """The ratio to the reference in every round."""
+    return [value / base for value, base in zip(samples[figure, variant], samples[figure, reference])]
+
+
+def quartiles(values):
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def print_ratios(samples, variants):
+    reference, others = variants[0], variants[1:]
+    print(f"\n{'':48}{reference:>12}   " + "".join(f"{name + ' x (quartiles)':30}" for name in others))
+    for figure in dict.fromkeys(figure for figure, _ in samples):
+        kind, name, unit = figure
+        cells = []
+        for variant in others:
+            low, middle, high = quartiles(ratios(samples, figure, variant, reference))
+            over = " over" if middle > LIMITS.get(kind, float("inf")) else ""
+            cells.append(f"{f'{middle:.3f} ({low:.3f}..{high:.3f}){over}':30}")
+        base = statistics.median(samples[figure, reference])
+        print(f"{name:48}{f'{base:.1f} {unit}':>12}   " + "".join(cells))
+
+
+def print_counted(counted, variants):
+    for figure in dict.fromkeys(figure for figure, _ in counted):
+        print(f"\n{figure}")
+        for variant in variants:
+            print(f"  {variant:16} {counted[figure, variant]}")
+
+
+def self_check(samples):
+    """Whether the same program measures the same, and a slower one slower."""
+    failed = 0
+    for figure in dict.fromkeys(figure for figure, _ in samples):
+        if figure[0] != "cpu":
+            continue
+        low, same, high = quartiles(ratios(samples, figure, "bare again", "bare"))
+        slow_low, slower, _ = quartiles(ratios(samples, figure, "slower by 50 ns", "bare"))
+        good = (low <= 1 <= high or abs(same - 1) < 0.01) and slow_low > max(1, same)
+        failed += not good
+        print(f"{'good' if good else 'BAD'}: {figure[1]}: itself {same:.3f}, slower {slower:.3f}")
+    return 1 if failed else 0
+
+
+def about_machine(name, load_before):
+    with open("/proc/cpuinfo") as cpuinfo:
+        cpu = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), platform.machine())
+    revision = subprocess.run(
+        ["git", "-C", PERF, "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    return {
+        "machine": name or re.sub(r"[^a-z0-9]+", "-", f"{cpu} {os.cpu_count()} cores".lower()).strip("-"),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "revision": revision.stdout.strip(),
+        "load_before": round(load_before, 2),
+        "load_after": round(os.getloadavg()[0], 2),
+    }
+
+
+def write_json(machine, options, samples, counted):
+    """Appends one line for the run, and one for every figure of a variant."""
+    path = PERF / "results" / machine["date"][:7] / f"{machine['machine']}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run = {"schema": 1, "run": machine, "rounds": options.rounds, "drains": options.drains}
+    lines = [run]
+    for ((_, name, unit), variant), values in samples.items():
+        rounded = [round(value, 2) for value in values]
+        lines.append({"figure": name, "unit": unit, "variant": variant, "by_round": rounded})
+    for (name, variant), value in counted.items():
+        lines.append({"figure": name, "variant": variant, "counted": value})
+    with open(path, "a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    return path.relative_to(PERF.parent)
+
+
+def progress(words):
+    if sys.stderr.isatty():
+        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""The rig of measure.py: a network namespace of its own, TAPs, and forwarders under test.
+
+The rig plays the VM, the DHCP server and the gateway. All of it lives in a network namespace
+without a name, which ends with this process, so nothing is left behind.
+"""
+
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import termios
+import time
+
+VM_MAC = bytes.fromhex("525400123456")
+OUTSIDE = "1.2.3.4"
+
+SNDBUF, RCVBUF = 1 << 20, 4 << 20  # Tart's, on both ends
+# What sysctl's net.core.{w,r}mem_max would cut off, root may set by these (socket(7)).
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+SO_TIMESTAMPNS = 35
+ETH_P_ALL = 3
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def enter_own_network():
+    """Moves this process into a new network namespace."""
+    if _libc.unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare (this needs root)")
+
+
+class Tap:
+    """A TAP whose kernel end is the gateway of one VM; it drops what the VM sends."""
+
+    def __init__(self, number):
+        self.name = f"perf{number}"
+        self.gateway = f"192.168.{64 + number}.1"
+        self.lease = f"192.168.{64 + number}.2"
+        _ip("tuntap", "add", "dev", self.name, "mode", "tap")
+        # Or the kernel's own router solicitations would wake who is measured when idle.
+        with open(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6", "w") as setting:
+            setting.write("1")
+        # Room for a whole preload: frames beyond this are lost before they are measured.
+        _ip("link", "set", self.name, "txqueuelen", "4000", "up")
+        _ip("addr", "add", f"{self.gateway}/24", "dev", self.name)
+        self._sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._sender.bind((self.name, 0))
+        self.mac = self._sender.getsockname()[4]
+
+    def send(self, frame):
+        """Sends a frame from the host's side towards the VM."""
+        self._sender.send(frame)
+
+    def frames_from_vm(self):
+        """How many frames arrived from the VM's side so far."""
+        with open("/proc/self/net/dev") as table:
+            for line in table:
+                name, _, counters = line.partition(":")
+                if name.strip() == self.name:
+                    return int(counters.split()[1])
+        raise LookupError(self.name)
+
+    def watch(self):
+        """A socket that sees the frames from the VM, with the kernel's time of arrival.
+
+        It makes each frame dearer for the forwarder: close it before CPU is measured.
+        """
+        watcher = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        watcher.bind((self.name, ETH_P_ALL))
+        watcher.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        return watcher
+
+    def outbound_frame(self, size):
+        """A UDP datagram of the VM to the outside, `size` bytes as an Ethernet frame."""
+        packet = udp(self.lease, OUTSIDE, 40000, 9, bytes(size - 14 - 28))
+        return self.mac + VM_MAC + b"\x08\x00" + packet
+
+    def inbound_frame(self, size):
+        """The same from the outside to the VM."""
+        packet = udp(OUTSIDE, self.lease, 9, 40000, bytes(size - 14 - 28))
+        return VM_MAC + self.mac + b"\x08\x00" + packet
+
+
+class Forwarder:
+    """A forwarder as its own process, between the rig's VM and a TAP."""
+
+    def __init__(self, label, command, tap):
+        self.label, self.tap = label, tap
+        self.vm, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for end in (self.vm, theirs):
+            end.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF)
+            end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RCVBUF)
+        fd = theirs.fileno()
+        mac = VM_MAC.hex(":")
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [*command, "--vm-fd", str(fd), "--vm-mac-address", mac, "--tap", tap.name],
+            pass_fds=[fd],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+        theirs.close()
+        self.pid = self._process.pid
+
+    def stop(self):
+        """Ends the process; returns its exit code."""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            self.vm.close()
+
+    def require(self, condition, what, seconds=5):
+        """Waits until something holds, and fails with the process's own words if it never does."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._log.seek(0)
+                words = self._log.read()[-2000:].decode(errors="replace")
+                raise SystemExit(f"{self.label}: not seen: {what}. It said:\n{words or '(nothing)'}")
+            time.sleep(0.0005)
+
+    def bind_lease(self):
+        """Takes the VM through DHCP, then shows that frames pass both ways."""
+        tap = self.tap
+        with tap.watch() as watcher:
+            watcher.setblocking(False)
+            for request, reply in ((1, 2), (3, 5)):  # DISCOVER, OFFER; REQUEST, ACK
+                self.vm.send(_from_client(tap, request))
+                self.require(lambda: _receives(watcher, b"\x63\x82\x53\x63"), "DHCP at the TAP")
+                tap.send(_from_server(tap, reply))
+                self.require(lambda: _receives(self.vm, b"\x63\x82\x53\x63"), "DHCP at the VM")
+            self.vm.send(tap.outbound_frame(64))
+            wanted = socket.inet_aton(OUTSIDE)
+            self.require(lambda: _receives(watcher, wanted), "the VM's frame at the TAP")
+            tap.send(tap.inbound_frame(64))
+            self.require(lambda: _receives(self.vm, wanted), "the outside's frame at the VM")
+
+    def freeze(self):
+        """Stops the process in its tracks, so that work can be laid before it."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self.require(lambda: self._stat().split()[0] == "T", "the process stopped")
+
+    def thaw(self):
+        """Lets it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def cpu(self):
+        """Nanoseconds of CPU that the process has used, in user and kernel."""
+        # How the kernel builds the clock's number from a process id: time/posix-timers.h.
+        return time.clock_gettime_ns((~self.pid << 3) | 2)
+
+    def unread(self):
+        """Bytes of the VM that the forwarder has not taken yet."""
+        return struct.unpack("i", fcntl.ioctl(self.vm, termios.TIOCOUTQ, bytes(4)))[0]
+
+    def frames_at_vm(self):
+        """Reads all that has arrived at the VM; returns how many frames those were."""
+        frames = 0
+        while True:
+            try:
+                self.vm.recv(65536, socket.MSG_DONTWAIT)
+                frames += 1
+            except BlockingIOError:
+                return frames
+
+    def context_switches(self):
+        """Per thread of the process: its name, and how often it gave up a CPU or lost it."""
+        switches = {}
+        for thread in sorted(os.listdir(f"/proc/{self.pid}/task"), key=int):
+            with open(f"/proc/{self.pid}/task/{thread}/status") as status:
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
+            switches[thread, fields["Name"]] = int(fields["voluntary_ctxt_switches"]) + int(
+                fields["nonvoluntary_ctxt_switches"]
+            )
+        return switches
+
+    def anonymous_memory(self):
+        """Bytes of memory that no file stands behind."""
+        with open(f"/proc/{self.pid}/smaps_rollup") as rollup:
+            return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Anonymous:"))
+
+    def _stat(self):
+        with open(f"/proc/{self.pid}/stat") as stat:
+            return stat.read().rpartition(")")[2]
+
+
+def udp(source, destination, source_port, destination_port, payload):
+    """An IPv4 packet with a UDP datagram, with correct lengths and checksums."""
+    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    length = 8 + len(payload)
+    ports = struct.pack("!HHH", source_port, destination_port, length)
+    check = _checksum(addresses + struct.pack("!HH", 17, length) + ports + bytes(2) + payload)
+    header = struct.pack("!BBHHHBB", 0x45, 0, 20 + length, 1, 0x4000, 64, 17)
+    header += struct.pack("!H", _checksum(header + bytes(2) + addresses)) + addresses
+    return header + ports + struct.pack("!H", check or 0xFFFF) + payload
+
+
+def _checksum(data):
+    """The Internet checksum, RFC 1071."""
+    data += bytes(len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+_TRANSACTION = 0x50455246
+
+
+def _dhcp(operation, granted, options):
+    head = struct.pack("!BBBBIHH", operation, 1, 6, 0, _TRANSACTION, 0, 0)
+    addresses = bytes(4) + socket.inet_aton(granted) + bytes(8)
+    encoded = b"".join(bytes([code, len(value)]) + value for code, value in options)
+    return head + addresses + VM_MAC.ljust(16, b"\0") + bytes(192) + b"\x63\x82\x53\x63" + encoded + b"\xff"
+
+
+def _from_client(tap, kind):
+    options = [(53, bytes([kind]))]
+    if kind == 3:
+        options += [(50, socket.inet_aton(tap.lease)), (54, socket.inet_aton(tap.gateway))]
+    message = _dhcp(1, "0.0.0.0", options)
+    return b"\xff" * 6 + VM_MAC + b"\x08\x00" + udp("0.0.0.0", "255.255.255.255", 68, 67, message)
+
+
+def _from_server(tap, kind):
+    gateway = socket.inet_aton(tap.gateway)
+    options = [
+        (53, bytes([kind])),
+        (54, gateway),
+        (51, struct.pack("!I", 3600)),
+        (1, socket.inet_aton("255.255.255.0")),
+        (3, gateway),
+    ]
+    message = _dhcp(2, tap.lease, options)
+    return VM_MAC + tap.mac + b"\x08\x00" + udp(tap.gateway, tap.lease, 67, 68, message)
+
+
+def _receives(end, wanted):
+    """Whether a frame that holds these bytes is there."""
+    while select.select([end], [], [], 0)[0]:
+        if wanted in end.recv(65536):
+            return True
+    return False
+
+
+def _ip(*arguments):
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    subprocess.run(["ip", *arguments], check=True, env={**os.environ, "PATH": path})
