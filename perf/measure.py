@@ -134,34 +134,17 @@ def measure_cpu(forwarders, number, drains, samples):
 
 
 def drain_outbound(forwarder, size):
-    frame, count = forwarder.tap.outbound_frame(size), PRELOAD[size]
-    arrived = forwarder.tap.frames_from_vm() + count
-    forwarder.freeze()
-    for _ in range(count):
-        forwarder.vm.send(frame)
-    before = forwarder.cpu()
-    forwarder.thaw()
-    # Looking often would take CPU from who is measured.
-    while forwarder.unread():
-        time.sleep(0.001)
-    forwarder.require(lambda: forwarder.tap.frames_from_vm() == arrived, "all frames at the TAP")
-    return (forwarder.cpu() - before) / count
+    count = PRELOAD[size]
+    return forwarder.work_off(forwarder.vm.send, forwarder.tap.outbound_frame(size), count) / count
 
 
 def drain_inbound(forwarder, size):
-    frame, count = forwarder.tap.inbound_frame(size), PRELOAD[size]
-    forwarder.freeze()
-    for _ in range(count):
-        forwarder.tap.send(frame)
-    before = forwarder.cpu()
-    forwarder.thaw()
-    used = -1
-    while used != (used := forwarder.cpu()) or used == before:
-        time.sleep(0.003)
+    count = PRELOAD[size]
+    taken = forwarder.work_off(forwarder.tap.send, forwarder.tap.inbound_frame(size), count)
     frames = forwarder.frames_at_vm()
     if frames != count:
         raise SystemExit(f"{forwarder.label}: {frames} of {count} frames reached the VM")
-    return (used - before) / count
+    return taken / count
 
 
 def measure_latency(forwarders, number, samples):

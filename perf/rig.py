@@ -5,7 +5,6 @@ without a name, which ends with this process, so nothing is left behind.
 """
 
 import ctypes
-import fcntl
 import os
 import select
 import signal
@@ -13,7 +12,6 @@ import socket
 import struct
 import subprocess
 import tempfile
-import termios
 import time
 
 VM_MAC = bytes.fromhex("525400123456")
@@ -57,13 +55,13 @@ class Tap:
         """Sends a frame from the host's side towards the VM."""
         self._sender.send(frame)
 
-    def frames_from_vm(self):
-        """How many frames arrived from the VM's side so far."""
+    def frames_moved(self):
+        """How many frames the forwarder has written to the TAP so far, and read from it."""
         with open("/proc/self/net/dev") as table:
             for line in table:
                 name, _, counters = line.partition(":")
                 if name.strip() == self.name:
-                    return int(counters.split()[1])
+                    return int(counters.split()[1]), int(counters.split()[9])
         raise LookupError(self.name)
 
     def watch(self):
@@ -130,7 +128,7 @@ class Forwarder:
                 self._log.seek(0)
                 words = self._log.read()[-2000:].decode(errors="replace")
                 raise SystemExit(f"{self.label}: not seen: {what}. It said:\n{words or '(nothing)'}")
-            time.sleep(0.0005)
+            time.sleep(0.001)
 
     def bind_lease(self):
         """Takes the VM through DHCP, then shows that frames pass both ways."""
@@ -148,23 +146,27 @@ class Forwarder:
             tap.send(tap.inbound_frame(64))
             self.require(lambda: _receives(self.vm, wanted), "the outside's frame at the VM")
 
-    def freeze(self):
-        """Stops the process in its tracks, so that work can be laid before it."""
-        os.kill(self.pid, signal.SIGSTOP)
-        self.require(lambda: self._stat().split()[0] == "T", "the process stopped")
+    def work_off(self, send, frame, count):
+        """Lays `count` frames before the process, and returns how much CPU they took it, in ns.
 
-    def thaw(self):
-        """Lets it go on."""
+        `send` is one of the VM's socket or of the TAP.
+        """
+        os.kill(self.pid, signal.SIGSTOP)
+        self.require(lambda: self._states() == {"T"}, "the process stopped")
+        for _ in range(count):
+            send(frame)
+        before, goal = self.cpu(), sum(self.tap.frames_moved()) + count
         os.kill(self.pid, signal.SIGCONT)
+        # To look more often would take CPU from who is measured.
+        time.sleep(0.002)
+        self.require(lambda: sum(self.tap.frames_moved()) >= goal, f"all {count} frames moved")
+        self.require(lambda: self._states() == {"S"}, "the process asleep after its work")
+        return self.cpu() - before
 
     def cpu(self):
         """Nanoseconds of CPU that the process has used, in user and kernel."""
         # How the kernel builds the clock's number from a process id: time/posix-timers.h.
         return time.clock_gettime_ns((~self.pid << 3) | 2)
-
-    def unread(self):
-        """Bytes of the VM that the forwarder has not taken yet."""
-        return struct.unpack("i", fcntl.ioctl(self.vm, termios.TIOCOUTQ, bytes(4)))[0]
 
     def frames_at_vm(self):
         """Reads all that has arrived at the VM; returns how many frames those were."""
@@ -192,9 +194,13 @@ class Forwarder:
         with open(f"/proc/{self.pid}/smaps_rollup") as rollup:
             return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Anonymous:"))
 
-    def _stat(self):
-        with open(f"/proc/{self.pid}/stat") as stat:
-            return stat.read().rpartition(")")[2]
+    def _states(self):
+        """The states that its threads are in, as ps(1) calls them."""
+        states = set()
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{thread}/stat") as stat:
+                states.add(stat.read().rpartition(")")[2].split()[0])
+        return states
 
 
 def udp(source, destination, source_port, destination_port, payload):
