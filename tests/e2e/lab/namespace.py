@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 from pathlib import Path
 
 from lab.process import alive, run, until
@@ -13,6 +12,22 @@ CLONE_NEWNET = 0x40000000
 NAMED = Path("/run/netns")
 PREFIX = "sn"
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def name_for(role):
+    """The name of this run's namespace for a role; it tells whose it is."""
+    return f"{PREFIX}{os.getpid()}-{role}"
+
+
+def make(name, *ip_commands):
+    """Makes a namespace, and runs `ip` commands in it, each given as one string."""
+    run("ip", "netns", "add", name)
+    configure(name, "link set lo up", *ip_commands)
+
+
+def configure(name, *ip_commands):
+    """Runs `ip` commands, each given as one string, in a namespace."""
+    run("ip", "-n", name, "-batch", "-", stdin="\n".join(ip_commands) + "\n")
 
 
 @contextlib.contextmanager
@@ -44,64 +59,33 @@ def command_in(name, *command):
 
 
 def sysctl(name, **settings):
-    """Sets kernel parameters in a namespace; `__` in a name stands for a slash."""
-    # Written by hand as not every path has a dotted form, and sysctl(8) may be absent.
+    """Sets parameters below /proc/sys/net; `__` in a name stands for a slash."""
+    # Written by hand: sysctl(8) may be absent, and ours changes with the namespace.
     with inside(name):
         for key, value in settings.items():
-            Path("/proc/sys/net", *key.split("__")).write_text(str(value))
+            path = Path("/proc/sys/net", *key.split("__"))
+            # The bridge module's are there only where the module is.
+            if path.exists():
+                path.write_text(str(value))
 
 
 def remove(name):
     """Removes a namespace, and ends the processes that are still inside it."""
-    _, pids = run("ip", "netns", "pids", name, check=False)
-    for pid in pids.split():
-        with contextlib.suppress(ProcessLookupError, ValueError):
-            os.kill(int(pid), signal.SIGKILL)
-    until(lambda: not run("ip", "netns", "pids", name, check=False)[1].strip(), timeout=2)
+    for pid in _pids(name):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not _pids(name), timeout=2)
     run("ip", "netns", "del", name, check=False)
+
+
+def _pids(name):
+    _, pids = run("ip", "netns", "pids", name, check=False)
+    return [int(pid) for pid in pids.split() if pid.isdigit()]
 
 
 def remove_stale():
     """Removes what runs that were killed hard have left: their process is gone."""
-    names = os.listdir(NAMED) if NAMED.exists() else []
-    for name in names:
-        owner = name.removeprefix(PREFIX).split("-")[0]
-        if name.startswith(PREFIX) and "-" in name and owner.isdigit() and not alive(owner):
+    for name in os.listdir(NAMED) if NAMED.exists() else []:
+        owner, dash, _ = name.removeprefix(PREFIX).partition("-")
+        if name.startswith(PREFIX) and dash and owner.isdigit() and not alive(owner):
             remove(name)
-
-
-ETH_P_ALL = 0x0003
-PACKET_OUTGOING = 4
-
-
-class Packets:
-    """A raw socket on an interface of a namespace: sends frames, watches for frames."""
-
-    def __init__(self, namespace, interface):
-        with inside(namespace):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._socket.bind((interface, ETH_P_ALL))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._socket.close()
-
-    def send(self, frame):
-        self._socket.send(frame)
-
-    def saw(self, wanted, timeout):
-        """Whether a frame arrives, within the time, for which `wanted(frame)` holds."""
-
-        def look():
-            while True:
-                try:
-                    frame, address = self._socket.recvfrom(65536, socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    return False
-                if address[2] != PACKET_OUTGOING and wanted(frame):
-                    return True
-
-        return bool(until(look, timeout))

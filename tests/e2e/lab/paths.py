@@ -37,11 +37,13 @@ def lacking_for_standin():
     """What keeps the namespaces and the stand-in VM from working here; None if nothing."""
     if os.geteuid() != 0:
         return "root is needed to make network namespaces"
-    if not os.path.exists("/dev/net/tun"):
-        return "/dev/net/tun is not there"
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "/dev/net/tun cannot be opened"
     for tool in STANDIN_TOOLS:
         if not shutil.which(tool):
             return f"{tool} is not installed (tests/setup/e2e.sh installs it)"
+    if not os.access(SOFTNET, os.X_OK):
+        return f"{SOFTNET} is not built (cargo build --release)"
     return None
 
 

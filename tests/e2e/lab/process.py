@@ -1,7 +1,7 @@
 """Starting and ending processes: every one has a deadline and is ended by its own id."""
 
-import select
 import os
+import select
 import signal
 import subprocess
 import time
@@ -12,22 +12,20 @@ class Failed(Exception):
 
 
 def until(condition, timeout, every=0.02):
-    """Polls until `condition()` is truthy and returns that, or returns None in the end."""
+    """Polls until `condition()` is truthy and returns that, or what it was in the end."""
     deadline = time.monotonic() + timeout
     while True:
         result = condition()
-        if result:
+        if result or time.monotonic() > deadline:
             return result
-        if time.monotonic() > deadline:
-            return None
         time.sleep(every)
 
 
-def run(*command, timeout=10, check=True):
+def run(*command, timeout=10, check=True, stdin=None):
     """Runs a command to its end; returns its exit code and what it wrote."""
     done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
+        list(map(str, command)),
+        input=stdin or "",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=timeout,
@@ -39,7 +37,7 @@ def run(*command, timeout=10, check=True):
     return done.returncode, done.stdout
 
 
-def spawn(*command, log, pass_fds=(), die_with_us=True, **options):
+def spawn(*command, log, die_with_us=True, **options):
     """Starts a command in the background with its output in the file `log`.
 
     `die_with_us` lets the kernel end it should this process be killed hard. It is not
@@ -50,7 +48,7 @@ def spawn(*command, log, pass_fds=(), die_with_us=True, **options):
     with open(log, "ab") as output:
         settings = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         settings.update(options)
-        return subprocess.Popen(list(map(str, command)), pass_fds=pass_fds, **settings)
+        return subprocess.Popen(list(map(str, command)), **settings)
 
 
 def end(process, with_signal=signal.SIGKILL, timeout=5):
@@ -65,16 +63,14 @@ def end(process, with_signal=signal.SIGKILL, timeout=5):
     return process.returncode
 
 
-def ends_within(pid, seconds):
-    """Whether the process ends in time. Works for processes that are not our children."""
+def seconds_to_end(process, limit):
+    """How long it takes from now until the process ends by itself; None if longer."""
+    begun = time.monotonic()
     try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], seconds)[0])
-    finally:
-        os.close(fd)
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        return None
+    return time.monotonic() - begun
 
 
 def alive(pid):

@@ -1,0 +1,203 @@
+"""The host's side: what softnet's TAP leads to, in namespaces of their own.
+
+```text
+ host                                     peer: another VM, 192.168.64.50
+  br0 192.168.64.1, DHCP and DNS server ---'
+   |    `--- tapN, one for each forwarder
+   | NAT
+  wan0 198.51.100.254 ------------------- inet: 1.2.3.4, 8.8.8.8, and private addresses
+                                                that a filter has to keep from the VM
+```
+"""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import re
+import socket
+import struct
+from pathlib import Path
+
+from lab import namespace, paths
+from lab.packets import Packets
+from lab.process import end, run, spawn, until
+
+GATEWAY, GATEWAY_MAC = "192.168.64.1", "02:00:00:00:00:01"
+PEER, PEER_MAC = "192.168.64.50", "02:00:00:00:00:50"
+# Not one of RFC 5737's documentation networks: a filter counts those as not global.
+INTERNET, OTHER_INTERNET = "1.2.3.4", "8.8.8.8"
+PRIVATE = ("10.9.8.7", "172.16.5.5", "169.254.169.254")
+NAME_OF_INTERNET = "inet.test"
+POOL = ("192.168.64.2", "192.168.64.40")
+
+SIOCGIFFLAGS = 0x8913
+IFF_RUNNING = 0x40
+
+
+class Network:
+    """Use it in a `with` statement; leaving that removes all of it."""
+
+    def __init__(self):
+        self.host, self.peer, self.inet = map(namespace.name_for, ("host", "peer", "inet"))
+        self._cleanup = contextlib.ExitStack()
+        self._taps = itertools.count()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as failing:
+            failing.push(self._cleanup)
+            self._make_namespaces()
+            self._start_servers()
+            failing.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self._cleanup.close()
+
+    def _make_namespaces(self):
+        for name in (self.host, self.peer, self.inet):
+            self._cleanup.callback(namespace.remove, name)
+            namespace.make(name)
+        namespace.configure(
+            self.host,
+            "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            f"link set br0 address {GATEWAY_MAC} up",
+            f"addr add {GATEWAY}/24 dev br0",
+            f"link add vic0 type veth peer name eth0 netns {self.peer}",
+            "link set vic0 master br0 up",
+            f"link add wan0 type veth peer name eth0 netns {self.inet}",
+            "addr add 198.51.100.254/24 dev wan0",
+            "link set wan0 up",
+        )
+        namespace.configure(
+            self.peer,
+            f"link set eth0 address {PEER_MAC} up",
+            f"addr add {PEER}/24 dev eth0",
+            f"route add default via {GATEWAY}",
+        )
+        addresses = (INTERNET, OTHER_INTERNET, *PRIVATE)
+        namespace.configure(
+            self.inet,
+            "link set eth0 up",
+            "addr add 198.51.100.1/24 dev eth0",
+            *(f"addr add {address}/32 dev eth0" for address in addresses),
+        )
+        namespace.configure(
+            self.host, *(f"route add {address} via 198.51.100.1" for address in addresses)
+        )
+        # Netfilter would judge bridged frames as well, and hide what an attack does.
+        namespace.sysctl(
+            self.host,
+            ipv4__ip_forward=1,
+            **{f"bridge__bridge-nf-call-{table}": 0 for table in ("iptables", "ip6tables", "arptables")},
+        )
+        # Otherwise an entry of the ARP table withstands any change for a second.
+        namespace.sysctl(self.host, ipv4__neigh__br0__locktime=0)
+        namespace.sysctl(
+            self.peer, ipv4__neigh__eth0__locktime=0, ipv6__conf__eth0__accept_ra=2
+        )
+        run(
+            *namespace.command_in(self.host, "nft", "-f", "-"),
+            stdin="table ip nat { chain post {\n"
+            'type nat hook postrouting priority 100; oifname "wan0" masquerade\n}\n}\n',
+        )
+
+    def _start_servers(self):
+        logs = paths.log_directory()
+        dnsmasq = spawn(
+            *namespace.command_in(self.host, "dnsmasq"),
+            *("--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="),
+            *("--interface=br0", "--bind-interfaces", "--except-interface=lo"),
+            f"--dhcp-range={POOL[0]},{POOL[1]},255.255.255.0,600",
+            # Without the ping by which it checks an address a lease comes at once.
+            *("--dhcp-authoritative", "--no-ping", f"--dhcp-leasefile={logs}/leases"),
+            *("--no-resolv", "--no-hosts", f"--address=/{NAME_OF_INTERNET}/{INTERNET}"),
+            *("--log-dhcp", "--log-facility=-"),
+            log=logs / "dnsmasq.log",
+        )
+        self._cleanup.callback(end, dnsmasq)
+        for where, bind in ((self.inet, INTERNET), (self.host, GATEWAY)):
+            iperf3 = spawn(
+                *namespace.command_in(where, "iperf3", "--server", "--bind", bind),
+                log=logs / "iperf3.log",
+            )
+            self._cleanup.callback(end, iperf3)
+        ready = until(
+            lambda: _listens(self.host, 53) and _listens(self.host, 5201) and _listens(self.inet, 5201),
+            timeout=5,
+        )
+        assert ready, f"dnsmasq or iperf3 did not start: see {logs}"
+
+    def new_tap(self):
+        """Makes a TAP device in the bridge and returns its name.
+
+        Each forwarder gets a new one: what one had negotiated must not serve the next.
+        """
+        name = f"tap{next(self._taps)}"
+        namespace.configure(
+            self.host, f"tuntap add dev {name} mode tap", f"link set {name} master br0 up"
+        )
+        return name
+
+    def remove_tap(self, name):
+        """Removes a TAP device, if it is still there."""
+        run("ip", "-n", self.host, "link", "del", name, check=False)
+
+    def tap_is_open(self, name):
+        """Whether a process holds the TAP device open: only then it has a carrier."""
+        return tap_is_open(self.host, name)
+
+    # --- what became of a victim --------------------------------------------------
+
+    def forget(self):
+        """Clears what the parties remember of each other."""
+        namespace.configure(self.host, "neigh flush dev br0")
+        namespace.configure(self.peer, "neigh flush dev eth0")
+        run("ip", "-n", self.peer, "-6", "route", "flush", "proto", "ra")
+        # The switch knows again, from these, where the peer is, and so does the gateway.
+        assert self.ping_from(self.peer, GATEWAY)
+
+    def ping_from(self, where, address):
+        """Whether one ping from a namespace is answered."""
+        ping = ("busybox", "ping", "-c", 1, "-W", 1, address)
+        return run(*namespace.command_in(where, *ping), check=False)[0] == 0
+
+    def mac_known_for(self, where, address):
+        """The MAC under which the party in a namespace reaches an address, or None."""
+        _, table = run("ip", "-n", where, "neigh", "show", "to", address)
+        found = re.search(r"lladdr (\S+)", table)
+        return found and found[1]
+
+    def switch_port_of(self, mac):
+        """The port of the bridge behind which the bridge believes a MAC, or None."""
+        _, table = run("bridge", "-n", self.host, "fdb", "show", "br", "br0", "dynamic")
+        found = re.search(rf"^{mac} dev (\S+)", table, re.MULTILINE)
+        return found and found[1]
+
+    def routers_of_peer(self):
+        """The IPv6 routers that the peer has come to believe in."""
+        return run("ip", "-n", self.peer, "-6", "route", "show", "default", "proto", "ra")[1]
+
+    def watch_peer(self):
+        """Keeps all frames that reach the other VM."""
+        return Packets(self.peer, "eth0")
+
+    def watch_internet(self):
+        """Keeps all frames that leave for the internet, after NAT."""
+        return Packets(self.inet, "eth0")
+
+
+def tap_is_open(where, name):
+    """Whether a process holds a namespace's TAP device open."""
+    with namespace.inside(where), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
+        except OSError:
+            return False
+    return bool(struct.unpack_from("H", answer, 16)[0] & IFF_RUNNING)
+
+
+def _listens(where, port):
+    with namespace.inside(where):
+        sockets = Path(f"/proc/self/task/{os.getpid()}/net/tcp").read_text()
+    return re.search(rf":{port:04X} \S+ 0A ", sockets) is not None

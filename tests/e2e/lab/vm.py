@@ -1,0 +1,108 @@
+"""What the stand-in VM and the real guest have in common: what is done inside a VM."""
+
+import contextlib
+import itertools
+import re
+import socket
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from lab import namespace
+from lab.process import Failed
+
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+# Those of Tart: one frame is one datagram, and this many bytes of them may wait.
+SEND_BUFFER, RECEIVE_BUFFER = 1 << 20, 4 << 20
+
+
+def socket_pair(where):
+    """The two ends of a VM's cable: the VM's own, and the one that softnet is given."""
+    with namespace.inside(where):
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for one in ends:
+        one.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER)
+        one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    return ends
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What the DHCP server has given the VM."""
+
+    address: str
+    router: str
+    dns: str
+    server: str
+    seconds: int
+
+
+class VM(ABC):
+    """A virtual machine with one network card, `eth0`. Its commands run as root."""
+
+    mac: str
+    kind: str
+
+    @abstractmethod
+    def run(self, command, timeout=10):
+        """Runs a shell command in the VM; returns its exit code and what it wrote."""
+
+    @abstractmethod
+    def send(self, *frames, pad=0):
+        """Sends Ethernet frames exactly as given, each with zero bytes appended."""
+
+    def check(self, command, timeout=10):
+        """Runs a shell command in the VM that has to succeed; returns what it wrote."""
+        code, output = self.run(command, timeout)
+        if code != 0:
+            raise Failed(f"in the {self.kind}: {command}: exit code {code}: {output}")
+        return output
+
+    @contextlib.contextmanager
+    def background(self, command):
+        """Lets a command run in the VM for a while, then kills it hard.
+
+        It must be hard: arpspoof, asked to end, repairs what it has done.
+        """
+        log = f"/tmp/{self.mac.replace(':', '')}-{next(_numbers)}"
+        pid = self.check(f"{command} >{log} 2>&1 </dev/null & echo $!").split()[-1]
+        try:
+            yield
+        finally:
+            self.run(f"kill -9 {pid}; rm -f {log}")
+
+    def get_lease(self):
+        """Asks for a lease, as a machine that starts does, and takes it into use."""
+        output = self.check(
+            # Six tries: the first may come before the forwarder has opened its TAP.
+            f"busybox udhcpc -i eth0 -f -n -q -T 1 -t 6 -s {self.dhcp_script}", timeout=15
+        )
+        found = re.search(
+            r"LEASE address=(\S+) router=(\S+) dns=(\S+) server=(\S+) seconds=(\d+)", output
+        )
+        if not found:
+            raise Failed(f"in the {self.kind}: no lease: {output}")
+        return Lease(*found.groups()[:-1], seconds=int(found[5]))
+
+    def ping(self, address, count=1, options=""):
+        """Whether every ping is answered, and each within a second."""
+        code, output = self.run(
+            f"busybox ping -c {count} -A -W 1 -w {count + 1} {options} {address}", timeout=count + 5
+        )
+        return code == 0 and f"{count} packets received" in output
+
+    def resolve(self, name, server):
+        """The address that a DNS server has for a name, or None."""
+        code, output = self.run(f"busybox nslookup -type=a {name} {server}", timeout=15)
+        found = re.search(rf"Name:\s+{re.escape(name)}\s+Address(?: 1)?: (\S+)", output)
+        return found[1] if code == 0 and found else None
+
+    def iperf3(self, server, options="", seconds=1):
+        """The megabits a second that arrive at the receiver of a TCP stream."""
+        output = self.check(
+            f"iperf3 -c {server} -t {seconds} -f m --connect-timeout 3000 {options}",
+            timeout=seconds + 15,
+        )
+        return float(re.search(r"([\d.]+) Mbits/sec.*receiver", output)[1])
+
+
+_numbers = itertools.count()
