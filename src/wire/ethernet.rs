@@ -4,7 +4,53 @@ use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// The header that every frame begins with.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Ethernet {
+    /// Whom the frame is for.
+    pub destination: Mac,
+    /// Who says to have sent it.
+    pub source: Mac,
+    /// What follows: an [`ethertype`], or up to [`ethertype::LLC_MAX`] a length.
+    pub ethertype: U16,
+}
+
+impl Ethernet {
+    /// The length of the header in bytes.
+    pub const LEN: usize = size_of::<Self>();
+
+    /// Splits a frame into its header and what it carries; `None` below 14 bytes.
+    #[must_use]
+    pub fn split(frame: &[u8]) -> Option<(&Self, &[u8])> {
+        Self::ref_from_prefix(frame).ok()
+    }
+}
+
+const _: () = assert!(Ethernet::LEN == 14);
+
+/// Values of [`Ethernet::ethertype`] (IANA, "IEEE 802 Numbers").
+pub mod ethertype {
+    /// IPv4 (RFC 894).
+    pub const IPV4: u16 = 0x0800;
+    /// ARP (RFC 826).
+    pub const ARP: u16 = 0x0806;
+    /// IPv6 (RFC 2464).
+    pub const IPV6: u16 = 0x86dd;
+    /// A customer's VLAN tag (IEEE 802.1Q).
+    pub const VLAN: u16 = 0x8100;
+    /// A provider's VLAN tag (IEEE 802.1ad, "QinQ").
+    pub const PROVIDER_VLAN: u16 = 0x88a8;
+    /// Provider tags as used before 802.1ad.
+    pub const OLD_PROVIDER_VLANS: [u16; 3] = [0x9100, 0x9200, 0x9300];
+    /// Port authentication (IEEE 802.1X).
+    pub const EAPOL: u16 = 0x888e;
+    /// Up to here the field is a length, and an LLC header follows (IEEE 802.3, 3.2.6).
+    pub const LLC_MAX: u16 = 1500;
+}
 
 /// A MAC address, in the order of transmission.
 #[derive(
@@ -17,10 +63,32 @@ impl Mac {
     /// `ff:ff:ff:ff:ff:ff`.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
+    /// The address as a number below 2^48, which one atomic word can hold.
+    #[must_use]
+    pub const fn to_u64(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
+    /// The address whose number this is; the upper 16 bits are ignored.
+    #[must_use]
+    pub const fn from_u64(number: u64) -> Self {
+        let [_, _, a, b, c, d, e, f] = number.to_be_bytes();
+        Self([a, b, c, d, e, f])
+    }
+
+    /// The group of stations that an IPv4 multicast group is sent to (RFC 1112, 6.4).
+    #[must_use]
+    pub const fn of_ipv4_group(group: u32) -> Self {
+        let [_, b, c, d] = group.to_be_bytes();
+        Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+    }
+
     /// Whether this names a group of stations rather than one: the broadcast address too.
     #[must_use]
     pub const fn is_multicast(self) -> bool {
-        self.0[0] & 1 != 0
+        let [first, ..] = self.0;
+        first & 1 != 0
     }
 }
 
@@ -64,6 +132,34 @@ impl FromStr for Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_split_off_its_frame() {
+        let frame = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x08, 0x06, 1, 2,
+        ];
+        let (header, rest) = Ethernet::split(&frame).unwrap();
+        assert_eq!(header.destination, Mac::BROADCAST);
+        assert_eq!(header.source, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]));
+        assert_eq!(header.ethertype.get(), ethertype::ARP);
+        assert_eq!(rest, [1, 2]);
+        assert!(Ethernet::split(&frame[..13]).is_none());
+        assert!(Ethernet::split(&[]).is_none());
+    }
+
+    #[test]
+    fn a_mac_fits_into_a_word_and_back() {
+        let mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0xfe]);
+        assert_eq!(mac.to_u64(), 0x5254_0012_34fe);
+        assert_eq!(Mac::from_u64(0x5254_0012_34fe), mac);
+    }
+
+    #[test]
+    fn a_group_has_23_bits_of_its_address_in_its_mac() {
+        let group = u32::from(std::net::Ipv4Addr::new(239, 255, 255, 250));
+        assert_eq!(Mac::of_ipv4_group(group), Mac([1, 0, 0x5e, 0x7f, 0xff, 0xfa]));
+        assert!(Mac::of_ipv4_group(group).is_multicast());
+    }
 
     #[test]
     fn a_mac_is_read_as_it_is_printed() {

@@ -1,0 +1,278 @@
+//! DHCP messages (RFC 2131) and the options that decide something here (RFC 2132).
+//!
+//! A message is read in one walk over its options that ends on any bytes and allocates
+//! nothing. An option that decides may come only once and in its proper length: which of
+//! two a server or a client would believe cannot be known.
+
+use zerocopy::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::Mac;
+
+/// The fixed part of a message, with the cookie that tells DHCP from BOOTP: 240 bytes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Header {
+    /// [`REQUEST`] or [`REPLY`].
+    pub operation: u8,
+    hardware_type: u8,
+    hardware_len: u8,
+    hops: u8,
+    /// The transaction, chosen by the client.
+    pub xid: U32,
+    secs: U16,
+    flags: U16,
+    /// The address that the client has and answers for, or zero.
+    pub client: U32,
+    /// The address that the server gives ("your address").
+    pub yours: U32,
+    next_server: U32,
+    /// The relay on the way, or zero.
+    pub relay: U32,
+    /// The client's hardware address.
+    pub hardware: Mac,
+    hardware_padding: [u8; 10],
+    server_name: [u8; 64],
+    boot_file: [u8; 128],
+    cookie: U32,
+}
+
+/// A message and what its options say.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The fixed part.
+    pub header: &'a Header,
+    /// Option 53: [`DISCOVER`] to [`INFORM`], or another number.
+    pub kind: u8,
+    /// Option 50: the address that the client asks for.
+    pub requested: Option<u32>,
+    /// Option 51, in seconds.
+    pub lease_time: Option<u32>,
+    /// Option 54: the server that the message is for or from.
+    pub server: Option<u32>,
+    /// Option 1: the mask of the subnet.
+    pub mask: Option<u32>,
+    /// Option 6: the name servers, whole addresses of it.
+    pub name_servers: &'a [U32],
+    /// Whether options are hidden in the name and file fields (option 52).
+    pub is_overloaded: bool,
+}
+
+impl<'a> Message<'a> {
+    /// Reads the data of a datagram. `None` when it is not DHCP over Ethernet, has no
+    /// message type, or is ambiguous (see above).
+    #[must_use]
+    pub fn parse(data: &'a [u8]) -> Option<Self> {
+        let (header, options) = Header::ref_from_prefix(data).ok()?;
+        let is_dhcp_over_ethernet =
+            header.cookie.get() == COOKIE && header.hardware_type == 1 && header.hardware_len == 6;
+        if !is_dhcp_over_ethernet {
+            return None;
+        }
+        let mut found = Found::default();
+        found.walk(options)?;
+        // The file field is read before the name field (RFC 2131, 4.1).
+        let overload = found.overload.map_or(0, |[fields]| fields);
+        if overload & OVERLOADED_FILE != 0 {
+            found.walk(&header.boot_file)?;
+        }
+        if overload & OVERLOADED_NAME != 0 {
+            found.walk(&header.server_name)?;
+        }
+        Some(Self {
+            header,
+            kind: found.kind.map(|[kind]| kind)?,
+            requested: found.requested.map(u32::from_be_bytes),
+            lease_time: found.lease_time.map(u32::from_be_bytes),
+            server: found.server.map(u32::from_be_bytes),
+            mask: found.mask.map(u32::from_be_bytes),
+            name_servers: found.name_servers,
+            is_overloaded: found.overload.is_some(),
+        })
+    }
+}
+
+/// Values of [`Header::operation`].
+pub const REQUEST: u8 = 1;
+/// From a server.
+pub const REPLY: u8 = 2;
+
+/// Values of [`Message::kind`].
+pub const DISCOVER: u8 = 1;
+/// The server has an address to give.
+pub const OFFER: u8 = 2;
+/// The client wants this address, or goes on with its own.
+pub const REQUEST_LEASE: u8 = 3;
+/// The client found that somebody has the address already.
+pub const DECLINE: u8 = 4;
+/// The server grants the lease, or answers an [`INFORM`].
+pub const ACK: u8 = 5;
+/// The server refuses.
+pub const NAK: u8 = 6;
+/// The client gives its address back.
+pub const RELEASE: u8 = 7;
+/// The client has an address and wants to know the rest.
+pub const INFORM: u8 = 8;
+
+/// The options seen so far.
+#[derive(Default)]
+struct Found<'a> {
+    kind: Option<[u8; 1]>,
+    requested: Option<[u8; 4]>,
+    lease_time: Option<[u8; 4]>,
+    server: Option<[u8; 4]>,
+    mask: Option<[u8; 4]>,
+    overload: Option<[u8; 1]>,
+    name_servers: &'a [U32],
+}
+
+impl<'a> Found<'a> {
+    /// Takes the options of one area. The end option may be missing: clients were seen that
+    /// fill the message to its last byte.
+    fn walk(&mut self, mut area: &'a [u8]) -> Option<()> {
+        loop {
+            let (code, data, rest) = match *area {
+                [] | [END, ..] => return Some(()),
+                [PAD, ref rest @ ..] => {
+                    area = rest;
+                    continue;
+                }
+                [code, len, ref rest @ ..] => {
+                    let (data, rest) = rest.split_at_checked(usize::from(len))?;
+                    (code, data, rest)
+                }
+                [_] => return None,
+            };
+            area = rest;
+            match code {
+                SUBNET_MASK => once(&mut self.mask, data)?,
+                REQUESTED_ADDRESS => once(&mut self.requested, data)?,
+                LEASE_TIME => once(&mut self.lease_time, data)?,
+                OVERLOAD => once(&mut self.overload, data)?,
+                MESSAGE_TYPE => once(&mut self.kind, data)?,
+                SERVER_IDENTIFIER => once(&mut self.server, data)?,
+                // A long list may be split over several options (RFC 3396); the first has enough.
+                NAME_SERVERS if self.name_servers.is_empty() => {
+                    let whole = data.len() & !3;
+                    self.name_servers = <[U32]>::ref_from_bytes(data.get(..whole)?).ok()?;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Sets a value that must not be set yet, from data of exactly its length.
+fn once<const N: usize>(value: &mut Option<[u8; N]>, data: &[u8]) -> Option<()> {
+    let data = data.try_into().ok()?;
+    value.replace(data).is_none().then_some(())
+}
+
+const COOKIE: u32 = 0x6382_5363;
+
+const PAD: u8 = 0;
+const SUBNET_MASK: u8 = 1;
+const NAME_SERVERS: u8 = 6;
+const REQUESTED_ADDRESS: u8 = 50;
+const LEASE_TIME: u8 = 51;
+const OVERLOAD: u8 = 52;
+const MESSAGE_TYPE: u8 = 53;
+const SERVER_IDENTIFIER: u8 = 54;
+const END: u8 = 255;
+
+const OVERLOADED_FILE: u8 = 1;
+const OVERLOADED_NAME: u8 = 2;
+
+const _: () = assert!(size_of::<Header>() == 240);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 2]);
+
+    fn message(options: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; 240];
+        message[..8].copy_from_slice(&[1, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef]);
+        message[28..34].copy_from_slice(&MAC.0);
+        message[236..].copy_from_slice(&[0x63, 0x82, 0x53, 0x63]);
+        message.extend_from_slice(options);
+        message
+    }
+
+    #[test]
+    fn a_request_is_read() {
+        let bytes =
+            message(&[53, 1, 3, 0, 0, 50, 4, 192, 168, 64, 2, 54, 4, 192, 168, 64, 1, 255, 9]);
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!((message.header.operation, message.kind), (REQUEST, REQUEST_LEASE));
+        assert_eq!((message.header.xid.get(), message.header.hardware), (0xdead_beef, MAC));
+        assert_eq!(message.requested, Some(0xc0a8_4002));
+        assert_eq!(message.server, Some(0xc0a8_4001));
+        assert_eq!((message.lease_time, message.mask), (None, None));
+    }
+
+    #[test]
+    fn what_an_ack_grants_is_read() {
+        #[rustfmt::skip]
+        let bytes = message(&[
+            53, 1, 5, 51, 4, 0, 0, 2, 88, 1, 4, 255, 255, 255, 0,
+            6, 9, 192, 168, 64, 1, 8, 8, 8, 8, 99, 6, 4, 1, 1, 1, 1,
+        ]);
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!((message.kind, message.lease_time), (ACK, Some(600)));
+        assert_eq!(message.mask, Some(0xffff_ff00));
+        assert_eq!(message.name_servers, [U32::new(0xc0a8_4001), U32::new(0x0808_0808)]);
+    }
+
+    #[test]
+    fn options_in_the_file_and_name_fields_are_read_when_announced() {
+        let mut bytes = message(&[53, 1, 5, 52, 1, 3, 255]);
+        bytes[108..115].copy_from_slice(&[51, 4, 0, 0, 0, 60, 255]);
+        bytes[44..51].copy_from_slice(&[54, 4, 192, 168, 64, 1, 255]);
+        let parsed = Message::parse(&bytes).unwrap();
+        assert!(parsed.is_overloaded);
+        assert_eq!((parsed.lease_time, parsed.server), (Some(60), Some(0xc0a8_4001)));
+
+        bytes[242] = 5;
+        bytes[245] = 0;
+        let parsed = Message::parse(&bytes).unwrap();
+        assert_eq!((parsed.lease_time, parsed.server), (None, None));
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_cut_is_refused() {
+        for options in [
+            &[53, 1, 3, 53, 1, 7][..],                // two types
+            &[53, 1, 3, 54, 4, 1, 1, 1, 1, 54, 0][..], // two servers
+            &[53, 2, 3, 3],                           // a type of two bytes
+            &[53, 1, 3, 50, 3, 1, 1, 1],              // an address of three
+            &[53, 1, 3, 12, 5, b'a'],                 // longer than the message
+            &[53, 1, 3, 12],                          // no length
+            &[],                                      // no type
+            &[255, 53, 1, 3],                         // a type behind the end
+        ] {
+            assert!(Message::parse(&message(options)).is_none(), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn bootp_and_other_hardware_are_refused() {
+        let good = message(&[53, 1, 1, 255]);
+        assert!(Message::parse(&good).is_some());
+        for at in [1, 2, 236] {
+            let mut bad = good.clone();
+            bad[at] ^= 0xff;
+            assert!(Message::parse(&bad).is_none(), "byte {at}");
+        }
+        assert!(Message::parse(&good[..239]).is_none());
+    }
+
+    #[test]
+    fn every_cut_of_a_message_has_an_outcome() {
+        let whole = message(&[53, 1, 3, 50, 4, 192, 168, 64, 2, 6, 4, 8, 8, 8, 8, 255]);
+        for len in 0..whole.len() {
+            let _ = Message::parse(&whole[..len]);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The IPv4 header (RFC 791): its lengths are held against the frame, its options walked.
+
+use zerocopy::network_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// The fixed part of the header, 20 bytes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Header {
+    version_and_len: u8,
+    service: u8,
+    total_len: U16,
+    identification: U16,
+    flags_and_offset: U16,
+    time_to_live: u8,
+    /// What the payload is: one of [`protocol`].
+    pub protocol: u8,
+    /// One's complement sum over the header.
+    pub checksum: U16,
+    /// Who says to have sent it.
+    pub source: U32,
+    /// Whom it is for.
+    pub destination: U32,
+}
+
+/// A packet whose lengths agree with the bytes that it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Ipv4<'a> {
+    /// The fixed part of the header.
+    pub header: &'a Header,
+    /// The options, 0 to 40 bytes.
+    pub options: &'a [u8],
+    /// What follows the header, up to the packet's total length.
+    pub payload: &'a [u8],
+    /// How many bytes of the frame follow the packet: padding.
+    pub trailer_len: usize,
+}
+
+impl<'a> Ipv4<'a> {
+    /// Reads what an IPv4 frame carries. `None` when the version is another, when the header
+    /// length is below 20 or beyond the total length, or when the frame is cut short.
+    #[must_use]
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (header, rest) = Header::ref_from_prefix(bytes).ok()?;
+        let total_len = usize::from(header.total_len.get());
+        let options_len = match header.version_and_len {
+            VERSION_4_WITHOUT_OPTIONS => 0,
+            // The low four bits count words of four bytes.
+            0x46..=0x4f => usize::from(header.version_and_len & 0x0f)
+                .wrapping_mul(4)
+                .wrapping_sub(size_of::<Header>()),
+            _ => return None,
+        };
+        let len = total_len.checked_sub(size_of::<Header>())?;
+        let (packet, trailer) = rest.split_at_checked(len)?;
+        let (options, payload) = packet.split_at_checked(options_len)?;
+        Some(Self { header, options, payload, trailer_len: trailer.len() })
+    }
+
+    /// Whether the options are harmless: none, or router alert alone (RFC 2113), which
+    /// joining a group needs.
+    ///
+    /// RFC 7126 has source routes, record route and timestamp dropped (4.3 to 4.6), and no
+    /// host has a use for the others, so that all are refused: an option with a wrong length too.
+    #[must_use]
+    #[inline]
+    pub fn has_only_harmless_options(&self) -> bool {
+        self.options.is_empty() || are_harmless(self.options)
+    }
+
+    /// The place of this fragment, or `None` for a whole packet.
+    #[must_use]
+    #[inline]
+    pub fn fragment(&self) -> Option<Fragment> {
+        let field = self.header.flags_and_offset.get();
+        (field & (MORE_FRAGMENTS | OFFSET) != 0).then_some(Fragment {
+            offset: usize::from(field & OFFSET).wrapping_mul(8),
+            is_last: field & MORE_FRAGMENTS == 0,
+        })
+    }
+}
+
+/// Where a fragment belongs in its packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// How many bytes of the packet's payload come before it: below 65536, a multiple of 8.
+    pub offset: usize,
+    /// Whether no more follow.
+    pub is_last: bool,
+}
+
+/// Values of [`Header::protocol`].
+pub mod protocol {
+    /// ICMP (RFC 792).
+    pub const ICMP: u8 = 1;
+    /// TCP (RFC 9293).
+    pub const TCP: u8 = 6;
+    /// UDP (RFC 768).
+    pub const UDP: u8 = 17;
+    /// IPv6 within IPv4 (RFC 4213).
+    pub const IPV6: u8 = 41;
+}
+
+/// The ICMP type of a redirect (RFC 792).
+pub const ICMP_REDIRECT: u8 = 5;
+
+#[cold]
+fn are_harmless(mut options: &[u8]) -> bool {
+    loop {
+        options = match options {
+            // What follows the end of the list is padding.
+            [] | [END_OF_OPTIONS, ..] => return true,
+            [NO_OPERATION, rest @ ..] | [ROUTER_ALERT, 4, _, _, rest @ ..] => rest,
+            _ => return false,
+        }
+    }
+}
+
+const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const ROUTER_ALERT: u8 = 148;
+
+const _: () = assert!(size_of::<Header>() == 20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rustfmt::skip]
+    const PACKET: [u8; 28] = [
+        0x45, 0, 0, 28, 0x12, 0x34, 0x40, 0, 64, 17, 0, 0, 192, 168, 64, 2, 8, 8, 8, 8,
+        1, 2, 3, 4, 5, 6, 7, 8,
+    ];
+
+    fn with(at: usize, value: u8) -> [u8; 28] {
+        let mut packet = PACKET;
+        packet[at] = value;
+        packet
+    }
+
+    #[test]
+    fn a_packet_is_read() {
+        let packet = Ipv4::parse(&PACKET).unwrap();
+        assert_eq!(packet.header.protocol, protocol::UDP);
+        assert_eq!(packet.header.source.get(), 0xc0a8_4002);
+        assert_eq!(packet.header.destination.get(), 0x0808_0808);
+        assert_eq!(packet.payload, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(packet.trailer_len, 0);
+        assert_eq!(packet.fragment(), None);
+    }
+
+    #[test]
+    fn padding_is_not_payload() {
+        let packet = with(3, 24);
+        let packet = Ipv4::parse(&packet).unwrap();
+        assert_eq!((packet.payload, packet.trailer_len), (&[1, 2, 3, 4][..], 4));
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        // The version, the header length, the total length.
+        for (at, value) in [(0, 0x55), (0, 0x44), (0, 0x40), (0, 0x48), (3, 29), (3, 19), (2, 1)] {
+            assert!(Ipv4::parse(&with(at, value)).is_none(), "byte {at} = {value}");
+        }
+        assert!(Ipv4::parse(&PACKET[..27]).is_none());
+        assert!(Ipv4::parse(&PACKET[..19]).is_none());
+    }
+
+    #[test]
+    fn fragments_are_told_from_whole_packets() {
+        let place = |at, value| Ipv4::parse(&with(at, value)).unwrap().fragment();
+        assert_eq!(place(6, 0x20), Some(Fragment { offset: 0, is_last: false }));
+        assert_eq!(place(7, 1), Some(Fragment { offset: 8, is_last: true }));
+        assert_eq!(place(6, 0x1f), Some(Fragment { offset: 0x1f00 * 8, is_last: true }));
+        assert_eq!(place(6, 0x80), None);
+    }
+
+    #[test]
+    fn only_router_alert_and_padding_are_harmless() {
+        let allowed = |options: [u8; 4]| {
+            let mut packet = [0; 32];
+            packet[..20].copy_from_slice(&PACKET[..20]);
+            packet[0] = 0x46;
+            packet[20..24].copy_from_slice(&options);
+            Ipv4::parse(&packet).unwrap().has_only_harmless_options()
+        };
+        for harmless in [[0, 0, 0, 0], [1, 1, 1, 0], [148, 4, 0, 0], [0, 131, 3, 4]] {
+            assert!(allowed(harmless), "{harmless:?}");
+        }
+        for harmful in [
+            [131, 3, 4, 0], // loose source route
+            [137, 3, 4, 0], // strict source route
+            [7, 3, 4, 0],   // record route
+            [68, 4, 5, 0],  // timestamp
+            [148, 8, 0, 0], // router alert that claims more than there is
+            [148, 0, 0, 0],
+            [1, 1, 1, 148],
+        ] {
+            assert!(!allowed(harmful), "{harmful:?}");
+        }
+    }
+}

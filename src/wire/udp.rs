@@ -1,0 +1,50 @@
+//! The UDP header (RFC 768, 8 bytes).
+
+use zerocopy::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// The header of a datagram.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Udp {
+    /// The port that it comes from.
+    pub source: U16,
+    /// The port that it is for.
+    pub destination: U16,
+    /// Header and data, in bytes. Not held against the packet here: a fragment has less.
+    pub len: U16,
+    /// Zero when the sender made none.
+    pub checksum: U16,
+}
+
+impl Udp {
+    /// Splits an IPv4 payload into header and data; `None` below 8 bytes.
+    #[must_use]
+    #[inline]
+    pub fn split(payload: &[u8]) -> Option<(&Self, &[u8])> {
+        Self::ref_from_prefix(payload).ok()
+    }
+}
+
+/// Where DNS servers listen.
+pub const DNS: u16 = 53;
+/// Where DHCP servers listen (RFC 2131).
+pub const DHCP_SERVER: u16 = 67;
+/// Where DHCP clients listen.
+pub const DHCP_CLIENT: u16 = 68;
+
+const _: () = assert!(size_of::<Udp>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_split() {
+        let (udp, data) = Udp::split(&[0, 68, 0, 67, 0, 9, 0xab, 0xcd, 7]).unwrap();
+        assert_eq!((udp.source.get(), udp.destination.get()), (DHCP_CLIENT, DHCP_SERVER));
+        assert_eq!((udp.len.get(), udp.checksum.get()), (9, 0xabcd));
+        assert_eq!(data, [7]);
+        assert!(Udp::split(&[0; 7]).is_none());
+    }
+}
