@@ -2,16 +2,61 @@
 //!
 //! Deciding is pure and total: no clock, no input or output, no counting, no panic on any
 //! bytes. The caller ([`crate::forward`]) counts and acts.
+//!
+//! ```text
+//!   rules as written -> policy -> prefix (a table)
+//!                                   |
+//!   VM ------------------------> outbound ------------------------> host
+//!                                   | reads the lease
+//!                                 lease
+//!                                   ^ writes it
+//!   VM <------------------------ inbound  <------------------------ host
+//! ```
+//!
+//! Both directions leave DHCP messages to [`dhcp`], which says what a client may ask and
+//! what a server may answer. docs/filtering.md lists every rule.
 
+mod atomic;
+mod dhcp;
+mod inbound;
+mod lease;
+mod outbound;
+pub mod policy;
+mod prefix;
+mod shape;
 pub mod verdict;
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+
+pub use inbound::Inbound;
+pub use lease::{Lease, LeaseCell, NameServers};
+pub use outbound::Outbound;
+pub use policy::{Mode, Policy};
 pub use verdict::{DropReason, Verdict};
+
+use crate::wire::Mac;
 
 /// Seconds of a clock that never goes back and goes on while the machine sleeps.
 ///
 /// Read once per batch by the caller, so that deciding needs no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(pub u32);
+
+impl Seconds {
+    /// After every time that a clock can tell.
+    pub const NEVER: Self = Self(u32::MAX);
+
+    /// This long after; a time of all ones means for ever (RFC 2131, 3.3).
+    fn after(self, seconds: u32) -> Self {
+        match seconds {
+            u32::MAX => Self::NEVER,
+            _ => Self(self.0.saturating_add(seconds).min(Self::NEVER.0 - 1)),
+        }
+    }
+}
 
 /// One direction's filter, as the forwarder sees it.
 pub trait Check: Send {
@@ -25,4 +70,53 @@ pub trait Check: Send {
     /// # Errors
     /// The reason for which the frame must be dropped.
     fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason>;
+}
+
+/// What the two filters of a VM need to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Config<'a> {
+    /// The only MAC address that the VM may have.
+    pub vm_mac: Mac,
+    /// The host's address on the VM's network, which is its DHCP server too.
+    pub gateway: Ipv4Addr,
+    /// The MAC address of the gateway, if the system tells. Otherwise it is learned from the
+    /// reply that grants the lease, and learned anew when a lease has run out.
+    pub gateway_mac: Option<Mac>,
+    /// The network of the interface, if the system tells. Otherwise the DHCP server does.
+    pub subnet: Option<Ipv4Net>,
+    /// NAT or host-only.
+    pub mode: Mode,
+    /// Whether VMs are kept from each other. Host-only mode always does.
+    pub isolation: bool,
+    /// The longest frame that the interface takes, in bytes with the Ethernet header.
+    pub max_frame: usize,
+    /// Where the VM may send to.
+    pub policy: &'a Policy,
+}
+
+/// Makes the filters of one VM, and the cell that they share, which tells what the VM was
+/// granted. It starts without a lease: only DHCP passes until the server grants one.
+#[must_use]
+pub fn pair(config: &Config<'_>) -> (Outbound, Inbound, Arc<LeaseCell>) {
+    let lease = Arc::new(LeaseCell::new(config.gateway_mac));
+    let table = Arc::new(config.policy.compile(config.gateway, config.mode));
+    let outbound = Outbound::new(config, Arc::clone(&table), Arc::clone(&lease));
+    let inbound = Inbound::new(config, table, Arc::clone(&lease));
+    (outbound, inbound, lease)
+}
+
+/// The MAC address that an IPv4 packet for several stations is sent to; `None` for an
+/// address of one station.
+fn group_mac(address: u32, subnet: Option<Ipv4Net>) -> Option<Mac> {
+    let destination = Ipv4Addr::from(address);
+    let is_broadcast = destination.is_broadcast()
+        || subnet
+            .is_some_and(|subnet| subnet.prefix_len() < 31 && subnet.broadcast() == destination);
+    if is_broadcast {
+        Some(Mac::BROADCAST)
+    } else {
+        destination
+            .is_multicast()
+            .then(|| Mac::of_ipv4_group(address))
+    }
 }

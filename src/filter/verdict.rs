@@ -44,10 +44,109 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
+    // --- the frame ---
     /// Shorter than an Ethernet header (14 bytes); an empty datagram too.
     Runt = "runt",
     /// Longer than the host's interface takes.
     Oversize = "oversize",
+    /// Outbound: the source MAC is not the VM's. Inbound: it is the VM's own, or a group's.
+    SourceMac = "source-mac",
+    /// Outbound: for a station other than the gateway. Inbound: for one other than the VM.
+    DestinationMac = "destination-mac",
+    /// For a broadcast or multicast MAC that this kind of frame may not be sent to.
+    DestinationGroup = "destination-group",
+    /// Inbound, with isolation: from a station other than the gateway, or from an address of
+    /// the VM's own subnet that is not the gateway's.
+    Isolation = "isolation",
+    /// A VLAN tag (802.1Q, 802.1ad and older).
+    Vlan = "vlan",
+    /// IPv6.
+    Ipv6 = "ipv6",
+    /// IPv6 within IPv4 (6in4, 6to4).
+    Ipv6InIpv4 = "ipv6-in-ipv4",
+    /// An 802.3 frame with LLC, as spanning tree uses it.
+    Llc = "llc",
+    /// Port authentication (802.1X).
+    Eapol = "eapol",
+    /// Any other EtherType.
+    EtherType = "ethertype",
+    // --- ARP ---
+    /// Not ARP about IPv4 over Ethernet, cut short, or with data behind it.
+    ArpMalformed = "arp-malformed",
+    /// Neither a request nor a reply.
+    ArpOperation = "arp-operation",
+    /// The sender in the message is not the sender of the frame.
+    ArpSenderMac = "arp-sender-mac",
+    /// Outbound: claims an address that is not the VM's. Inbound: claims the VM's address.
+    ArpSenderAddress = "arp-sender-address",
+    /// Claims the gateway's address for another MAC.
+    ArpGateway = "arp-gateway",
+    /// Probes for an address that is neither leased nor offered to the VM.
+    ArpProbe = "arp-probe",
+    // --- IPv4 ---
+    /// Version or lengths in the header disagree with the frame.
+    Ipv4Malformed = "ipv4-malformed",
+    /// An IP option other than router alert.
+    Ipv4Options = "ipv4-options",
+    /// A fragment that could rewrite or hide what was checked, or that no sender makes.
+    Fragment = "fragment",
+    /// The header of UDP, TCP or ICMP is cut short, or a UDP length is wrong.
+    TransportMalformed = "transport-malformed",
+    /// An ICMP redirect: there is only one gateway.
+    IcmpRedirect = "icmp-redirect",
+    /// The VM has no lease yet.
+    NoLease = "no-lease",
+    /// The VM's lease has run out.
+    LeaseExpired = "lease-expired",
+    /// Outbound: the source is not the leased address. Inbound: it is.
+    SourceAddress = "source-address",
+    /// Inbound: not for the leased address, nor for a group that the VM may hear.
+    DestinationAddress = "destination-address",
+    /// A rule blocks the destination.
+    DestinationBlocked = "destination-blocked",
+    /// A private destination (RFC 1918, RFC 6598).
+    DestinationPrivate = "destination-private",
+    /// A link-local destination (169.254.0.0/16).
+    DestinationLinkLocal = "destination-link-local",
+    /// Loopback or "this network" (127.0.0.0/8, 0.0.0.0/8).
+    DestinationLocal = "destination-local",
+    /// A range kept for protocols, documentation, benchmarks or 6to4.
+    DestinationSpecial = "destination-special",
+    /// A multicast group (224.0.0.0/4).
+    DestinationMulticast = "destination-multicast",
+    /// A reserved destination (240.0.0.0/4).
+    DestinationReserved = "destination-reserved",
+    /// All stations (255.255.255.255).
+    DestinationBroadcast = "destination-broadcast",
+    /// In host-only mode: from or to anybody but the gateway.
+    HostOnly = "host-only",
+    // --- DHCP ---
+    /// Not a DHCP message, or an ambiguous one.
+    DhcpMalformed = "dhcp-malformed",
+    /// A server's message from the VM, a client's message to it, or from a port of neither.
+    DhcpRole = "dhcp-role",
+    /// A request for a server other than the gateway.
+    DhcpDestination = "dhcp-destination",
+    /// A request from an address that is not the VM's.
+    DhcpSource = "dhcp-source",
+    /// About another client's hardware address.
+    DhcpHardwareAddress = "dhcp-hardware-address",
+    /// A request that pretends to come through a relay.
+    DhcpRelay = "dhcp-relay",
+    /// A message type that has no place here.
+    DhcpMessageType = "dhcp-message-type",
+    /// The client says to have an address that is not the VM's.
+    DhcpClientAddress = "dhcp-client-address",
+    /// The server identifier is not the gateway.
+    DhcpServerIdentifier = "dhcp-server-identifier",
+    /// Gives back an address that is not the VM's.
+    DhcpRelease = "dhcp-release",
+    /// Declines an address that was not offered to the VM.
+    DhcpDecline = "dhcp-decline",
+    /// A reply that does not come from the gateway.
+    DhcpRogueServer = "dhcp-rogue-server",
+    /// Grants an address that no VM on this interface can have.
+    DhcpGrantedAddress = "dhcp-granted-address",
     // --- not the filter's: the forwarder gives these ---
     /// The VM did not take its frames within the bounded time.
     VmBusy = "vm-busy",

@@ -202,11 +202,18 @@ mod tests {
 
     #[test]
     fn a_request_is_read() {
-        let bytes =
-            message(&[53, 1, 3, 0, 0, 50, 4, 192, 168, 64, 2, 54, 4, 192, 168, 64, 1, 255, 9]);
+        let bytes = message(&[
+            53, 1, 3, 0, 0, 50, 4, 192, 168, 64, 2, 54, 4, 192, 168, 64, 1, 255, 9,
+        ]);
         let message = Message::parse(&bytes).unwrap();
-        assert_eq!((message.header.operation, message.kind), (REQUEST, REQUEST_LEASE));
-        assert_eq!((message.header.xid.get(), message.header.hardware), (0xdead_beef, MAC));
+        assert_eq!(
+            (message.header.operation, message.kind),
+            (REQUEST, REQUEST_LEASE)
+        );
+        assert_eq!(
+            (message.header.xid.get(), message.header.hardware),
+            (0xdead_beef, MAC)
+        );
         assert_eq!(message.requested, Some(0xc0a8_4002));
         assert_eq!(message.server, Some(0xc0a8_4001));
         assert_eq!((message.lease_time, message.mask), (None, None));
@@ -222,7 +229,10 @@ mod tests {
         let message = Message::parse(&bytes).unwrap();
         assert_eq!((message.kind, message.lease_time), (ACK, Some(600)));
         assert_eq!(message.mask, Some(0xffff_ff00));
-        assert_eq!(message.name_servers, [U32::new(0xc0a8_4001), U32::new(0x0808_0808)]);
+        assert_eq!(
+            message.name_servers,
+            [U32::new(0xc0a8_4001), U32::new(0x0808_0808)]
+        );
     }
 
     #[test]
@@ -232,7 +242,10 @@ mod tests {
         bytes[44..51].copy_from_slice(&[54, 4, 192, 168, 64, 1, 255]);
         let parsed = Message::parse(&bytes).unwrap();
         assert!(parsed.is_overloaded);
-        assert_eq!((parsed.lease_time, parsed.server), (Some(60), Some(0xc0a8_4001)));
+        assert_eq!(
+            (parsed.lease_time, parsed.server),
+            (Some(60), Some(0xc0a8_4001))
+        );
 
         bytes[242] = 5;
         bytes[245] = 0;
@@ -243,14 +256,14 @@ mod tests {
     #[test]
     fn what_is_ambiguous_or_cut_is_refused() {
         for options in [
-            &[53, 1, 3, 53, 1, 7][..],                // two types
+            &[53, 1, 3, 53, 1, 7][..],                 // two types
             &[53, 1, 3, 54, 4, 1, 1, 1, 1, 54, 0][..], // two servers
-            &[53, 2, 3, 3],                           // a type of two bytes
-            &[53, 1, 3, 50, 3, 1, 1, 1],              // an address of three
-            &[53, 1, 3, 12, 5, b'a'],                 // longer than the message
-            &[53, 1, 3, 12],                          // no length
-            &[],                                      // no type
-            &[255, 53, 1, 3],                         // a type behind the end
+            &[53, 2, 3, 3],                            // a type of two bytes
+            &[53, 1, 3, 50, 3, 1, 1, 1],               // an address of three
+            &[53, 1, 3, 12, 5, b'a'],                  // longer than the message
+            &[53, 1, 3, 12],                           // no length
+            &[],                                       // no type
+            &[255, 53, 1, 3],                          // a type behind the end
         ] {
             assert!(Message::parse(&message(options)).is_none(), "{options:?}");
         }

@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn a_group_has_23_bits_of_its_address_in_its_mac() {
         let group = u32::from(std::net::Ipv4Addr::new(239, 255, 255, 250));
-        assert_eq!(Mac::of_ipv4_group(group), Mac([1, 0, 0x5e, 0x7f, 0xff, 0xfa]));
+        assert_eq!(
+            Mac::of_ipv4_group(group),
+            Mac([1, 0, 0x5e, 0x7f, 0xff, 0xfa])
+        );
         assert!(Mac::of_ipv4_group(group).is_multicast());
     }
 

@@ -55,7 +55,12 @@ impl<'a> Ipv4<'a> {
         let len = total_len.checked_sub(size_of::<Header>())?;
         let (packet, trailer) = rest.split_at_checked(len)?;
         let (options, payload) = packet.split_at_checked(options_len)?;
-        Some(Self { header, options, payload, trailer_len: trailer.len() })
+        Some(Self {
+            header,
+            options,
+            payload,
+            trailer_len: trailer.len(),
+        })
     }
 
     /// Whether the options are harmless: none, or router alert alone (RFC 2113), which
@@ -164,8 +169,19 @@ mod tests {
     #[test]
     fn lengths_that_lie_are_refused() {
         // The version, the header length, the total length.
-        for (at, value) in [(0, 0x55), (0, 0x44), (0, 0x40), (0, 0x48), (3, 29), (3, 19), (2, 1)] {
-            assert!(Ipv4::parse(&with(at, value)).is_none(), "byte {at} = {value}");
+        for (at, value) in [
+            (0, 0x55),
+            (0, 0x44),
+            (0, 0x40),
+            (0, 0x48),
+            (3, 29),
+            (3, 19),
+            (2, 1),
+        ] {
+            assert!(
+                Ipv4::parse(&with(at, value)).is_none(),
+                "byte {at} = {value}"
+            );
         }
         assert!(Ipv4::parse(&PACKET[..27]).is_none());
         assert!(Ipv4::parse(&PACKET[..19]).is_none());
@@ -174,9 +190,27 @@ mod tests {
     #[test]
     fn fragments_are_told_from_whole_packets() {
         let place = |at, value| Ipv4::parse(&with(at, value)).unwrap().fragment();
-        assert_eq!(place(6, 0x20), Some(Fragment { offset: 0, is_last: false }));
-        assert_eq!(place(7, 1), Some(Fragment { offset: 8, is_last: true }));
-        assert_eq!(place(6, 0x1f), Some(Fragment { offset: 0x1f00 * 8, is_last: true }));
+        assert_eq!(
+            place(6, 0x20),
+            Some(Fragment {
+                offset: 0,
+                is_last: false
+            })
+        );
+        assert_eq!(
+            place(7, 1),
+            Some(Fragment {
+                offset: 8,
+                is_last: true
+            })
+        );
+        assert_eq!(
+            place(6, 0x1f),
+            Some(Fragment {
+                offset: 0x1f00 * 8,
+                is_last: true
+            })
+        );
         assert_eq!(place(6, 0x80), None);
     }
 

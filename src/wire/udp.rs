@@ -42,7 +42,10 @@ mod tests {
     #[test]
     fn a_datagram_is_split() {
         let (udp, data) = Udp::split(&[0, 68, 0, 67, 0, 9, 0xab, 0xcd, 7]).unwrap();
-        assert_eq!((udp.source.get(), udp.destination.get()), (DHCP_CLIENT, DHCP_SERVER));
+        assert_eq!(
+            (udp.source.get(), udp.destination.get()),
+            (DHCP_CLIENT, DHCP_SERVER)
+        );
         assert_eq!((udp.len.get(), udp.checksum.get()), (9, 0xabcd));
         assert_eq!(data, [7]);
         assert!(Udp::split(&[0; 7]).is_none());

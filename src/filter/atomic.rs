@@ -1,0 +1,12 @@
+//! The atomics of [`super::lease`]: the standard ones, or loom's when it models the cell.
+
+#[cfg(loom)]
+pub(super) use loom::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};
+#[cfg(not(loom))]
+pub(super) use std::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};

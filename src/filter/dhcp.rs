@@ -1,0 +1,114 @@
+//! What a DHCP client may ask, and what a server may answer (RFC 2131).
+//!
+//! A server binds an address to whom the message names, not to whom the frame comes from.
+//! So the message must agree with the frame: a VM speaks for itself only, and only the
+//! gateway answers.
+
+use ipnet::Ipv4Net;
+
+use super::lease::Hot;
+use super::verdict::DropReason;
+use crate::wire::Mac;
+use crate::wire::dhcp::{self, Message};
+
+/// What is known about the VM and its network.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parties {
+    pub(super) vm: Mac,
+    pub(super) gateway: u32,
+    pub(super) subnet: Option<Ipv4Net>,
+}
+
+impl Parties {
+    /// Whether the VM may send this message from this address.
+    pub(super) fn check_request(
+        &self,
+        message: &Message<'_>,
+        source: u32,
+        lease: Hot,
+        offered: u32,
+    ) -> Result<(), DropReason> {
+        let header = message.header;
+        let leased = lease.address();
+        // Servers read hidden options too, but no client needs them in its short message.
+        if message.is_overloaded {
+            return Err(DropReason::DhcpMalformed);
+        }
+        if header.operation != dhcp::REQUEST {
+            return Err(DropReason::DhcpRole);
+        }
+        if header.hardware != self.vm {
+            return Err(DropReason::DhcpHardwareAddress);
+        }
+        if header.relay.get() != 0 {
+            return Err(DropReason::DhcpRelay);
+        }
+        if message.server.is_some_and(|server| server != self.gateway) {
+            return Err(DropReason::DhcpServerIdentifier);
+        }
+        let client = header.client.get();
+        let claimed = match message.kind {
+            // When softnet starts under a running VM it knows no lease, yet the VM renews the
+            // one that it has. The server decides whether that is so: it answers only the
+            // client to whom it granted the address.
+            dhcp::REQUEST_LEASE if leased == 0 && self.may_be_granted(client) => client,
+            dhcp::DISCOVER | dhcp::REQUEST_LEASE | dhcp::INFORM => leased,
+            dhcp::RELEASE if leased == 0 || client != leased => {
+                return Err(DropReason::DhcpRelease);
+            }
+            dhcp::DECLINE if !declines_its_own(message, leased, offered) => {
+                return Err(DropReason::DhcpDecline);
+            }
+            dhcp::RELEASE | dhcp::DECLINE => leased,
+            _ => return Err(DropReason::DhcpMessageType),
+        };
+        if client != 0 && client != claimed {
+            return Err(DropReason::DhcpClientAddress);
+        }
+        if source != 0 && source != claimed {
+            return Err(DropReason::DhcpSource);
+        }
+        Ok(())
+    }
+
+    /// Whether this is an answer of the gateway to the VM. That it comes from the gateway has
+    /// been checked.
+    pub(super) fn check_reply(&self, message: &Message<'_>) -> Result<(), DropReason> {
+        let header = message.header;
+        if header.operation != dhcp::REPLY {
+            return Err(DropReason::DhcpRole);
+        }
+        if header.hardware != self.vm {
+            return Err(DropReason::DhcpHardwareAddress);
+        }
+        if message.server != Some(self.gateway) {
+            return Err(DropReason::DhcpServerIdentifier);
+        }
+        let yours = header.yours.get();
+        match message.kind {
+            dhcp::OFFER if self.may_be_granted(yours) => Ok(()),
+            // An answer to INFORM grants nothing.
+            dhcp::ACK if yours == 0 || self.may_be_granted(yours) => Ok(()),
+            dhcp::NAK => Ok(()),
+            dhcp::OFFER | dhcp::ACK => Err(DropReason::DhcpGrantedAddress),
+            _ => Err(DropReason::DhcpMessageType),
+        }
+    }
+
+    /// Whether a VM of this network can have the address.
+    fn may_be_granted(&self, address: u32) -> bool {
+        let is_unicast = matches!(address >> 24, 1..=126 | 128..=223);
+        let is_inside = self.subnet.is_none_or(|subnet| {
+            subnet.contains(&std::net::Ipv4Addr::from(address))
+                && (subnet.prefix_len() > 30
+                    || address != subnet.network().into() && address != subnet.broadcast().into())
+        });
+        is_unicast && is_inside && address != self.gateway
+    }
+}
+
+fn declines_its_own(message: &Message<'_>, leased: u32, offered: u32) -> bool {
+    message
+        .requested
+        .is_some_and(|address| address != 0 && (address == leased || address == offered))
+}

@@ -1,0 +1,244 @@
+//! From the host to the VM: what is for it, from whom it says to be. Learns the lease.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+
+use super::dhcp::Parties;
+use super::lease::{Lease, LeaseCell};
+use super::policy::Mode;
+use super::prefix::{Destination, PrefixTable};
+use super::shape::{self, Transport};
+use super::verdict::{DropReason, Verdict};
+use super::{Check, Config, Seconds, group_mac};
+use crate::wire::Mac;
+use crate::wire::dhcp::{self, Message};
+use crate::wire::ethernet::{Ethernet, ethertype};
+use crate::wire::udp;
+
+/// The filter of frames for the VM.
+#[derive(Debug)]
+pub struct Inbound {
+    parties: Parties,
+    mode: Mode,
+    isolation: bool,
+    /// Whether the gateway's MAC is learned from its replies, as the system did not tell it.
+    pins_gateway: bool,
+    max_frame: usize,
+    table: Arc<PrefixTable>,
+    lease: Arc<LeaseCell>,
+}
+
+impl Inbound {
+    pub(super) fn new(config: &Config<'_>, table: Arc<PrefixTable>, lease: Arc<LeaseCell>) -> Self {
+        Self {
+            parties: Parties {
+                vm: config.vm_mac,
+                gateway: config.gateway.into(),
+                subnet: config.subnet,
+            },
+            mode: config.mode,
+            isolation: config.isolation || config.mode == Mode::Host,
+            pins_gateway: config.gateway_mac.is_none(),
+            max_frame: config.max_frame,
+            table,
+            lease,
+        }
+    }
+
+    #[inline]
+    fn judge(&self, frame: &[u8], now: Seconds) -> Result<Verdict, DropReason> {
+        let (ethernet, carried) = shape::ethernet(frame, self.max_frame)?;
+        let vm = self.parties.vm;
+        if ethernet.source == vm || ethernet.source.is_multicast() {
+            return Err(DropReason::SourceMac);
+        }
+        if ethernet.destination != vm && !ethernet.destination.is_multicast() {
+            return Err(DropReason::DestinationMac);
+        }
+        match ethernet.ethertype.get() {
+            ethertype::IPV4 => self.judge_ipv4(ethernet, carried, now),
+            ethertype::ARP => self.judge_arp(ethernet, carried),
+            other => Err(shape::foreign_ethertype(other)),
+        }
+    }
+
+    #[inline]
+    fn judge_ipv4(
+        &self,
+        ethernet: &Ethernet,
+        carried: &[u8],
+        now: Seconds,
+    ) -> Result<Verdict, DropReason> {
+        let packet = shape::ipv4(carried)?;
+        let transport = shape::transport(&packet)?;
+        let (source, destination) = (packet.header.source.get(), packet.header.destination.get());
+        if let Transport::Udp {
+            source: port,
+            destination: udp::DHCP_CLIENT,
+        } = transport
+        {
+            return self.judge_dhcp(ethernet, source, port, now);
+        }
+        if let Transport::Udp {
+            destination: udp::DHCP_SERVER,
+            ..
+        } = transport
+        {
+            return Err(DropReason::DhcpRole);
+        }
+        let lease = self.lease.hot();
+        if !lease.is_valid(now) {
+            return Err(match lease.address() {
+                0 => DropReason::NoLease,
+                _ => DropReason::LeaseExpired,
+            });
+        }
+        if source == lease.address() {
+            return Err(DropReason::SourceAddress);
+        }
+        if destination != lease.address() || ethernet.destination != self.parties.vm {
+            self.judge_group(ethernet.destination, destination)?;
+        }
+        let is_gateway = source == self.parties.gateway;
+        if self.mode == Mode::Host && !is_gateway {
+            return Err(DropReason::HostOnly);
+        }
+        if self.isolation && !self.comes_through_gateway(ethernet.source, source) {
+            return Err(DropReason::Isolation);
+        }
+        Ok(Verdict::Forward)
+    }
+
+    /// With isolation only the gateway sends, for itself and for what is behind it.
+    #[inline]
+    fn comes_through_gateway(&self, mac: Mac, source: u32) -> bool {
+        let is_neighbour = source != self.parties.gateway
+            && self
+                .parties
+                .subnet
+                .is_some_and(|subnet| subnet.contains(&Ipv4Addr::from(source)));
+        self.lease.is_gateway_mac(mac) && !is_neighbour
+    }
+
+    /// Not for the VM alone: for all stations, or for a group that a rule lets it send to.
+    #[cold]
+    fn judge_group(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
+        let Some(group) = group_mac(address, self.parties.subnet) else {
+            return Err(if mac == self.parties.vm {
+                DropReason::DestinationAddress
+            } else {
+                DropReason::DestinationGroup
+            });
+        };
+        let is_wanted = group == Mac::BROADCAST || self.table.get(address) == Destination::Pass;
+        if group == mac && is_wanted {
+            Ok(())
+        } else {
+            Err(DropReason::DestinationGroup)
+        }
+    }
+
+    /// To port 68. The message itself is for [`Check::dhcp`].
+    #[cold]
+    fn judge_dhcp(
+        &self,
+        ethernet: &Ethernet,
+        source: u32,
+        source_port: u16,
+        now: Seconds,
+    ) -> Result<Verdict, DropReason> {
+        if source_port != udp::DHCP_SERVER {
+            return Err(DropReason::DhcpRole);
+        }
+        if ethernet.destination != self.parties.vm && ethernet.destination != Mac::BROADCAST {
+            return Err(DropReason::DestinationGroup);
+        }
+        // A MAC that was learned holds as long as the lease does, so that a gateway that was
+        // made anew meanwhile can grant the next.
+        let may_be_new = self.pins_gateway && !self.lease.hot().is_valid(now);
+        let is_gateway = may_be_new || self.lease.is_gateway_mac(ethernet.source);
+        if source == self.parties.gateway && is_gateway {
+            Ok(Verdict::Dhcp)
+        } else {
+            Err(DropReason::DhcpRogueServer)
+        }
+    }
+
+    /// Inspects ARP: nobody speaks for the gateway or for the VM.
+    #[cold]
+    fn judge_arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Verdict, DropReason> {
+        let arp = shape::arp(ethernet, carried)?;
+        let sender = arp.sender.get();
+        let is_gateway_mac = self.lease.is_gateway_mac(ethernet.source);
+        if ethernet.destination.is_multicast() && ethernet.destination != Mac::BROADCAST {
+            return Err(DropReason::DestinationGroup);
+        }
+        if sender != 0 && sender == self.lease.hot().address() {
+            return Err(DropReason::ArpSenderAddress);
+        }
+        if sender == self.parties.gateway && !is_gateway_mac {
+            return Err(DropReason::ArpGateway);
+        }
+        if self.isolation && !is_gateway_mac {
+            return Err(DropReason::Isolation);
+        }
+        Ok(Verdict::Forward)
+    }
+
+    /// Takes from a reply that passed what the server granted or took back.
+    fn learn(&mut self, ethernet: Mac, message: &Message<'_>, now: Seconds) {
+        let address = message.header.yours.get();
+        match (message.kind, message.lease_time) {
+            (dhcp::OFFER, _) => self.lease.set_offered(address),
+            (dhcp::NAK, _) => {
+                self.lease.clear();
+                self.lease.set_offered(0);
+            }
+            // Without a lease time it answers INFORM, which changes nothing (RFC 2131, 4.3.5).
+            (dhcp::ACK, Some(time)) if address != 0 => {
+                if self.pins_gateway {
+                    self.lease.set_gateway_mac(ethernet);
+                }
+                if self.parties.subnet.is_none() {
+                    self.parties.subnet = subnet_of(address, self.parties.gateway, message.mask);
+                }
+                self.lease.bind(&Lease {
+                    address: address.into(),
+                    expires: now.after(time),
+                    name_servers: message
+                        .name_servers
+                        .iter()
+                        .map(|server| Ipv4Addr::from(server.get()))
+                        .take(4)
+                        .collect(),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Check for Inbound {
+    #[inline]
+    fn check(&self, frame: &[u8], now: Seconds) -> Verdict {
+        self.judge(frame, now).unwrap_or_else(Verdict::Drop)
+    }
+
+    fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
+        let frame = slot.get(..len).ok_or(DropReason::DhcpMalformed)?;
+        let (ethernet, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
+        self.parties.check_reply(&message)?;
+        self.learn(ethernet.source, &message, now);
+        Ok(len)
+    }
+}
+
+/// The network that a granted address and the gateway are in, if the mask says that.
+fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Ipv4Net> {
+    let subnet = Ipv4Net::with_netmask(gateway.into(), mask?.into())
+        .ok()?
+        .trunc();
+    subnet.contains(&Ipv4Addr::from(address)).then_some(subnet)
+}

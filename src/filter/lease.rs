@@ -1,0 +1,319 @@
+//! What the DHCP server granted to the VM, in a cell that both directions share without locks.
+//!
+//! The inbound side writes, as it sees what the server grants. The outbound side reads with
+//! every frame, which costs one load:
+//!
+//! ```text
+//!   inbound:  ACK -> bind()            outbound:  hot word -> address, expiry  (each frame)
+//!             NAK -> clear()                      name servers                 (port 53 only)
+//!                        RELEASE, DECLINE -> give_up()
+//! ```
+//!
+//! The name servers do not fit into the word; they sit under a sequence lock, whose count is
+//! odd while the writer is at it.
+
+use std::net::Ipv4Addr;
+
+use arrayvec::ArrayVec;
+
+use super::Seconds;
+use super::atomic::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
+use crate::wire::Mac;
+
+/// An address lent to the VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The VM's address.
+    pub address: Ipv4Addr,
+    /// When it ends; [`Seconds::NEVER`] for a lease without end.
+    pub expires: Seconds,
+    /// The name servers that came with it, the first four.
+    pub name_servers: NameServers,
+}
+
+/// As many name servers as are remembered; resolvers use three (`MAXNS` of resolv.h).
+pub type NameServers = ArrayVec<Ipv4Addr, NAME_SERVERS_MAX>;
+
+/// The lease of one VM, and the MAC address of its gateway.
+#[derive(Debug)]
+pub struct LeaseCell {
+    /// Address in the upper half, expiry in the lower; zero without a lease.
+    hot: AtomicU64,
+    /// Zero while unknown.
+    gateway_mac: AtomicU64,
+    /// The address that the server offered last, zero for none.
+    offered: AtomicU32,
+    sequence: AtomicU32,
+    name_servers: [AtomicU32; NAME_SERVERS_MAX],
+}
+
+impl LeaseCell {
+    /// A cell without a lease.
+    #[must_use]
+    pub fn new(gateway_mac: Option<Mac>) -> Self {
+        Self {
+            hot: AtomicU64::new(0),
+            gateway_mac: AtomicU64::new(gateway_mac.map_or(0, Mac::to_u64)),
+            offered: AtomicU32::new(0),
+            sequence: AtomicU32::new(0),
+            name_servers: std::array::from_fn(|_| AtomicU32::new(0)),
+        }
+    }
+
+    /// The lease, expired or not, all of it from one grant. Spins while a grant is being
+    /// written, which is a matter of nanoseconds; not for the path of every frame.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        let (hot, name_servers) = self.consistent();
+        (hot.0 != 0).then(|| Lease {
+            address: hot.address().into(),
+            expires: hot.expires(),
+            name_servers: name_servers
+                .into_iter()
+                .filter(|server| *server != 0)
+                .map(Ipv4Addr::from)
+                .collect(),
+        })
+    }
+
+    /// The MAC address of the gateway, once it is known.
+    #[must_use]
+    pub fn gateway_mac(&self) -> Option<Mac> {
+        match self.gateway_mac.load(Ordering::Relaxed) {
+            0 => None,
+            number => Some(Mac::from_u64(number)),
+        }
+    }
+
+    /// Says that the gateway has this MAC address now: for who can ask the system, when a
+    /// bridge was made anew or took another port's address.
+    pub fn set_gateway_mac(&self, mac: Mac) {
+        self.gateway_mac.store(mac.to_u64(), Ordering::Relaxed);
+    }
+
+    /// Address and expiry, in one load.
+    #[inline]
+    pub(super) fn hot(&self) -> Hot {
+        Hot(self.hot.load(Ordering::Acquire))
+    }
+
+    /// Whether this is the number of the gateway's MAC address; never while that is unknown.
+    #[inline]
+    pub(super) fn is_gateway_mac(&self, mac: Mac) -> bool {
+        let number = mac.to_u64();
+        number != 0 && number == self.gateway_mac.load(Ordering::Relaxed)
+    }
+
+    /// Whether the lease came with this name server.
+    pub(super) fn has_name_server(&self, address: u32) -> bool {
+        address != 0 && self.consistent().1.contains(&address)
+    }
+
+    /// Stores a new lease. For the inbound side only: one writer at a time.
+    pub(super) fn bind(&self, lease: &Lease) {
+        // The odd count must be seen before anything that follows it: a release fence after
+        // the store, and the readers' acquire fence before they look at the count again.
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence
+            .store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        let mut name_servers = lease.name_servers.iter();
+        for slot in &self.name_servers {
+            let server = name_servers.next().map_or(0, |server| u32::from(*server));
+            slot.store(server, Ordering::Relaxed);
+        }
+        let hot = Hot::new(lease.address.into(), lease.expires);
+        // A swap, since `give_up` reads and writes too: one of the two then sees the other.
+        self.hot.swap(hot.0, Ordering::AcqRel);
+        self.sequence
+            .store(sequence.wrapping_add(2), Ordering::Release);
+        self.offered.store(0, Ordering::Relaxed);
+    }
+
+    /// Forgets the lease: the server took it back. For the inbound side only.
+    pub(super) fn clear(&self) {
+        self.hot.swap(0, Ordering::AcqRel);
+    }
+
+    /// Forgets the lease that the VM itself gave back, unless another was granted meanwhile.
+    /// This is the one write that the outbound side makes: the server may now give the
+    /// address to somebody else, so that not one frame more may carry it.
+    pub(super) fn give_up(&self, lease: Hot) {
+        let _ = self
+            .hot
+            .compare_exchange(lease.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The address that the server offered and that the VM may probe for.
+    pub(super) fn offered(&self) -> u32 {
+        self.offered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_offered(&self, address: u32) {
+        self.offered.store(address, Ordering::Relaxed);
+    }
+
+    fn consistent(&self) -> (Hot, [u32; NAME_SERVERS_MAX]) {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let hot = self.hot();
+            let name_servers = self
+                .name_servers
+                .each_ref()
+                .map(|slot| slot.load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            let after = self.sequence.load(Ordering::Relaxed);
+            if before == after && before.is_multiple_of(2) {
+                return (hot, name_servers);
+            }
+            spin_loop();
+        }
+    }
+}
+
+/// Address and expiry in one word, so that they always belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hot(u64);
+
+impl Hot {
+    fn new(address: u32, expires: Seconds) -> Self {
+        Self(u64::from(address) << 32 | u64::from(expires.0))
+    }
+
+    /// Zero without a lease.
+    #[inline]
+    pub(super) fn address(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower half of the word is meant"
+    )]
+    pub(super) fn expires(self) -> Seconds {
+        Seconds(self.0 as u32)
+    }
+
+    /// Whether there is a lease and it has not run out.
+    #[inline]
+    pub(super) fn is_valid(self, now: Seconds) -> bool {
+        now < self.expires()
+    }
+}
+
+const NAME_SERVERS_MAX: usize = 4;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn lease(last: u8, expires: u32) -> Lease {
+        Lease {
+            address: Ipv4Addr::new(192, 168, 64, last),
+            expires: Seconds(expires),
+            name_servers: [
+                Ipv4Addr::new(192, 168, 64, 1),
+                Ipv4Addr::new(10, 0, 0, last),
+            ]
+            .into_iter()
+            .collect(),
+        }
+    }
+
+    #[test]
+    fn a_lease_is_read_as_it_was_bound() {
+        let cell = LeaseCell::new(None);
+        assert_eq!(cell.lease(), None);
+        cell.bind(&lease(2, 600));
+        assert_eq!(cell.lease(), Some(lease(2, 600)));
+        assert!(cell.has_name_server(0x0a00_0002));
+        assert!(!cell.has_name_server(0x0a00_0003));
+        assert!(!cell.has_name_server(0));
+        cell.clear();
+        assert_eq!(cell.lease(), None);
+    }
+
+    #[test]
+    fn a_lease_ends_at_its_second() {
+        let cell = LeaseCell::new(None);
+        assert!(!cell.hot().is_valid(Seconds(0)));
+        cell.bind(&lease(2, 600));
+        assert!(cell.hot().is_valid(Seconds(599)));
+        assert!(!cell.hot().is_valid(Seconds(600)));
+        cell.bind(&lease(2, Seconds::NEVER.0));
+        assert!(cell.hot().is_valid(Seconds(Seconds::NEVER.0 - 1)));
+    }
+
+    #[test]
+    fn giving_up_a_lease_leaves_a_newer_one() {
+        let cell = LeaseCell::new(None);
+        cell.bind(&lease(2, 600));
+        let old = cell.hot();
+        cell.bind(&lease(3, 900));
+        cell.give_up(old);
+        assert_eq!(cell.lease(), Some(lease(3, 900)));
+        cell.give_up(cell.hot());
+        assert_eq!(cell.lease(), None);
+    }
+
+    #[test]
+    fn an_unknown_gateway_has_no_mac() {
+        let cell = LeaseCell::new(None);
+        assert!(!cell.is_gateway_mac(Mac([0; 6])));
+        cell.set_gateway_mac(Mac([2, 0, 0, 0, 0, 1]));
+        assert!(cell.is_gateway_mac(Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(cell.gateway_mac(), Some(Mac([2, 0, 0, 0, 0, 1])));
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    fn grant(last: u8) -> Lease {
+        Lease {
+            address: Ipv4Addr::new(10, 0, 0, last),
+            expires: Seconds(u32::from(last)),
+            name_servers: [Ipv4Addr::new(10, 0, 1, last)].into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn loom_a_reader_never_sees_halves_of_two_grants() {
+        loom::model(|| {
+            let cell = Arc::new(LeaseCell::new(None));
+            cell.bind(&grant(1));
+            let writer = thread::spawn({
+                let cell = Arc::clone(&cell);
+                move || cell.bind(&grant(2))
+            });
+            let hot = cell.hot();
+            assert_eq!(hot.address() & 0xff, hot.expires().0);
+            let seen = cell.lease().unwrap();
+            assert!(seen == grant(1) || seen == grant(2), "{seen:?}");
+            writer.join().unwrap();
+            assert_eq!(cell.lease(), Some(grant(2)));
+        });
+    }
+
+    #[test]
+    fn loom_giving_up_never_takes_a_lease_granted_meanwhile() {
+        loom::model(|| {
+            let cell = Arc::new(LeaseCell::new(None));
+            cell.bind(&grant(1));
+            let seen = cell.hot();
+            let writer = thread::spawn({
+                let cell = Arc::clone(&cell);
+                move || cell.bind(&grant(2))
+            });
+            cell.give_up(seen);
+            writer.join().unwrap();
+            assert_eq!(cell.lease(), Some(grant(2)));
+        });
+    }
+}

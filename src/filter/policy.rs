@@ -1,0 +1,265 @@
+//! Which destinations the VM may reach: the rules as the user wrote them, and what holds
+//! where no rule speaks.
+//!
+//! In order of weight: a rule (the longest prefix wins, and on the same prefix block wins);
+//! the gateway; the ranges that IANA keeps for special purposes, which are refused; the rest
+//! of the internet, which passes. All of it is compiled into one [`PrefixTable`].
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use ipnet::Ipv4Net;
+use thiserror::Error;
+
+use super::prefix::{Destination, Entry, PrefixTable};
+
+/// What the interface connects the VM to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The gateway, and the networks behind it.
+    #[default]
+    Nat,
+    /// The gateway alone; no rule can allow more.
+    Host,
+}
+
+/// The rules of one VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    allow: Vec<Target>,
+    block: Vec<Target>,
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// All addresses of a prefix, without host bits.
+    Net(Ipv4Net),
+    /// `@host`: the gateway, whose address is known only once the interface is open.
+    Host,
+}
+
+/// A prefix that was written with host bits, which were cleared: worth a warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostBits {
+    /// What was written, as in `10.1.2.3/8`.
+    pub written: Ipv4Net,
+}
+
+/// Why a rule is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// An address alone could mean a host or a network.
+    #[error("{0}: a prefix length is missing, as in {0}/32")]
+    NoPrefixLength(Ipv4Addr),
+    /// IPv6 never passes, so that a rule for it would promise what is not kept.
+    #[error("{0}: rules are for IPv4 only, IPv6 is never forwarded")]
+    Ipv6(String),
+    /// Only `@host` stands for something.
+    #[error("{0}: unknown alias, the only one is @host")]
+    UnknownAlias(String),
+    /// Neither a prefix nor an alias.
+    #[error("{0:?}: not an IPv4 network, which is written as in 10.0.0.0/8")]
+    NotANetwork(String),
+    /// Allowed and blocked ones are counted together.
+    #[error("{0} targets, of which at most {TARGETS_MAX} are accepted")]
+    TooManyTargets(usize),
+}
+
+impl Policy {
+    /// Puts rules together.
+    ///
+    /// # Errors
+    /// When there are more than [`TARGETS_MAX`].
+    pub fn new(allow: Vec<Target>, block: Vec<Target>) -> Result<Self, PolicyError> {
+        let policy = Self { allow, block };
+        match policy.rule_count() {
+            count if count > TARGETS_MAX => Err(PolicyError::TooManyTargets(count)),
+            _ => Ok(policy),
+        }
+    }
+
+    /// Reads the comma-separated lists of `--allow` and `--block`; an empty list has no
+    /// rules. Returns beside the policy what in it deserves a warning.
+    ///
+    /// # Errors
+    /// The first target that cannot be read, or more than [`TARGETS_MAX`] of them.
+    pub fn parse(allow: &str, block: &str) -> Result<(Self, Vec<HostBits>), PolicyError> {
+        let mut warnings = Vec::new();
+        let mut targets = |list: &str| -> Result<Vec<Target>, PolicyError> {
+            let written = list
+                .split(',')
+                .map(str::trim)
+                .filter(|_| !list.trim().is_empty());
+            written
+                .map(|text| {
+                    let (target, warning) = Target::parse(text)?;
+                    warnings.extend(warning);
+                    Ok(target)
+                })
+                .collect()
+        };
+        let (allow, block) = (targets(allow)?, targets(block)?);
+        Ok((Self::new(allow, block)?, warnings))
+    }
+
+    /// What may be reached, in the order written.
+    #[must_use]
+    pub fn allowed(&self) -> &[Target] {
+        &self.allow
+    }
+
+    /// What may not be reached, in the order written.
+    #[must_use]
+    pub fn blocked(&self) -> &[Target] {
+        &self.block
+    }
+
+    /// How many targets there are, allowed and blocked.
+    #[must_use]
+    pub fn rule_count(&self) -> usize {
+        self.allow.len() + self.block.len()
+    }
+
+    /// Whether `--allow 0.0.0.0/0` asks to reach other VMs too, for which the interface's
+    /// isolation must be off; blocking the same prefix does not take that back.
+    #[must_use]
+    pub fn wants_isolation_off(&self) -> bool {
+        self.allow.contains(&Target::Net(Ipv4Net::default()))
+    }
+
+    /// The table for a VM behind this gateway.
+    pub(super) fn compile(&self, gateway: Ipv4Addr, mode: Mode) -> PrefixTable {
+        let mut entries: Vec<Entry> = SPECIAL_PURPOSE
+            .iter()
+            .map(|(network, len, destination)| entry(net(*network, *len), BUILT_IN, *destination))
+            .collect();
+        // These weigh like rules, so that allowing 0.0.0.0/0 does not open the host's loopback.
+        entries.extend(
+            NEVER_SENT.map(|byte| entry(net([byte, 0, 0, 0], 8), RULE, Destination::Local)),
+        );
+        entries.push(entry(gateway.into(), BUILT_IN, Destination::Pass));
+        for (targets, destination) in [
+            (&self.allow, Destination::Pass),
+            (&self.block, Destination::Blocked),
+        ] {
+            entries.extend(targets.iter().map(|target| match target {
+                Target::Net(prefix) => entry(*prefix, RULE, destination),
+                Target::Host => entry(gateway.into(), RULE, destination),
+            }));
+        }
+        let table = PrefixTable::new(entries, Destination::Pass);
+        match mode {
+            Mode::Nat => table,
+            Mode::Host => {
+                let gateway_passes = table.get(gateway.into());
+                PrefixTable::new(
+                    vec![entry(gateway.into(), RULE, gateway_passes)],
+                    Destination::HostOnly,
+                )
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Reads `10.0.0.0/8` or `@host`, and says when host bits had to be cleared.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<(Self, Option<HostBits>), PolicyError> {
+        if text.starts_with('@') {
+            return match text {
+                "@host" => Ok((Self::Host, None)),
+                _ => Err(PolicyError::UnknownAlias(text.into())),
+            };
+        }
+        if text.contains(':') {
+            return Err(PolicyError::Ipv6(text.into()));
+        }
+        if let Ok(address) = text.parse() {
+            return Err(PolicyError::NoPrefixLength(address));
+        }
+        let written: Ipv4Net = text
+            .parse()
+            .map_err(|_| PolicyError::NotANetwork(text.into()))?;
+        let prefix = written.trunc();
+        Ok((
+            Self::Net(prefix),
+            (prefix != written).then_some(HostBits { written }),
+        ))
+    }
+}
+
+impl FromStr for Target {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        Self::parse(text).map(|(target, _)| target)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(prefix) => prefix.fmt(f),
+            Self::Host => f.write_str("@host"),
+        }
+    }
+}
+
+impl fmt::Display for HostBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} has host bits: taken as {}",
+            self.written,
+            self.written.trunc()
+        )
+    }
+}
+
+/// How many targets a policy may have.
+pub const TARGETS_MAX: usize = 4096;
+
+fn entry(prefix: Ipv4Net, weight: u16, destination: Destination) -> Entry {
+    Entry {
+        prefix,
+        weight: weight + u16::from(prefix.prefix_len()),
+        destination,
+    }
+}
+
+fn net([a, b, c, d]: [u8; 4], len: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), len)
+}
+
+// A prefix length, at most 32, is added to these.
+const BUILT_IN: u16 = 0;
+const RULE: u16 = 64;
+
+/// The ranges that are not for the public internet: RFC 6890 as of IANA's registry, and
+/// multicast (RFC 5771). Those that the registry has as globally reachable are missing here
+/// (192.31.196.0/24, 192.52.193.0/24, 192.175.48.0/24), except for the two addresses
+/// 192.0.0.9 and 192.0.0.10 that lie within a range that is not.
+const SPECIAL_PURPOSE: [([u8; 4], u8, Destination); 14] = [
+    ([10, 0, 0, 0], 8, Destination::Private),       // RFC 1918
+    ([172, 16, 0, 0], 12, Destination::Private),    // RFC 1918
+    ([192, 168, 0, 0], 16, Destination::Private),   // RFC 1918
+    ([100, 64, 0, 0], 10, Destination::Private),    // RFC 6598, behind a provider's NAT
+    ([169, 254, 0, 0], 16, Destination::LinkLocal), // RFC 3927
+    ([192, 0, 0, 0], 24, Destination::Special),     // RFC 6890, protocol assignments
+    ([192, 0, 2, 0], 24, Destination::Special),     // RFC 5737, documentation
+    ([198, 51, 100, 0], 24, Destination::Special),  // RFC 5737
+    ([203, 0, 113, 0], 24, Destination::Special),   // RFC 5737
+    ([192, 88, 99, 0], 24, Destination::Special),   // RFC 7526, 6to4 relays, withdrawn
+    ([198, 18, 0, 0], 15, Destination::Special),    // RFC 2544, benchmarks
+    ([224, 0, 0, 0], 4, Destination::Multicast),    // RFC 5771
+    ([240, 0, 0, 0], 4, Destination::Reserved),     // RFC 1112
+    ([255, 255, 255, 255], 32, Destination::Broadcast), // RFC 919
+];
+
+/// First bytes of what no host may send to: "this network" and loopback (RFC 1122, 3.2.1.3).
+const NEVER_SENT: [u8; 2] = [0, 127];

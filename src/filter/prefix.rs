@@ -1,0 +1,306 @@
+//! Where the VM may send to, as one table: each address costs one search, whatever the rules.
+//!
+//! Prefixes either nest or lie apart, so that sweeping over them in the order of their first
+//! address with a stack of the enclosing ones cuts all addresses into ranges of one verdict:
+//!
+//! ```text
+//!   0.0.0.0/0 pass            |----------------------------------------------|
+//!   10.0.0.0/8 private             |------------------|
+//!   10.1.0.0/16 allowed                 |------|
+//!   ranges                    | pass | private | pass | private | pass ------|
+//! ```
+//!
+//! The first byte of an address finds its slice of the ranges in a directory of 256 entries
+//! (2 KiB, which stays in the first-level cache). Most of the internet is one range there, and
+//! the rest a short binary search.
+
+use ipnet::Ipv4Net;
+
+use super::verdict::DropReason;
+
+/// What the table says about a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Destination {
+    Pass,
+    Blocked,
+    Private,
+    LinkLocal,
+    Local,
+    Special,
+    Multicast,
+    Reserved,
+    Broadcast,
+    HostOnly,
+}
+
+impl Destination {
+    /// Why a frame for it is dropped; `None` when it passes.
+    #[inline]
+    pub(super) const fn refusal(self) -> Option<DropReason> {
+        Some(match self {
+            Self::Pass => return None,
+            Self::Blocked => DropReason::DestinationBlocked,
+            Self::Private => DropReason::DestinationPrivate,
+            Self::LinkLocal => DropReason::DestinationLinkLocal,
+            Self::Local => DropReason::DestinationLocal,
+            Self::Special => DropReason::DestinationSpecial,
+            Self::Multicast => DropReason::DestinationMulticast,
+            Self::Reserved => DropReason::DestinationReserved,
+            Self::Broadcast => DropReason::DestinationBroadcast,
+            Self::HostOnly => DropReason::HostOnly,
+        })
+    }
+
+    /// Whether a name server may be there although the table refuses it: one host somewhere
+    /// that no rule speaks about.
+    pub(super) const fn may_be_name_server(self) -> bool {
+        matches!(self, Self::Private | Self::LinkLocal | Self::Special)
+    }
+}
+
+/// A prefix and what it says about its addresses. Among those that hold an address the one
+/// with the greatest weight speaks, and of equal ones the later.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) prefix: Ipv4Net,
+    pub(super) weight: u16,
+    pub(super) destination: Destination,
+}
+
+/// All addresses, cut into ranges.
+#[derive(Debug, Clone)]
+pub(super) struct PrefixTable {
+    directory: Box<[Slice; 256]>,
+    /// The first address of each range, in order, beginning with zero.
+    starts: Box<[u32]>,
+    destinations: Box<[Destination]>,
+}
+
+/// The ranges that hold addresses with one first byte.
+#[derive(Debug, Clone, Copy)]
+struct Slice {
+    first: u16,
+    len: u16,
+    /// What the first of them says: the answer, when it is the only one.
+    destination: Destination,
+}
+
+impl PrefixTable {
+    /// Cuts the addresses into ranges; those that no entry holds get `otherwise`.
+    pub(super) fn new(mut entries: Vec<Entry>, otherwise: Destination) -> Self {
+        // Enclosing prefixes before enclosed ones; the sort is stable.
+        entries.sort_by_key(|entry| (u32::from(entry.prefix.network()), entry.prefix.prefix_len()));
+        let mut ranges = Ranges::default();
+        ranges.begin(0, otherwise);
+        let mut enclosing: Vec<Entry> = Vec::new();
+        for mut entry in entries {
+            let start = u32::from(entry.prefix.network());
+            while let Some(inner) = enclosing.pop_if(|inner| last(inner) < start) {
+                ranges.resume(&inner, enclosing.last(), otherwise);
+            }
+            if let Some(outer) = enclosing.last()
+                && outer.weight > entry.weight
+            {
+                (entry.weight, entry.destination) = (outer.weight, outer.destination);
+            }
+            ranges.begin(start, entry.destination);
+            enclosing.push(entry);
+        }
+        while let Some(inner) = enclosing.pop() {
+            ranges.resume(&inner, enclosing.last(), otherwise);
+        }
+        let Ranges {
+            starts,
+            destinations,
+        } = ranges;
+        Self {
+            directory: directory(&starts, &destinations),
+            starts: starts.into(),
+            destinations: destinations.into(),
+        }
+    }
+
+    /// What the table says about an address.
+    #[inline]
+    pub(super) fn get(&self, address: u32) -> Destination {
+        let slice = &self.directory[(address >> 24) as usize];
+        if slice.len == 1 {
+            return slice.destination;
+        }
+        self.search(slice, address)
+    }
+
+    fn search(&self, slice: &Slice, address: u32) -> Destination {
+        let first = usize::from(slice.first);
+        let mut starts = &self.starts[first..][..usize::from(slice.len)];
+        let mut found = first;
+        // The first range of the slice begins at or before the slice: it is never too late.
+        while starts.len() > 1 {
+            let (lower, upper) = starts.split_at(starts.len() / 2);
+            if upper[0] <= address {
+                found += lower.len();
+                starts = upper;
+            } else {
+                starts = lower;
+            }
+        }
+        self.destinations[found]
+    }
+}
+
+/// Ranges under construction.
+#[derive(Default)]
+struct Ranges {
+    starts: Vec<u32>,
+    destinations: Vec<Destination>,
+}
+
+impl Ranges {
+    fn begin(&mut self, start: u32, destination: Destination) {
+        if self.starts.last() == Some(&start) {
+            self.starts.pop();
+            self.destinations.pop();
+        }
+        if self.destinations.last() != Some(&destination) {
+            self.starts.push(start);
+            self.destinations.push(destination);
+        }
+    }
+
+    /// Goes on with what encloses `inner` after its last address, if there is one more.
+    fn resume(&mut self, inner: &Entry, outer: Option<&Entry>, otherwise: Destination) {
+        if let Some(next) = last(inner).checked_add(1) {
+            self.begin(next, outer.map_or(otherwise, |outer| outer.destination));
+        }
+    }
+}
+
+fn directory(starts: &[u32], destinations: &[Destination]) -> Box<[Slice; 256]> {
+    Box::new(std::array::from_fn(|byte| {
+        let byte = u32::try_from(byte).unwrap_or_default() << 24;
+        // The range that holds the first address, to the one that holds the last.
+        let first = starts.partition_point(|start| *start <= byte) - 1;
+        let end = starts.partition_point(|start| *start <= byte | 0x00ff_ffff);
+        let small = |number: usize| u16::try_from(number).expect("ranges are limited by the rules");
+        Slice {
+            first: small(first),
+            len: small(end - first),
+            destination: destinations[first],
+        }
+    }))
+}
+
+fn last(entry: &Entry) -> u32 {
+    entry.prefix.broadcast().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(prefix: &str, weight: u16, destination: Destination) -> Entry {
+        Entry {
+            prefix: prefix.parse().unwrap(),
+            weight,
+            destination,
+        }
+    }
+
+    /// The definition, without any cleverness.
+    fn naive(entries: &[Entry], otherwise: Destination, address: u32) -> Destination {
+        let mut best: Option<&Entry> = None;
+        for entry in entries {
+            let holds = entry.prefix.contains(&std::net::Ipv4Addr::from(address));
+            if holds && best.is_none_or(|best| entry.weight >= best.weight) {
+                best = Some(entry);
+            }
+        }
+        best.map_or(otherwise, |best| best.destination)
+    }
+
+    fn compare(entries: &[Entry]) {
+        let table = PrefixTable::new(entries.to_vec(), Destination::Pass);
+        let edges = entries.iter().flat_map(|entry| {
+            let (first, last) = (u32::from(entry.prefix.network()), last(entry));
+            [
+                first.wrapping_sub(1),
+                first,
+                first.wrapping_add(1),
+                last.wrapping_sub(1),
+                last,
+                last.wrapping_add(1),
+            ]
+        });
+        for address in edges.chain([0, u32::MAX, 0x0a00_0000, 0x0aff_ffff]) {
+            assert_eq!(
+                table.get(address),
+                naive(entries, Destination::Pass, address),
+                "{} in {entries:#?}",
+                std::net::Ipv4Addr::from(address)
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_table_says_the_same_everywhere() {
+        compare(&[]);
+    }
+
+    #[test]
+    fn an_inner_prefix_speaks_within_an_outer_one() {
+        compare(&[
+            entry("10.0.0.0/8", 8, Destination::Private),
+            entry("10.1.0.0/16", 16, Destination::Pass),
+            entry("10.1.255.0/24", 24, Destination::Blocked),
+            entry("10.255.255.255/32", 32, Destination::Blocked),
+        ]);
+    }
+
+    #[test]
+    fn weight_counts_more_than_length() {
+        compare(&[
+            entry("0.0.0.0/0", 100, Destination::Blocked),
+            entry("10.0.0.0/8", 8, Destination::Private),
+            entry("10.1.0.0/16", 200, Destination::Pass),
+            entry("255.255.255.255/32", 0, Destination::Broadcast),
+        ]);
+    }
+
+    #[test]
+    fn any_mix_of_prefixes_is_cut_as_defined() {
+        // A small generator (xorshift) with a fixed seed.
+        let mut state = 0x9e37_79b9_u32;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state
+        };
+        for round in 0..300 {
+            let entries: Vec<Entry> = (0..round % 40)
+                .map(|index| {
+                    let len = u8::try_from(random() % 33).unwrap();
+                    // Few first bytes, so that prefixes nest often.
+                    let address = random() & 0x83ff_ff81;
+                    let prefix = Ipv4Net::new(address.into(), len).unwrap().trunc();
+                    let destination = [
+                        Destination::Pass,
+                        Destination::Blocked,
+                        Destination::Private,
+                        Destination::Special,
+                    ][random() as usize % 4];
+                    // Distinct prefixes of one weight cannot hold one address unless they
+                    // are equal, when weights follow lengths; the second bit breaks that.
+                    let weight = u16::from(len) * 2 + u16::try_from(index % 2).unwrap() * 100;
+                    Entry {
+                        prefix,
+                        weight,
+                        destination,
+                    }
+                })
+                .collect();
+            compare(&entries);
+        }
+    }
+}

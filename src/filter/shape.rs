@@ -1,0 +1,165 @@
+//! What a frame must look like in either direction, before it matters who sent it.
+
+use super::verdict::DropReason;
+use crate::wire::arp::{self, Arp};
+use crate::wire::dhcp::Message;
+use crate::wire::ethernet::{Ethernet, ethertype};
+use crate::wire::ipv4::{self, Fragment, Ipv4, protocol};
+use crate::wire::tcp::Tcp;
+use crate::wire::udp::{self, Udp};
+
+/// Splits a frame that the interface can carry.
+#[inline]
+pub(super) fn ethernet(frame: &[u8], max_frame: usize) -> Result<(&Ethernet, &[u8]), DropReason> {
+    if frame.len() > max_frame {
+        return Err(DropReason::Oversize);
+    }
+    Ethernet::split(frame).ok_or(DropReason::Runt)
+}
+
+/// The reason for a frame that is neither ARP nor IPv4.
+#[cold]
+pub(super) fn foreign_ethertype(number: u16) -> DropReason {
+    match number {
+        ethertype::IPV6 => DropReason::Ipv6,
+        ethertype::VLAN | ethertype::PROVIDER_VLAN => DropReason::Vlan,
+        _ if ethertype::OLD_PROVIDER_VLANS.contains(&number) => DropReason::Vlan,
+        ethertype::EAPOL => DropReason::Eapol,
+        ..=ethertype::LLC_MAX => DropReason::Llc,
+        _ => DropReason::EtherType,
+    }
+}
+
+/// An ARP request or reply whose sender is the sender of the frame.
+pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp, DropReason> {
+    // What follows the message can only be padding; more would be a letter to everybody.
+    if carried.len() > PADDED_MAX {
+        return Err(DropReason::ArpMalformed);
+    }
+    let arp = Arp::parse(carried).ok_or(DropReason::ArpMalformed)?;
+    if !matches!(arp.operation.get(), arp::REQUEST | arp::REPLY) {
+        return Err(DropReason::ArpOperation);
+    }
+    if arp.sender_mac != ethernet.source {
+        return Err(DropReason::ArpSenderMac);
+    }
+    Ok(arp)
+}
+
+/// An IPv4 packet that fills its frame, without harmful options.
+#[inline]
+pub(super) fn ipv4(carried: &[u8]) -> Result<Ipv4<'_>, DropReason> {
+    let packet = Ipv4::parse(carried).ok_or(DropReason::Ipv4Malformed)?;
+    if packet.trailer_len != 0 && carried.len() > PADDED_MAX {
+        return Err(DropReason::Ipv4Malformed);
+    }
+    if !packet.has_only_harmless_options() {
+        return Err(DropReason::Ipv4Options);
+    }
+    Ok(packet)
+}
+
+/// What matters of a packet's payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Transport {
+    Tcp {
+        destination: u16,
+    },
+    Udp {
+        source: u16,
+        destination: u16,
+    },
+    /// Something without ports, or a fragment, for which no exception is ever made.
+    Other,
+}
+
+/// Checks the header that follows IPv4's.
+#[inline]
+pub(super) fn transport(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
+    if let Some(place) = packet.fragment() {
+        return fragment(packet, place);
+    }
+    match packet.header.protocol {
+        protocol::TCP => {
+            let tcp = Tcp::parse(packet.payload).ok_or(DropReason::TransportMalformed)?;
+            Ok(Transport::Tcp {
+                destination: tcp.destination.get(),
+            })
+        }
+        protocol::UDP => match Udp::split(packet.payload) {
+            Some((udp, _)) if usize::from(udp.len.get()) == packet.payload.len() => {
+                Ok(Transport::Udp {
+                    source: udp.source.get(),
+                    destination: udp.destination.get(),
+                })
+            }
+            _ => Err(DropReason::TransportMalformed),
+        },
+        _ => other(packet),
+    }
+}
+
+/// Reads a DHCP message anew, for the rare frame that [`transport`] has found to be one.
+pub(super) fn dhcp(frame: &[u8]) -> Option<(&Ethernet, &ipv4::Header, Message<'_>)> {
+    let (ethernet, carried) = Ethernet::split(frame)?;
+    let packet = Ipv4::parse(carried)?;
+    let (_, data) = Udp::split(packet.payload)?;
+    Some((ethernet, packet.header, Message::parse(data)?))
+}
+
+/// ICMP, of which redirects are refused: there is one gateway, and macOS as a host believes
+/// them by default. And all other protocols, except for IPv6 in disguise (RFC 4213).
+fn other(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
+    match packet.header.protocol {
+        protocol::IPV6 => Err(DropReason::Ipv6InIpv4),
+        protocol::ICMP => match *packet.payload {
+            [ipv4::ICMP_REDIRECT, ..] => Err(DropReason::IcmpRedirect),
+            [_, _, _, _, _, _, _, _, ..] => Ok(Transport::Other),
+            _ => Err(DropReason::TransportMalformed),
+        },
+        _ => Ok(Transport::Other),
+    }
+}
+
+/// Fragments pass when the first holds the whole transport header and no later one can
+/// write over it (RFC 1858, RFC 3128).
+#[cold]
+fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason> {
+    let len = packet.payload.len();
+    let is_first = place.offset == 0;
+    let is_within_header = !is_first && place.offset < HEADER_LEN_MAX;
+    let is_uneven = !place.is_last && !len.is_multiple_of(8);
+    // Reassembled it would exceed the largest packet: the ping of death.
+    let is_beyond_end = place.offset + len > usize::from(u16::MAX) - size_of::<ipv4::Header>();
+    if len == 0 || is_within_header || is_uneven || is_beyond_end {
+        return Err(DropReason::Fragment);
+    }
+    if !is_first {
+        return match packet.header.protocol {
+            protocol::IPV6 => Err(DropReason::Ipv6InIpv4),
+            _ => Ok(Transport::Other),
+        };
+    }
+    match packet.header.protocol {
+        protocol::TCP if Tcp::parse(packet.payload).is_none() => Err(DropReason::Fragment),
+        protocol::UDP => match Udp::split(packet.payload) {
+            // No client or server fragments DHCP; here it would escape inspection.
+            Some((udp, _)) if is_dhcp(udp) => Err(DropReason::Fragment),
+            // More is to come, so that the datagram must be longer than this part of it.
+            Some((udp, _)) if usize::from(udp.len.get()) > len => Ok(Transport::Other),
+            _ => Err(DropReason::TransportMalformed),
+        },
+        _ => other(packet),
+    }
+}
+
+fn is_dhcp(udp: &Udp) -> bool {
+    matches!(udp.destination.get(), udp::DHCP_SERVER | udp::DHCP_CLIENT)
+}
+
+/// What a frame of the shortest length carries at most: 60 bytes are padded to by hardware,
+/// and 64 by what counts the frame check sequence (IEEE 802.3, 4.2.3.3).
+const PADDED_MAX: usize = 64 - Ethernet::LEN;
+
+/// No later fragment may begin before this, the end of a TCP header.
+const HEADER_LEN_MAX: usize = size_of::<Tcp>();
