@@ -58,4 +58,5 @@ setup-rust:
 
 .PHONY: setup-e2e
 setup-e2e:
-	@$(AS_ROOT) bash tests/setup/e2e.sh
+	@# 3 stands for no root: what comes next says what it does without.
+	@$(AS_ROOT) bash tests/setup/e2e.sh || [ $$? -eq 3 ]
