@@ -28,6 +28,7 @@ lint: setup-rust ## Format, clippy and documentation; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 .PHONY: test
 test: unit e2e ## Every test: cargo's, then end to end

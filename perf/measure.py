@@ -216,12 +216,12 @@ def at_rate(once):
 def count_memory(forwarders, counted):
     """Anonymous memory after the bursts so far, and after one into a VM that does not read."""
     for forwarder in forwarders:
-        counted["anonymous KiB after bursts", forwarder.label] = forwarder.anonymous_memory() // 1024
+        counted["anonymous KiB after bursts (at most 1536)", forwarder.label] = forwarder.anonymous_memory() // 1024
         frame = forwarder.tap.inbound_frame(1514)
         for _ in range(4000):
             forwarder.tap.send(frame)
         time.sleep(0.1)
-        counted["anonymous KiB after a burst into a full VM", forwarder.label] = (
+        counted["anonymous KiB after a burst into a full VM (at most 1536)", forwarder.label] = (
             forwarder.anonymous_memory() // 1024
         )
         while forwarder.frames_at_vm():
@@ -237,7 +237,7 @@ def count_switches(forwarders, seconds, counted):
         later = forwarder.context_switches()
         by_thread = [f"{name} {later[thread, name] - earlier.get((thread, name), 0)}" for thread, name in later]
         total = sum(later.values()) - sum(earlier.values())
-        figure = f"context switches in {seconds:g} s idle"
+        figure = f"context switches in {seconds:g} s idle (data threads 0; at most 10)"
         counted[figure, forwarder.label] = f"{total} ({', '.join(by_thread)})"
 
 

@@ -2,7 +2,7 @@
 //! a writer thread each.
 //!
 //! The reader does it all while the other side keeps up; the writer only takes over what
-//! would have to wait (see [`reader`] and [`writer`]). The lanes share nothing but the stop
+//! would have to wait (see `reader.rs` and `writer.rs`). The lanes share nothing but the stop
 //! flag, the lease inside the filters, and counters.
 
 mod lane;
