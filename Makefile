@@ -16,7 +16,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
-demo: release setup-e2e ## A real VM behind softnet: lease, ping, iperf3, a spoof dropped (2 min)
+demo: release ## A real VM behind softnet: lease, ping, iperf3, a spoof dropped (2 min)
 	@$(AS_ROOT) bash tests/demo.sh
 
 .PHONY: check
@@ -38,7 +38,7 @@ unit: setup-rust ## cargo's tests only; as root they include those that need it
 	cargo test --locked
 
 .PHONY: e2e
-e2e: release setup-e2e ## Tests in network namespaces, with a stand-in VM and a QEMU guest (root)
+e2e: release ## Tests in network namespaces, with a stand-in VM and a QEMU guest (root)
 	$(AS_ROOT) bash tests/e2e/run.sh
 
 .PHONY: measure
@@ -56,8 +56,3 @@ release: setup-rust
 .PHONY: setup-rust
 setup-rust:
 	@bash tests/setup/rust.sh
-
-.PHONY: setup-e2e
-setup-e2e:
-	@# 3 stands for no root: what comes next says what it does without.
-	@$(AS_ROOT) bash tests/setup/e2e.sh || [ $$? -eq 3 ]
