@@ -1,1 +1,101 @@
-//! To come.
+//! The control plane: everything that touches the host besides moving frames.
+//!
+//! Nothing in here is on a frame's way. What must be done with rights is done before
+//! [`privileges`] gives them up, and the rest works without.
+
+pub mod descriptors;
+
+#[cfg(target_os = "linux")]
+pub mod gateway;
+
+pub mod liveness;
+
+pub mod log;
+
+#[cfg(target_os = "linux")]
+pub mod placement;
+
+pub mod privileges;
+
+pub mod signals;
+
+#[cfg(target_os = "linux")]
+pub mod spawn;
+
+use std::io;
+
+use thiserror::Error;
+
+/// What can go wrong between softnet and its host. Each is one line that says what to do.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// `--user` names nobody.
+    #[error("unknown user `{0}`: `getent passwd` lists those that --user can name")]
+    UnknownUser(String),
+    /// `--group` names no group.
+    #[error("unknown group `{0}`: `getent group` lists those that --group can name")]
+    UnknownGroup(String),
+    /// `--user` or `--group` names somebody else, and the caller is not root.
+    #[error(
+        "{flag} {name} is refused: only root may name anybody but itself; leave the flag out to \
+         stay who you are"
+    )]
+    NotYours {
+        /// The flag.
+        flag: &'static str,
+        /// The user or the group that it names.
+        name: String,
+    },
+    /// Rights were given up, and one came back.
+    #[error("privileges were dropped, but {0} could be had again: not going on like that")]
+    StillPrivileged(&'static str),
+    /// `--vm-fd` names a descriptor that nobody opened.
+    #[error(
+        "descriptor {0} is not open: --vm-fd takes the number of a socket that softnet inherits"
+    )]
+    NotOpen(i32),
+    /// Neither the host's interface nor its bridge has an IPv4 address.
+    #[error(
+        "no gateway: {interface} has no IPv4 address; give it one, put the TAP in a bridge that \
+         has one, or name the gateway with --gateway"
+    )]
+    NoGateway {
+        /// The bridge, or the TAP if it is in none.
+        interface: String,
+    },
+    /// The command of `softnet run` did not start.
+    #[error("cannot run `{command}`")]
+    Command {
+        /// Its first word.
+        command: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system refused something that it does not refuse a healthy process.
+    #[error("cannot {doing}")]
+    System {
+        /// What was tried, as a verb and its object.
+        doing: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+impl HostError {
+    /// Whether what the user typed is to blame, rather than the state of the machine.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownUser(_) | Self::UnknownGroup(_) | Self::NotYours { .. }
+        )
+    }
+
+    /// For `map_err`: wraps what the system answered to `doing`.
+    fn system<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System {
+            doing,
+            source: source.into(),
+        }
+    }
+}

@@ -6,12 +6,32 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]
+#[path = "child_linux.rs"]
+pub(crate) mod child;
+
+#[cfg(target_os = "linux")]
 #[path = "datagram_linux.rs"]
 pub(crate) mod datagram;
+
+pub(crate) mod descriptor;
+
+pub(crate) mod identity;
+
+#[cfg(target_os = "linux")]
+#[path = "pidfd_linux.rs"]
+pub(crate) mod pidfd;
+
+#[cfg(target_os = "linux")]
+#[path = "privileges_linux.rs"]
+pub(crate) mod privileges;
 
 #[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]
 pub(crate) mod tap;
+
+#[cfg(target_os = "linux")]
+#[path = "unix_diag_linux.rs"]
+pub(crate) mod unix_diag;
 
 use std::io;
 

@@ -1,0 +1,264 @@
+//! The gateway, as the kernel knows it (rtnetlink): the bridge that the TAP is in, or the TAP.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::net::if_::if_nametoindex;
+
+use super::HostError;
+use crate::wire::Mac;
+
+/// The VM's way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its address, which `@host` in a rule means too.
+    pub address: Ipv4Addr,
+    /// The network that it and the VM are in; None if the interface has no address in it.
+    pub subnet: Option<Ipv4Net>,
+    /// Its MAC; None if it is a machine behind the interface rather than this one.
+    pub mac: Option<Mac>,
+}
+
+/// Finds the gateway behind `tap`: the one `named`, or else the first primary IPv4 address of
+/// the bridge that the TAP is in, or of the TAP itself when it is in none.
+///
+/// # Errors
+/// [`HostError::NoGateway`] when neither has an address and none was named.
+pub fn find(tap: &str, named: Option<Ipv4Addr>) -> Result<Gateway, HostError> {
+    let ask = || -> io::Result<_> {
+        let mut netlink = Netlink::open()?;
+        let mut link = netlink.link(if_nametoindex(tap)?)?;
+        if let Some(master) = link.master {
+            link = netlink.link(master)?;
+        }
+        let addresses = netlink.addresses(link.index)?;
+        Ok((link, addresses))
+    };
+    let (link, addresses) = ask().map_err(HostError::system("ask for the gateway"))?;
+    choose(&link, &addresses, named)
+}
+
+fn choose(
+    link: &Link,
+    addresses: &[Ipv4Net],
+    named: Option<Ipv4Addr>,
+) -> Result<Gateway, HostError> {
+    let own = |address: Ipv4Net| Gateway {
+        address: address.addr(),
+        subnet: Some(address.trunc()),
+        mac: link.mac,
+    };
+    let Some(named) = named else {
+        let no_gateway = || HostError::NoGateway {
+            interface: link.name.clone(),
+        };
+        return addresses
+            .first()
+            .map(|address| own(*address))
+            .ok_or_else(no_gateway);
+    };
+    let ours = addresses.iter().find(|address| address.addr() == named);
+    Ok(ours.map_or_else(
+        || Gateway {
+            address: named,
+            subnet: addresses
+                .iter()
+                .find(|net| net.contains(&named))
+                .map(Ipv4Net::trunc),
+            mac: None,
+        },
+        |address| own(*address),
+    ))
+}
+
+/// What is asked about an interface.
+#[derive(Debug, Default)]
+struct Link {
+    index: u32,
+    name: String,
+    mac: Option<Mac>,
+    /// The interface that this one is a port of.
+    master: Option<u32>,
+}
+
+/// A conversation with the kernel about the network namespace that it was opened in.
+struct Netlink(Socket);
+
+impl Netlink {
+    fn open() -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self(socket))
+    }
+
+    fn link(&mut self, index: u32) -> io::Result<Link> {
+        let mut request = LinkMessage::default();
+        request.header.index = index;
+        let mut found = None;
+        self.ask(RouteNetlinkMessage::GetLink(request), 0, |answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                found = Some(read_link(link));
+            }
+        })?;
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The primary IPv4 addresses of an interface, with the lengths of their prefixes.
+    fn addresses(&mut self, index: u32) -> io::Result<Vec<Ipv4Net>> {
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet;
+        let mut found = Vec::new();
+        self.ask(
+            RouteNetlinkMessage::GetAddress(request),
+            NLM_F_DUMP,
+            |answer| {
+                // A dump is of all interfaces.
+                if let RouteNetlinkMessage::NewAddress(address) = answer
+                    && address.header.index == index
+                    && !address.header.flags.contains(AddressHeaderFlags::Secondary)
+                {
+                    found.extend(read_address(&address));
+                }
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// Sends one request, and gives each message of the answer to `read`.
+    fn ask(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        mut read: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.0.send(&bytes, 0)?;
+        loop {
+            let (datagram, _) = self.0.recv_from_full()?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let message = NetlinkMessage::deserialize(rest).map_err(io::Error::other)?;
+                match message.payload {
+                    NetlinkPayload::InnerMessage(answer) => read(answer),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => return Ok(()),
+                }
+                // Messages start at multiples of 4 (NLMSG_ALIGN).
+                let len = usize::try_from(message.header.length).map_err(io::Error::other)?;
+                rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+            }
+            if flags & NLM_F_DUMP == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn read_link(message: LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        ..Link::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(mac) => link.mac = mac.try_into().ok().map(Mac),
+            LinkAttribute::Controller(master) => link.master = Some(master),
+            _ => (),
+        }
+    }
+    link
+}
+
+fn read_address(message: &AddressMessage) -> Option<Ipv4Net> {
+    // On a point-to-point link IFA_ADDRESS is the peer's, and IFA_LOCAL is ours.
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        });
+    Ipv4Net::new(local?, message.header.prefix_len).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn bridge() -> Link {
+        Link {
+            index: 3,
+            name: "br0".to_owned(),
+            mac: Some(MAC),
+            master: None,
+        }
+    }
+
+    fn nets(nets: &[&str]) -> Vec<Ipv4Net> {
+        nets.iter().map(|net| net.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_first_address_is_the_gateway_unless_one_is_named() {
+        let nets = nets(&["192.168.64.1/24", "10.0.0.1/8"]);
+        let first = choose(&bridge(), &nets, None).unwrap();
+        assert_eq!(first.address, Ipv4Addr::new(192, 168, 64, 1));
+        assert_eq!(first.subnet, Some("192.168.64.0/24".parse().unwrap()));
+        assert_eq!(first.mac, Some(MAC));
+        let second = choose(&bridge(), &nets, Some(Ipv4Addr::new(10, 0, 0, 1))).unwrap();
+        assert_eq!(second.subnet, Some("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(second.mac, Some(MAC));
+    }
+
+    #[test]
+    fn a_gateway_that_is_another_machine_has_no_mac_yet() {
+        let nets = nets(&["192.168.64.1/24"]);
+        let router = Ipv4Addr::new(192, 168, 64, 254);
+        let gateway = choose(&bridge(), &nets, Some(router)).unwrap();
+        assert_eq!((gateway.address, gateway.mac), (router, None));
+        assert_eq!(gateway.subnet, Some("192.168.64.0/24".parse().unwrap()));
+        let elsewhere = choose(&bridge(), &[], Some(router)).unwrap();
+        assert_eq!((elsewhere.subnet, elsewhere.mac), (None, None));
+    }
+
+    #[test]
+    fn no_address_is_an_error_that_names_the_interface() {
+        let error = choose(&bridge(), &[], None).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no gateway: br0 has no IPv4 address"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_kernel_answers_about_the_loopback_interface() {
+        let gateway = find("lo", None).unwrap();
+        assert_eq!(gateway.address, Ipv4Addr::LOCALHOST);
+        assert_eq!(gateway.subnet, Some("127.0.0.0/8".parse().unwrap()));
+        assert_eq!(gateway.mac, Some(Mac([0; 6])));
+    }
+
+    #[test]
+    fn an_interface_that_is_none_is_an_error() {
+        find("softnet-none", None).unwrap_err();
+    }
+}

@@ -1,0 +1,91 @@
+//! The log: lines on standard error, never on standard output, which may be a control socket.
+//!
+//! A line is `softnet: ` and a message, with the level between them unless it is `info`.
+//! There are no colours, and no times either: journald and other collectors add theirs.
+
+use std::env;
+use std::fmt;
+use std::io::{self, Write};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber, warn};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::sys::identity;
+
+/// Starts logging: `info` and what is graver, or as `SOFTNET_LOG` (`off`, `error`, `warn`,
+/// `info`, `debug` or `trace`) has it. A set-id process ignores its caller's environment.
+pub fn start() {
+    let wanted = if identity::is_set_id() {
+        None
+    } else {
+        env::var_os(VARIABLE)
+    };
+    let level = wanted
+        .as_ref()
+        .map(|level| level.to_str().and_then(|level| level.parse().ok()));
+    tracing_subscriber::fmt()
+        .with_max_level(level.flatten().unwrap_or(LevelFilter::INFO))
+        .event_format(Line)
+        .with_writer(|| Stderr)
+        .init();
+    if level == Some(None) {
+        warn!("{VARIABLE} is none of off, error, warn, info, debug, trace: taking it as info");
+    }
+}
+
+/// How an event becomes a line.
+struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        line.write_str(match *event.metadata().level() {
+            Level::ERROR => "softnet: error: ",
+            Level::WARN => "softnet: warning: ",
+            Level::INFO => "softnet: ",
+            Level::DEBUG => "softnet: debug: ",
+            Level::TRACE => "softnet: trace: ",
+        })?;
+        context.field_format().format_fields(line.by_ref(), event)?;
+        writeln!(line)
+    }
+}
+
+/// Standard error, which nobody waits for.
+///
+/// A line that its reader has no room for is dropped, and one that cannot be written at all
+/// too: a terminal that was stopped with Control-S, a full pipe or a dead one must neither
+/// stop the VM's network nor end it.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let stderr = io::stderr();
+        // A pipe is writable once PIPE_BUF bytes (4096) fit, which is more than a line has.
+        let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, PollTimeout::ZERO) == Ok(1) {
+            let _ = stderr.lock().write_all(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The environment variable that sets the level.
+const VARIABLE: &str = "SOFTNET_LOG";

@@ -1,0 +1,244 @@
+//! `--pin`: on which processors a VM's threads run.
+//!
+//! A frame's bytes are in the caches of the processor that touched them last, so threads that
+//! hand frames to each other should share a last-level cache. Each thread places itself, when
+//! it starts; a wish that cannot be had is told and costs nothing else.
+
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
+use thiserror::Error;
+
+use crate::forward::Direction;
+
+/// What the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pin {
+    /// All threads within one last-level-cache group, where there is more than one.
+    #[default]
+    Auto,
+    /// Wherever the system likes.
+    None,
+    /// Each direction's threads on one processor.
+    Cpus {
+        /// That of the threads that carry frames out of the VM.
+        outbound: usize,
+        /// That of those that carry frames to it.
+        inbound: usize,
+    },
+}
+
+/// Why a text is no placement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("neither auto, nor none, nor two processor numbers, as in 2,3")]
+pub struct NotAPin;
+
+impl FromStr for Pin {
+    type Err = NotAPin;
+
+    fn from_str(text: &str) -> Result<Self, NotAPin> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            _ => {
+                let (outbound, inbound) = text.split_once(',').ok_or(NotAPin)?;
+                let cpu = |text: &str| text.parse().map_err(|_| NotAPin);
+                Ok(Self::Cpus {
+                    outbound: cpu(outbound)?,
+                    inbound: cpu(inbound)?,
+                })
+            }
+        }
+    }
+}
+
+/// Where the threads will run: a wish, with the machine taken into account.
+#[derive(Debug, Clone)]
+pub enum Placement {
+    /// Nothing to ask for.
+    Anywhere,
+    /// One set of processors for all threads.
+    Together(CpuSet),
+    /// One processor for each direction.
+    Apart {
+        /// That of the threads that carry frames out of the VM.
+        outbound: usize,
+        /// That of those that carry frames to it.
+        inbound: usize,
+    },
+}
+
+impl Placement {
+    /// Looks at the machine. With [`Pin::Auto`] the group is that of the processor that this
+    /// thread runs on, so that the VMs of a large machine end up where it had room.
+    ///
+    /// # Errors
+    /// A text for the log: what could not be found out.
+    pub fn plan(pin: Pin) -> Result<Self, String> {
+        match pin {
+            Pin::None => Ok(Self::Anywhere),
+            Pin::Cpus { outbound, inbound } => Ok(Self::Apart { outbound, inbound }),
+            Pin::Auto => {
+                let allowed = sched_getaffinity(Pid::from_raw(0));
+                let allowed = allowed.map_err(|error| format!("allowed processors: {error}"))?;
+                let cpu = sched_getcpu().map_err(|error| format!("this processor: {error}"))?;
+                together(&allowed, cpu, Path::new("/sys/devices/system/cpu"))
+            }
+        }
+    }
+
+    /// Places the calling thread, which works for `direction`.
+    ///
+    /// # Errors
+    /// A text for the log: what could not be had. The thread stays where it may run.
+    pub fn apply(&self, direction: Direction) -> Result<(), String> {
+        let (outbound, inbound) = match self {
+            Self::Anywhere => return Ok(()),
+            Self::Together(set) => {
+                return sched_setaffinity(Pid::from_raw(0), set)
+                    .map_err(|error| format!("cannot stay within one cache: {error}"));
+            }
+            Self::Apart { outbound, inbound } => (*outbound, *inbound),
+        };
+        let cpu = match direction {
+            Direction::Outbound => outbound,
+            Direction::Inbound => inbound,
+        };
+        let mut set = CpuSet::new();
+        // The set has room for the first 1024 processors, and says so with EINVAL too.
+        let pinned = set
+            .set(cpu)
+            .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+        pinned.map_err(|error| format!("cannot pin to processor {cpu}: {error}"))
+    }
+}
+
+/// Those of the `allowed` processors that share a last-level cache with `cpu`.
+fn together(allowed: &CpuSet, cpu: usize, sysfs: &Path) -> Result<Placement, String> {
+    let unknown = |path: &Path| format!("cannot tell which processors share {}", path.display());
+    let caches = sysfs.join(format!("cpu{cpu}/cache"));
+    let mut last = None;
+    for index in fs::read_dir(&caches)
+        .map_err(|_| unknown(&caches))?
+        .flatten()
+    {
+        let level = fs::read_to_string(index.path().join("level")).ok();
+        let level: Option<u32> = level.and_then(|level| level.trim().parse().ok());
+        last = last.max(level.map(|level| (level, index.path())));
+    }
+    let (_, cache) = last.ok_or_else(|| unknown(&caches))?;
+    let list = fs::read_to_string(cache.join("shared_cpu_list")).map_err(|_| unknown(&cache))?;
+    let sharing = parse_list(list.trim()).ok_or_else(|| unknown(&cache))?;
+    let is_allowed = |cpu: &usize| allowed.is_set(*cpu).unwrap_or(false);
+    let (mut set, mut all_share) = (CpuSet::new(), true);
+    for cpu in (0..CpuSet::count()).filter(is_allowed) {
+        if sharing.iter().any(|range| range.contains(&cpu)) {
+            set.set(cpu).map_err(|_| unknown(&cache))?;
+        } else {
+            all_share = false;
+        }
+    }
+    Ok(if all_share {
+        Placement::Anywhere
+    } else {
+        Placement::Together(set)
+    })
+}
+
+/// Reads a list of processors as the kernel writes it: `0-3,8,10-11`.
+fn parse_list(text: &str) -> Option<Vec<std::ops::RangeInclusive<usize>>> {
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    text.split(',').map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::thread;
+
+    use super::*;
+
+    fn set(cpus: &[usize]) -> CpuSet {
+        let mut set = CpuSet::new();
+        cpus.iter().for_each(|cpu| set.set(*cpu).unwrap());
+        set
+    }
+
+    #[test]
+    fn a_pin_is_a_word_or_two_processors() {
+        assert_eq!("auto".parse(), Ok(Pin::Auto));
+        assert_eq!("none".parse(), Ok(Pin::None));
+        assert_eq!(
+            "2,3".parse(),
+            Ok(Pin::Cpus {
+                outbound: 2,
+                inbound: 3
+            })
+        );
+        assert_eq!(
+            "0,0".parse(),
+            Ok(Pin::Cpus {
+                outbound: 0,
+                inbound: 0
+            })
+        );
+        for text in ["", "3", "1,2,3", "a,b", "-1,2", "1,", "AUTO", "1, 2"] {
+            assert_eq!(text.parse::<Pin>(), Err(NotAPin), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_what_shares_the_last_cache_and_is_allowed() {
+        // A machine with two groups, whose sysfs lists an instruction cache last.
+        let sysfs = env::temp_dir().join(format!("softnet-sysfs-{}", std::process::id()));
+        for (index, level, list) in [
+            ("index0", 1, "5"),
+            ("index2", 3, "4-7,12"),
+            ("index3", 1, "5"),
+        ] {
+            let cache = sysfs.join("cpu5/cache").join(index);
+            fs::create_dir_all(&cache).unwrap();
+            fs::write(cache.join("level"), format!("{level}\n")).unwrap();
+            fs::write(cache.join("shared_cpu_list"), format!("{list}\n")).unwrap();
+        }
+        let plan = |allowed: &[usize]| together(&set(allowed), 5, &sysfs);
+        let split = plan(&[0, 1, 5, 6, 12]);
+        let whole = plan(&[4, 5, 12]);
+        let unknown = together(&set(&[0]), 9, &sysfs);
+        fs::remove_dir_all(&sysfs).unwrap();
+        assert!(matches!(split, Ok(Placement::Together(group)) if group == set(&[5, 6, 12])));
+        assert!(matches!(whole, Ok(Placement::Anywhere)));
+        assert!(unknown.unwrap_err().contains("cpu9"));
+    }
+
+    #[test]
+    fn a_thread_pins_itself_to_its_direction_s_processor() {
+        let cpu = sched_getcpu().unwrap();
+        let wish = Placement::Apart {
+            outbound: cpu,
+            inbound: 1023,
+        };
+        let thread = thread::spawn(move || {
+            wish.apply(Direction::Outbound).unwrap();
+            let pinned = sched_getaffinity(Pid::from_raw(0)).unwrap();
+            (pinned == set(&[cpu]), wish.apply(Direction::Inbound))
+        });
+        let (pinned, refused) = thread.join().unwrap();
+        assert!(pinned);
+        assert!(refused.unwrap_err().contains("processor 1023"));
+    }
+
+    #[test]
+    fn this_machine_can_be_looked_at() {
+        Placement::plan(Pin::Auto)
+            .unwrap()
+            .apply(Direction::Inbound)
+            .unwrap();
+    }
+}

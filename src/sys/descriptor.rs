@@ -1,0 +1,85 @@
+//! Descriptors as bare numbers: what the command line and whoever started us leave behind.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+/// Takes over the descriptor `number`, which was inherited; a child of ours will not get it.
+///
+/// To be called once for a number, and before anything else in the process opens files.
+pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is not -1, and the borrow lasts for one call that fails if nothing
+    // is open under that number.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: fcntl just found it open, and nobody else owns it: the process has opened
+    // nothing yet, and the standard streams of std neither close nor replace theirs.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor above the standard streams but `kept`.
+///
+/// To be called before the process opens anything, since whatever owns a closed descriptor
+/// would go on using its number.
+#[cfg(target_os = "linux")]
+pub(crate) fn close_others(kept: Option<&OwnedFd>) -> io::Result<()> {
+    const FIRST: u32 = 3;
+    let kept = kept
+        .and_then(|fd| u32::try_from(fd.as_raw_fd()).ok())
+        .filter(|fd| *fd >= FIRST);
+    let Some(kept) = kept else {
+        return close_range(FIRST, u32::MAX);
+    };
+    if kept > FIRST {
+        close_range(FIRST, kept - 1)?;
+    }
+    close_range(kept + 1, u32::MAX)
+}
+
+/// Closes the descriptors `first..=last`.
+#[cfg(target_os = "linux")]
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // By number, because glibc has the function only since 2.34.
+    // SAFETY: the call takes numbers only; that nobody owns them is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    match super::cvt(result) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => close_listed(first, last),
+        result => result.map(drop),
+    }
+}
+
+/// The same on Linux before 5.9, from the list in /proc.
+#[cfg(target_os = "linux")]
+fn close_listed(first: u32, last: u32) -> io::Result<()> {
+    // The list is closed before the first of its entries is, for it has a descriptor itself.
+    let names: Vec<_> = std::fs::read_dir("/proc/self/fd")?.collect::<io::Result<_>>()?;
+    let numbers = names
+        .iter()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for number in numbers.filter(|number| (first..=last).contains(number)) {
+        // SAFETY: the call takes a number only, which nobody owns, as above. A number that is
+        // closed already, such as that of the list, is an error without a consequence.
+        unsafe { libc::close(number.cast_signed()) };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_descriptor_cannot_be_claimed() {
+        for number in [-1, 1_000_000, RawFd::MAX] {
+            assert_eq!(
+                claim(number).unwrap_err().raw_os_error(),
+                Some(libc::EBADF),
+                "{number}"
+            );
+        }
+    }
+}
