@@ -1,0 +1,302 @@
+//! The command line: what was typed ([`LowArgs`]) becomes what will be done ([`Invocation`]).
+//!
+//! Nothing in here touches the system, so that `--help` and a mistyped flag cost nothing and
+//! change nothing, as root too.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
+use std::os::fd::RawFd;
+
+use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use softnet::host::placement::Pin;
+use softnet::wire::Mac;
+
+/// What the command line amounts to.
+pub(crate) enum Parsed {
+    /// To be done.
+    Invocation(Box<Invocation>),
+    /// To be printed on standard output: `--help` or `--version`.
+    Answer(String),
+    /// It is wrong, and this line says how.
+    Usage(String),
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// Nothing: sudo was asked whether it would start softnet, and it did.
+    Probe,
+    /// Forwarding for a VM that somebody else starts.
+    Forward { vm_fd: RawFd, config: Config },
+    /// Starting a command that is a VM, and forwarding for it.
+    Run { command: Vec<OsString>, config: Config },
+}
+
+/// How to forward.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) mac: Mac,
+    pub(crate) host_only: bool,
+    pub(crate) tap: String,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) allow: Vec<String>,
+    pub(crate) block: Vec<String>,
+    pub(crate) hand_over: String,
+    pub(crate) pin: Pin,
+}
+
+/// Reads a command line, the program's name first.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
+    let low = match LowArgs::try_parse_from(words) {
+        Ok(low) => low,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    Parsed::Answer(error.render().to_string())
+                }
+                _ => Parsed::Usage(one_line(&error)),
+            };
+        }
+    };
+    match low.validate() {
+        Ok(invocation) => Parsed::Invocation(Box::new(invocation)),
+        Err(line) => Parsed::Usage(line),
+    }
+}
+
+/// Filters and forwards the network traffic of one virtual machine.
+///
+/// softnet carries Ethernet frames between the VM's end of a unix datagram socketpair and an
+/// interface of the host. What leaves the VM must bear its MAC and the address that DHCP gave
+/// it, and may go to the public internet, the gateway and its services, and wherever --allow
+/// says. What reaches the VM must be meant for it.
+#[derive(Debug, Parser)]
+#[command(name = "softnet", version, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(disable_help_subcommand = true)]
+#[command(after_help = "SOFTNET_LOG sets what is logged to standard error: off, error, warn, \
+    info (default), debug or trace.")]
+struct LowArgs {
+    /// Descriptor of the VM's socket: connected, AF_UNIX, SOCK_DGRAM, one frame a datagram
+    #[arg(long, value_name = "N", required = true)]
+    #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
+    vm_fd: Option<RawFd>,
+
+    #[command(flatten)]
+    forwarding: ForwardingArgs,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a command that is a VM, such as QEMU, and forward for it until it ends
+    ///
+    /// COMMAND inherits the VM's end of a socketpair, and `{fd}` in its arguments becomes the
+    /// number of that descriptor. It runs as the calling user, and softnet exits with its code.
+    #[command(max_term_width = 100)]
+    Run {
+        #[command(flatten)]
+        forwarding: ForwardingArgs,
+
+        /// The command and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ForwardingArgs {
+    /// The only MAC that the VM may use
+    #[arg(long, value_name = "MAC", required = true, value_parser = station)]
+    vm_mac_address: Option<Mac>,
+
+    /// What the VM reaches: nat, as the rules say, or host, nothing but the gateway
+    #[arg(long, value_name = "TYPE", default_value = "nat")]
+    vm_net_type: NetType,
+
+    /// TAP device on the host's side; made, and brought up, if there is none of this name
+    #[arg(long, value_name = "NAME", required = true, value_parser = interface)]
+    tap: Option<String>,
+
+    /// The gateway's address [default: that of the bridge that the TAP is in, or of the TAP]
+    #[arg(long, value_name = "ADDR", value_parser = unicast)]
+    gateway: Option<Ipv4Addr>,
+
+    /// Destinations to allow: IPv4 prefixes such as 10.0.0.0/8, or @host, the gateway
+    ///
+    /// Separated by commas; the flag may be repeated. The longest prefix that matches wins,
+    /// and of two equal ones --block.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    allow: Vec<String>,
+
+    /// Destinations to block, likewise
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    block: Vec<String>,
+
+    /// TCP ports of the host to forward to the VM, EXTERNAL:INTERNAL,... (macOS)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = exposed)]
+    expose: Vec<Exposed>,
+
+    /// Lease time of macOS' DHCP server, in seconds (macOS)
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
+    bootpd_lease_time: Option<u32>,
+
+    /// User to drop privileges to [default: the caller]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+
+    /// Group to drop privileges to [default: that of the user]
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+
+    /// Descriptor to change the rules through while running (not supported yet)
+    #[arg(long, value_name = "N")]
+    control_fd: Option<String>,
+
+    /// When a direction's reader leaves sending to its writer: auto, when sending would block
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    #[arg(value_parser = PossibleValuesParser::new(["auto", "always", "never"]))]
+    hand_over: String,
+
+    /// Where threads run: auto, on one last-level cache; none, anywhere; or the processors
+    /// of those that carry frames from and to the VM, as in 2,3
+    #[arg(long, value_name = "WHERE", default_value = "auto")]
+    pin: Pin,
+
+    /// Only tell whether softnet can be started like this
+    #[arg(long, hide = true)]
+    sudo_escalation_probing: bool,
+
+    /// This is softnet, started anew by itself through sudo
+    #[arg(long, hide = true)]
+    sudo_escalation_done: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NetType {
+    Nat,
+    Host,
+}
+
+/// A port of the host that leads to a port of the VM.
+#[derive(Debug, Clone, Copy)]
+struct Exposed {
+    external: NonZeroU16,
+}
+
+impl LowArgs {
+    fn validate(self) -> Result<Invocation, String> {
+        let (args, invocation): (_, Box<dyn FnOnce(Config) -> Invocation>) = match self.command {
+            Some(Command::Run { forwarding, command }) => {
+                (forwarding, Box::new(|config| Invocation::Run { command, config }))
+            }
+            None => {
+                let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
+                if vm_fd == 2 {
+                    return Err("--vm-fd 2 is standard error, which softnet logs to: pass the \
+                                VM's socket under another number"
+                        .to_owned());
+                }
+                (self.forwarding, Box::new(move |config| Invocation::Forward { vm_fd, config }))
+            }
+        };
+        if args.sudo_escalation_probing {
+            return Ok(Invocation::Probe);
+        }
+        args.validate().map(invocation)
+    }
+}
+
+impl ForwardingArgs {
+    fn validate(self) -> Result<Config, String> {
+        let mut ports = HashSet::new();
+        if let Some(twice) = self.expose.iter().find(|exposed| !ports.insert(exposed.external)) {
+            return Err(format!("--expose names the external port {} twice", twice.external));
+        }
+        if self.control_fd.is_some() {
+            return Err("--control-fd is not supported yet".to_owned());
+        }
+        self.refuse_what_only_macos_has()?;
+        Ok(Config {
+            mac: self.vm_mac_address.ok_or("--vm-mac-address is missing")?,
+            host_only: self.vm_net_type == NetType::Host,
+            tap: self.tap.ok_or("--tap is missing")?,
+            gateway: self.gateway,
+            user: self.user,
+            group: self.group,
+            allow: self.allow,
+            block: self.block,
+            hand_over: self.hand_over,
+            pin: self.pin,
+        })
+    }
+
+    fn refuse_what_only_macos_has(&self) -> Result<(), String> {
+        if !self.expose.is_empty() {
+            return Err("--expose is for macOS: on Linux, let the firewall forward ports \
+                        (nftables, dnat)"
+                .to_owned());
+        }
+        if self.bootpd_lease_time.is_some() {
+            return Err("--bootpd-lease-time is for macOS: on Linux, the DHCP server that you \
+                        run has such a setting"
+                .to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Reads the MAC of one station.
+fn station(text: &str) -> Result<Mac, String> {
+    let mac: Mac = text.parse().map_err(|error| format!("{error}"))?;
+    if mac.is_multicast() || mac == Mac([0; 6]) {
+        return Err("the address of a group or of nobody, not of one VM".to_owned());
+    }
+    Ok(mac)
+}
+
+/// Reads the name of an interface as Linux allows it (dev_valid_name in net/core/dev.c), less
+/// patterns such as `tap%d`.
+fn interface(text: &str) -> Result<String, String> {
+    let bad = |byte: u8| byte.is_ascii_whitespace() || b"/:%\0".contains(&byte);
+    if !(1..=15).contains(&text.len()) || text.bytes().any(bad) || [".", ".."].contains(&text) {
+        return Err("not the name of an interface: 1 to 15 bytes, no spaces, no / : %".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads the address of one machine.
+fn unicast(text: &str) -> Result<Ipv4Addr, String> {
+    let address: Ipv4Addr = text.parse().map_err(|_| "not an IPv4 address".to_owned())?;
+    let [first, ..] = address.octets();
+    if first == 0 || first >= 224 {
+        return Err("not the address of one machine".to_owned());
+    }
+    Ok(address)
+}
+
+/// Reads `EXTERNAL:INTERNAL`.
+fn exposed(text: &str) -> Result<Exposed, String> {
+    let port = |text: &str| text.parse::<NonZeroU16>().ok();
+    let (external, internal) = text.split_once(':').unwrap_or((text, ""));
+    match (port(external), port(internal)) {
+        (Some(external), Some(_)) => Ok(Exposed { external }),
+        _ => Err("not EXTERNAL:INTERNAL, two ports from 1 to 65535, as in 2222:22".to_owned()),
+    }
+}
+
+/// The first paragraph of what clap says, which is what is wrong.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{} (see --help)", line.trim_start_matches("error: "))
+}
