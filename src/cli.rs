@@ -9,9 +9,11 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{Args, Parser, Subcommand, value_parser};
+use softnet::filter::policy::{HostBits, Mode, Policy};
+use softnet::forward::HandOver;
 use softnet::host::placement::Pin;
 use softnet::wire::Mac;
 
@@ -33,21 +35,25 @@ pub(crate) enum Invocation {
     /// Forwarding for a VM that somebody else starts.
     Forward { vm_fd: RawFd, config: Config },
     /// Starting a command that is a VM, and forwarding for it.
-    Run { command: Vec<OsString>, config: Config },
+    Run {
+        command: Vec<OsString>,
+        config: Config,
+    },
 }
 
 /// How to forward.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) mac: Mac,
-    pub(crate) host_only: bool,
+    pub(crate) mode: Mode,
+    pub(crate) policy: Policy,
+    /// What in the above deserves one, to be logged.
+    pub(crate) warnings: Vec<HostBits>,
     pub(crate) tap: String,
     pub(crate) gateway: Option<Ipv4Addr>,
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
-    pub(crate) allow: Vec<String>,
-    pub(crate) block: Vec<String>,
-    pub(crate) hand_over: String,
+    pub(crate) hand_over: HandOver,
     pub(crate) pin: Pin,
 }
 
@@ -80,8 +86,10 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
 #[command(name = "softnet", version, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(disable_help_subcommand = true)]
-#[command(after_help = "SOFTNET_LOG sets what is logged to standard error: off, error, warn, \
-    info (default), debug or trace.")]
+#[command(
+    after_help = "SOFTNET_LOG sets what is logged to standard error: off, error, warn, \
+    info (default), debug or trace."
+)]
 struct LowArgs {
     /// Descriptor of the VM's socket: connected, AF_UNIX, SOCK_DGRAM, one frame a datagram
     #[arg(long, value_name = "N", required = true)]
@@ -120,7 +128,8 @@ struct ForwardingArgs {
 
     /// What the VM reaches: nat, as the rules say, or host, nothing but the gateway
     #[arg(long, value_name = "TYPE", default_value = "nat")]
-    vm_net_type: NetType,
+    #[arg(value_parser = word(&[("nat", Mode::Nat), ("host", Mode::Host)]))]
+    vm_net_type: Mode,
 
     /// TAP device on the host's side; made, and brought up, if there is none of this name
     #[arg(long, value_name = "NAME", required = true, value_parser = interface)]
@@ -134,11 +143,11 @@ struct ForwardingArgs {
     ///
     /// Separated by commas; the flag may be repeated. The longest prefix that matches wins,
     /// and of two equal ones --block.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST")]
     allow: Vec<String>,
 
     /// Destinations to block, likewise
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 
     /// TCP ports of the host to forward to the VM, EXTERNAL:INTERNAL,... (macOS)
@@ -163,8 +172,8 @@ struct ForwardingArgs {
 
     /// When a direction's reader leaves sending to its writer: auto, when sending would block
     #[arg(long, value_name = "WHEN", default_value = "auto")]
-    #[arg(value_parser = PossibleValuesParser::new(["auto", "always", "never"]))]
-    hand_over: String,
+    #[arg(value_parser = word(&HAND_OVERS))]
+    hand_over: HandOver,
 
     /// Where threads run: auto, on one last-level cache; none, anywhere; or the processors
     /// of those that carry frames from and to the VM, as in 2,3
@@ -180,12 +189,6 @@ struct ForwardingArgs {
     sudo_escalation_done: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum NetType {
-    Nat,
-    Host,
-}
-
 /// A port of the host that leads to a port of the VM.
 #[derive(Debug, Clone, Copy)]
 struct Exposed {
@@ -195,17 +198,26 @@ struct Exposed {
 impl LowArgs {
     fn validate(self) -> Result<Invocation, String> {
         let (args, invocation): (_, Box<dyn FnOnce(Config) -> Invocation>) = match self.command {
-            Some(Command::Run { forwarding, command }) => {
-                (forwarding, Box::new(|config| Invocation::Run { command, config }))
-            }
+            Some(Command::Run {
+                forwarding,
+                command,
+            }) => (
+                forwarding,
+                Box::new(|config| Invocation::Run { command, config }),
+            ),
             None => {
                 let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
                 if vm_fd == 2 {
-                    return Err("--vm-fd 2 is standard error, which softnet logs to: pass the \
+                    return Err(
+                        "--vm-fd 2 is standard error, which softnet logs to: pass the \
                                 VM's socket under another number"
-                        .to_owned());
+                            .to_owned(),
+                    );
                 }
-                (self.forwarding, Box::new(move |config| Invocation::Forward { vm_fd, config }))
+                (
+                    self.forwarding,
+                    Box::new(move |config| Invocation::Forward { vm_fd, config }),
+                )
             }
         };
         if args.sudo_escalation_probing {
@@ -218,22 +230,30 @@ impl LowArgs {
 impl ForwardingArgs {
     fn validate(self) -> Result<Config, String> {
         let mut ports = HashSet::new();
-        if let Some(twice) = self.expose.iter().find(|exposed| !ports.insert(exposed.external)) {
-            return Err(format!("--expose names the external port {} twice", twice.external));
+        if let Some(twice) = self
+            .expose
+            .iter()
+            .find(|exposed| !ports.insert(exposed.external))
+        {
+            return Err(format!(
+                "--expose names the external port {} twice",
+                twice.external
+            ));
         }
         if self.control_fd.is_some() {
             return Err("--control-fd is not supported yet".to_owned());
         }
         self.refuse_what_only_macos_has()?;
+        let (policy, warnings) = policy(&self.allow, &self.block)?;
         Ok(Config {
             mac: self.vm_mac_address.ok_or("--vm-mac-address is missing")?,
-            host_only: self.vm_net_type == NetType::Host,
+            mode: self.vm_net_type,
+            policy,
+            warnings,
             tap: self.tap.ok_or("--tap is missing")?,
             gateway: self.gateway,
             user: self.user,
             group: self.group,
-            allow: self.allow,
-            block: self.block,
             hand_over: self.hand_over,
             pin: self.pin,
         })
@@ -241,17 +261,50 @@ impl ForwardingArgs {
 
     fn refuse_what_only_macos_has(&self) -> Result<(), String> {
         if !self.expose.is_empty() {
-            return Err("--expose is for macOS: on Linux, let the firewall forward ports \
+            return Err(
+                "--expose is for macOS: on Linux, let the firewall forward ports \
                         (nftables, dnat)"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if self.bootpd_lease_time.is_some() {
-            return Err("--bootpd-lease-time is for macOS: on Linux, the DHCP server that you \
+            return Err(
+                "--bootpd-lease-time is for macOS: on Linux, the DHCP server that you \
                         run has such a setting"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(())
     }
+}
+
+/// Reads the rules, of which each flag may have brought several lists.
+fn policy(allow: &[String], block: &[String]) -> Result<(Policy, Vec<HostBits>), String> {
+    let join = |lists: &[String]| {
+        let lists: Vec<_> = lists
+            .iter()
+            .map(String::as_str)
+            .filter(|list| !list.is_empty())
+            .collect();
+        lists.join(",")
+    };
+    let (allow, block) = (join(allow), join(block));
+    // One flag at a time first, to name the one that is wrong.
+    Policy::parse(&allow, "").map_err(|error| format!("--allow: {error}"))?;
+    Policy::parse("", &block).map_err(|error| format!("--block: {error}"))?;
+    Policy::parse(&allow, &block).map_err(|error| format!("--allow and --block: {error}"))
+}
+
+/// One of some words, each of which means something.
+fn word<T>(meanings: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let words = PossibleValuesParser::new(meanings.iter().map(|(word, _)| *word));
+    words.try_map(|typed| {
+        let meaning = meanings.iter().find(|(word, _)| *word == typed);
+        meaning.map(|(_, meaning)| *meaning).ok_or("unknown")
+    })
 }
 
 /// Reads the MAC of one station.
@@ -300,3 +353,9 @@ fn one_line(error: &clap::Error) -> String {
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     format!("{} (see --help)", line.trim_start_matches("error: "))
 }
+
+const HAND_OVERS: [(&str, HandOver); 3] = [
+    ("auto", HandOver::Auto),
+    ("always", HandOver::Always),
+    ("never", HandOver::Never),
+];

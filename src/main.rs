@@ -4,6 +4,7 @@
 //! to blame, 1 otherwise.
 
 mod cli;
+mod report;
 mod run;
 
 use std::env;
@@ -31,7 +32,11 @@ fn main() -> ExitCode {
 
 fn complain(line: &str, code: u8) -> ExitCode {
     // Unlike eprintln, this does not panic when nobody is reading.
-    let _ = writeln!(io::stderr(), "softnet: {}", line.replace(char::is_control, " "));
+    let _ = writeln!(
+        io::stderr(),
+        "softnet: {}",
+        line.replace(char::is_control, " ")
+    );
     ExitCode::from(code)
 }
 

@@ -1,8 +1,261 @@
-//! To come.
-use std::process::ExitCode;
+//! The story of the program: open, give up rights, forward, wait, report.
 
-use crate::cli::Invocation;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use softnet::endpoint::Endpoint;
+use softnet::endpoint::tap::Tap;
+use softnet::endpoint::vm_socket::VmSocket;
+use softnet::filter::{self, LeaseCell};
+use softnet::forward::{self, Direction, Forwarding, Options};
+use softnet::host::gateway::{self, Gateway, Watch};
+use softnet::host::liveness::{Parent, Vm};
+use softnet::host::placement::Placement;
+use softnet::host::privileges::Identity;
+use softnet::host::signals::Signals;
+use softnet::host::spawn::{self, Command};
+use softnet::host::{descriptors, log};
+use softnet::stop::Stop;
+use tracing::{debug, info, warn};
+
+use crate::cli::{Config, Invocation};
+use crate::report::Reporter;
+
+/// Does what the command line said, to the end.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
-    println!("{invocation:#?}");
-    Ok(ExitCode::SUCCESS)
+    match invocation {
+        Invocation::Probe => Ok(ExitCode::SUCCESS),
+        Invocation::Forward { vm_fd, config } => {
+            let socket = descriptors::inherit(Some(vm_fd))?.context("no descriptor")?;
+            // Early, for whoever started softnet may be gone any moment.
+            let parent = Parent::watch();
+            log::start();
+            let session = Session::open(&config, socket)?;
+            session.forward(&config, None)?.wait(parent.as_ref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Invocation::Run { command, config } => {
+            descriptors::inherit(None)?;
+            log::start();
+            let (ours, vms) = spawn::socket()?;
+            let session = Session::open(&config, ours)?;
+            let code = session.forward(&config, Some((command, vms)))?.wait(None)?;
+            Ok(ExitCode::from(code.unwrap_or_default()))
+        }
+    }
 }
+
+/// All that needs rights, opened.
+struct Session {
+    identity: Identity,
+    vm: VmSocket,
+    vm_watch: Option<Vm>,
+    tap: Tap,
+    gateway: Gateway,
+    gateway_watch: Watch,
+    signals: Signals,
+}
+
+impl Session {
+    fn open(config: &Config, socket: OwnedFd) -> anyhow::Result<Self> {
+        config
+            .warnings
+            .iter()
+            .for_each(|warning| warn!("{warning}"));
+        let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
+        VmSocket::check(&socket)?;
+        let tap = Tap::open(&config.tap)?;
+        let gateway = gateway::find(&config.tap, config.gateway)?;
+        let gateway_watch = Watch::new(&config.tap, gateway)?;
+        let vm_watch = Vm::watch(socket.as_fd());
+        let vm_watch = vm_watch.map_err(|error| {
+            info!("that the VM is gone will show only when a frame is sent to it: {error}");
+        });
+        let vm = VmSocket::new(socket, tap.max_frame())?;
+        let signals = Signals::catch()?;
+        let vm_watch = vm_watch.ok();
+        Ok(Self {
+            identity,
+            vm,
+            vm_watch,
+            tap,
+            gateway,
+            gateway_watch,
+            signals,
+        })
+    }
+
+    /// Starts the command, if there is one, gives up rights, and starts forwarding.
+    fn forward(
+        self,
+        config: &Config,
+        command: Option<(Vec<OsString>, OwnedFd)>,
+    ) -> anyhow::Result<Control> {
+        let start = |(words, socket): (Vec<_>, _)| Command::start(&words, socket, &self.identity);
+        let command = command.map(start).transpose()?;
+        self.identity.drop_to()?;
+        if self.identity.is_unnamed_root() {
+            warn!("running as root, though without capabilities: name a user with --user");
+        }
+        let placement = Placement::plan(config.pin).unwrap_or_else(|text| {
+            info!("--pin auto: {text}");
+            Placement::Anywhere
+        });
+        let options = Options {
+            hand_over: config.hand_over,
+            on_thread_start: Arc::new(move |direction| {
+                if let Err(text) = placement.apply(direction) {
+                    warn!("[{direction}] --pin: {text}");
+                }
+            }),
+        };
+        let stop = Stop::new().context("cannot make a pipe")?;
+        let (outbound, inbound, lease) = filter::pair(&filter::Config {
+            vm_mac: config.mac,
+            gateway: self.gateway.address,
+            gateway_mac: self.gateway.mac,
+            subnet: self.gateway.subnet,
+            mode: config.mode,
+            isolation: !config.policy.wants_isolation_off(),
+            max_frame: self.tap.max_frame(),
+            policy: &config.policy,
+        });
+        let forwarding = forward::start(self.vm, self.tap, outbound, inbound, &options, &stop)
+            .context("cannot start threads")?;
+        info!(
+            "forwarding for {} over {}, gateway {}",
+            config.mac, config.tap, self.gateway.address
+        );
+        Ok(Control {
+            signals: self.signals,
+            vm: self.vm_watch,
+            gateway: self.gateway_watch,
+            lease,
+            command,
+            forwarding: Some((forwarding, Reporter::new())),
+            stop,
+            kill_at: None,
+        })
+    }
+}
+
+/// The main thread, once frames flow: it sleeps, and looks around once a second.
+struct Control {
+    signals: Signals,
+    vm: Option<Vm>,
+    gateway: Watch,
+    lease: Arc<LeaseCell>,
+    command: Option<Command>,
+    /// None once it has ended, which a command may outlive.
+    forwarding: Option<(Forwarding, Reporter)>,
+    stop: Stop,
+    /// When the command, which was asked to end, will be made to.
+    kill_at: Option<Instant>,
+}
+
+impl Control {
+    /// Waits until there is nobody left to forward for, or a signal says stop. With a command,
+    /// waits until that ends, and returns its code.
+    fn wait(mut self, parent: Option<&Parent>) -> anyhow::Result<Option<u8>> {
+        let code = loop {
+            self.sleep(parent)?;
+            let signal = self.signals.stop();
+            if let Some(command) = &mut self.command {
+                if let Some(code) = command.ended()? {
+                    info!("the command ended with code {code}");
+                    break Some(code);
+                }
+                self.press(signal);
+            } else if let Some(signal) = signal {
+                info!("stopped by {signal}");
+                break None;
+            }
+            if parent.is_some_and(Parent::is_gone) {
+                info!("stopping: the process that started softnet is gone");
+                break None;
+            }
+            if self.vm_gone() {
+                info!("the VM is gone");
+                self.end_forwarding();
+                if self.command.is_none() {
+                    break None;
+                }
+            }
+            self.follow_gateway();
+            if let Some((forwarding, reporter)) = &mut self.forwarding {
+                reporter.look(|| Direction::ALL.map(|direction| forwarding.counts(direction)));
+            }
+        };
+        self.end_forwarding();
+        Ok(code)
+    }
+
+    /// Sleeps until something happens, for a second at most.
+    fn sleep(&self, parent: Option<&Parent>) -> anyhow::Result<()> {
+        let event = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![event(self.signals.as_fd()), event(self.gateway.as_fd())];
+        fds.extend(parent.and_then(Parent::event).map(event));
+        // Set for good, and of no interest any more, when forwarding has ended.
+        fds.extend(self.forwarding.as_ref().map(|_| event(self.stop.as_fd())));
+        let timeout = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error).context("cannot wait for events"),
+        }
+    }
+
+    /// Passes a signal on to the command. SIGINT is left at that, since it comes from a
+    /// terminal, which gives it to the command too, and it may have a meaning there that
+    /// softnet does not know; the others are followed by SIGKILL if they do not help.
+    fn press(&mut self, signal: Option<Signal>) {
+        let Some(command) = &self.command else { return };
+        if let Some(signal) = signal {
+            debug!("passing {signal} on to the command");
+            command.signal(signal);
+            if signal != Signal::SIGINT {
+                self.kill_at
+                    .get_or_insert_with(|| Instant::now() + PATIENCE);
+            }
+        }
+        if self.kill_at.is_some_and(|at| Instant::now() >= at) {
+            warn!("the command has not ended in {PATIENCE:?}: killing it");
+            command.signal(Signal::SIGKILL);
+        }
+    }
+
+    fn vm_gone(&mut self) -> bool {
+        let Some((forwarding, _)) = &self.forwarding else {
+            return false;
+        };
+        forwarding.vm_gone() || self.vm.as_mut().is_some_and(Vm::is_gone)
+    }
+
+    /// Tells the filter when the gateway has got another MAC.
+    fn follow_gateway(&mut self) {
+        match self.gateway.new_mac() {
+            Ok(Some(mac)) => {
+                info!("the gateway's MAC is {mac} now");
+                self.lease.set_gateway_mac(mac);
+            }
+            Ok(None) => (),
+            Err(error) => debug!("cannot look at the gateway: {error}"),
+        }
+    }
+
+    fn end_forwarding(&mut self) {
+        if let Some((forwarding, reporter)) = self.forwarding.take() {
+            reporter.finish(forwarding.finish());
+        }
+    }
+}
+
+/// How often the main thread looks around without being woken.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a command may take to end when asked to.
+const PATIENCE: Duration = Duration::from_secs(10);

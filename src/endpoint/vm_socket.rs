@@ -59,11 +59,19 @@ impl VmSocket {
     /// # Errors
     /// What it is instead of one end of a unix datagram socketpair.
     pub fn new(socket: OwnedFd, max_frame: usize) -> Result<Self, NotAVmSocket> {
-        check(&socket)?;
+        Self::check(&socket)?;
         Ok(Self {
             datagrams: Datagrams::new(socket),
             max_frame,
         })
+    }
+
+    /// Checks a descriptor without taking it, for who wants to know before opening more.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn check(socket: &OwnedFd) -> Result<(), NotAVmSocket> {
+        check(socket)
     }
 }
 

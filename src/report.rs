@@ -1,0 +1,97 @@
+//! What the log says of the frames: a sight of the counters now and then, told in words.
+//!
+//! The data threads count and never log, so that no flood from the guest or the network can
+//! become a flood of lines.
+
+use std::fmt::Write;
+use std::io;
+use std::time::{Duration, Instant};
+
+use softnet::filter::DropReason;
+use softnet::forward::Direction;
+use softnet::stats::Counts;
+use tracing::{debug, info, warn};
+
+/// Tells what has changed in the counters since it told last.
+pub(crate) struct Reporter {
+    told: [Option<Counts>; 2],
+    last: Option<Instant>,
+}
+
+impl Reporter {
+    pub(crate) const fn new() -> Self {
+        Self {
+            told: [None; 2],
+            last: None,
+        }
+    }
+
+    /// Tells what is new, unless it told something less than a second ago.
+    pub(crate) fn look(&mut self, counts: impl FnOnce() -> [Counts; 2]) {
+        if self.last.is_none_or(|last| last.elapsed() >= INTERVAL) {
+            self.last = Some(Instant::now());
+            self.tell(counts());
+        }
+    }
+
+    /// Tells what is new, and the sum of it all.
+    pub(crate) fn finish(mut self, counts: [Counts; 2]) {
+        self.tell(counts);
+        for (direction, counts) in Direction::ALL.into_iter().zip(counts) {
+            info!("[{direction}] {}", summary(&counts));
+        }
+    }
+
+    fn tell(&mut self, counts: [Counts; 2]) {
+        for ((direction, counts), told) in
+            Direction::ALL.into_iter().zip(counts).zip(&mut self.told)
+        {
+            let dropped_before = |reason| told.map_or(0, |told| told.dropped_for(reason));
+            for (reason, _) in counts
+                .drops()
+                .filter(|(reason, _)| dropped_before(*reason) == 0)
+            {
+                info!("[{direction}] dropped a frame: {}", reason.label());
+            }
+            let news = counts
+                .drops()
+                .map(|(reason, count)| (reason, count - dropped_before(reason)));
+            if let Some(list) = list(news) {
+                debug!("[{direction}] dropped since the last such line: {list}");
+            }
+            let errors = counts.errors - told.map_or(0, |told| told.errors);
+            if errors > 0 {
+                let last = io::Error::from_raw_os_error(counts.last_error);
+                warn!("[{direction}] {errors} system calls failed, the last of them with: {last}");
+            }
+            *told = Some(counts);
+        }
+    }
+}
+
+fn summary(counts: &Counts) -> String {
+    let Counts {
+        received,
+        received_bytes,
+        forwarded,
+        ..
+    } = counts;
+    let dropped: u64 = counts.dropped.iter().sum();
+    let mut text = format!("{received} frames of {received_bytes} bytes: {forwarded} forwarded");
+    if let Some(list) = list(counts.drops()) {
+        let _ = write!(text, ", {dropped} dropped ({list})");
+    }
+    text
+}
+
+/// `source-mac 3, runt 1`, or None when all of them are 0.
+fn list(drops: impl Iterator<Item = (DropReason, u64)>) -> Option<String> {
+    let drops = drops.filter(|(_, count)| *count > 0);
+    let words: Vec<_> = drops
+        .map(|(reason, count)| format!("{} {count}", reason.label()))
+        .collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// The least time between two lines of a kind.
+const INTERVAL: Duration = Duration::from_secs(1);
