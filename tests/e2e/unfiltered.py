@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 
 TUNSETIFF = 0x400454CA
@@ -41,11 +42,13 @@ def from_vm(vm, tap):
         except ConnectionError:
             continue
         # On a datagram socket an empty read is an empty datagram, not the end.
-        if frame:
-            try:
-                os.write(tap, frame)
-            except OSError:
-                pass  # the interface is down, or no interface takes such a frame
+        if not frame:
+            print("got an empty datagram", file=sys.stderr, flush=True)
+            continue
+        try:
+            os.write(tap, frame)
+        except OSError:
+            pass  # the interface is down, or no interface takes such a frame
 
 
 def to_vm(tap, vm):

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Gets what the end-to-end tests and the demo need: packages through apt-get, a Python
 # environment in target/e2e/venv, and a bootable test guest in target/e2e/guest.
-# Only what is missing is fetched or built; a second run does nothing.
+# Only what is missing is fetched or built; a second run does nothing. Root is needed only
+# where packages are missing.
+#
+#   e2e.sh [demo]    with `demo`, nothing of Python's beyond the interpreter
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 e2e=$repo/tests/e2e
 venv=$repo/target/e2e/venv
 guest=$repo/target/e2e/guest
+what=${1:-tests}
 export DEBIAN_FRONTEND=noninteractive
 # On Debian the administrator's tools are not on every user's path.
 export PATH=$PATH:/usr/sbin:/sbin
@@ -38,9 +42,10 @@ needs gcc gcc
 # does not change with whatever a developer has on PATH.
 python=/usr/bin/python3
 [ -x "$python" ] || python=$(command -v python3 || echo /usr/bin/python3)
-if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+if [ "$what" = tests ] && ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
     missing+=(python3 python3-venv)
 fi
+needs python3 python3
 
 wants_guest=yes
 if [ "$(uname -m)" != x86_64 ]; then
@@ -56,14 +61,14 @@ guest_ready() {
             [ "$(cat "$guest/recipe" 2>/dev/null)" = "$recipe" ]
     }
 }
-venv_ready() { cmp -s "$e2e/requirements.txt" "$venv/requirements.txt"; }
+venv_ready() { [ "$what" = demo ] || cmp -s "$e2e/requirements.txt" "$venv/requirements.txt"; }
 
 if [ ${#missing[@]} -eq 0 ] && venv_ready && guest_ready; then
     say "all is there"
     exit 0
 fi
-if [ "$(id -u)" -ne 0 ]; then
-    say "needs root to set up (packages: ${missing[*]:-none}; the tests need root as well): sudo $0" >&2
+if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" -ne 0 ]; then
+    say "needs root to install ${missing[*]}" >&2
     exit 3
 fi
 
@@ -113,8 +118,7 @@ if ! guest_ready; then
         mkdir "$guest/tree.new"
         dpkg --fsys-tarfile "$guest"/*.deb | tar x -C "$guest/tree.new" --wildcards \
             './boot/vmlinuz*' '*/modules.builtin*' '*/modules.order' '*/drivers/virtio/*' \
-            '*/drivers/net/virtio_net.ko*' '*/net/core/*' '*failover.ko*' '*/lib/dim/*' \
-            '*/net/8021q/*' '*/net/802/*' '*/net/llc/*' 2>/dev/null || true
+            '*/drivers/net/virtio_net.ko*' '*/net/core/*' '*failover.ko*' '*/lib/dim/*' 2>/dev/null || true
         cp "$guest"/tree.new/boot/vmlinuz-* "$guest/vmlinuz"
         mv "$guest/tree.new" "$guest/tree"
         rm "$guest"/*.deb

@@ -33,11 +33,13 @@ add_program busybox
 for applet in $(busybox --list); do
     [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
 done
-# These replace the applets of the same name, which lack what the tests use.
-for program in ip iperf3 arpspoof hping3; do
-    rm -f "$root/bin/$program"
+# These replace applets: busybox' ip knows no neighbours; its shell prefers its applets to
+# any program, and loses what it has read of a line when a background process ends.
+rm "$root/bin/ip" "$root/bin/sh"
+for program in dash ip iperf3 arpspoof hping3; do
     add_program "$program"
 done
+ln -s dash "$root/bin/sh"
 gcc -O2 -Wall -Wextra -o "$root/rawsend" "$here/rawsend.c"
 add_program "$root/rawsend"
 rm "$root/rawsend"
@@ -46,7 +48,7 @@ rm "$root/rawsend"
 [ -e "$tree/lib" ] || ln -s usr/lib "$tree/lib"
 release=$(ls "$tree/lib/modules")
 depmod -b "$tree" "$release"
-modprobe -d "$tree" -S "$release" --show-depends -a virtio_pci virtio_net 8021q |
+modprobe -d "$tree" -S "$release" --show-depends -a virtio_pci virtio_net |
     awk '$1 == "insmod" && !seen[$2]++ {print $2}' >"$root/modules/files"
 while read -r file; do
     name=$(basename "$file")

@@ -39,7 +39,7 @@ class Bench:
     def _forwarder(self, program, *options):
         # What one forwarder left unread would be the next one's first frames.
         self._drain()
-        return Forwarder(program, self.network, self._cable, self.vm.mac, *options)
+        return Forwarder(self.network, program, self._cable, self.vm.mac, *options)
 
     def _drain(self):
         with contextlib.suppress(BlockingIOError):

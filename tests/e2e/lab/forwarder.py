@@ -1,8 +1,8 @@
 """The forwarder between a VM's socket and the host's TAP: softnet, or one without filter.
 
-It is started as Tart does it: its end of the socketpair is standard input, standard
+`Forwarder` starts it as Tart does: its end of the socketpair is standard input, standard
 output is not its to write to, SIGINT ends it, and whoever starts it keeps a copy of the
-socket, so that no end of file ever comes from there.
+socket, so that no end of file ever comes from there. `Run` lets it start the VM itself.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import itertools
 import re
 import signal
 import sys
+from pathlib import Path
 
 from lab import namespace, paths
 from lab.process import end, seconds_to_end, spawn, until
@@ -18,74 +19,102 @@ from lab.process import end, seconds_to_end, spawn, until
 STOP_SECONDS = 1.0
 
 
-class Forwarder:
-    """Use it in a `with` statement; leaving that ends it, and removes its TAP device."""
+class _Started:
+    """A process with a TAP device of its own; leaving a `with` statement ends it."""
 
     _numbers = itertools.count()
 
-    def __init__(self, program, network, cable, mac, *options):
-        self._program, self._network, self._cable = program, network, cable
-        self._mac, self._options = mac, options
+    def __init__(self, network, program):
+        self._network, self._program = network, program
         number = next(self._numbers)
         self.log = paths.log_directory() / f"forwarder{number}-{program.stem}.log"
-        self.output = self.log.with_suffix(".out")
         self._cleanup = contextlib.ExitStack()
+        self.tap = network.new_tap()
+        self._cleanup.callback(network.remove_tap, self.tap)
+
+    def _start(self, *arguments, **options):
+        # A Python of the user's own choosing may start slowly, so `env` does not look for it.
+        interpreter = (sys.executable,) if self._program.suffix == ".py" else ()
+        self.process = spawn(
+            *namespace.command_in(self._network.host, *interpreter, self._program, *arguments),
+            log=self.log,
+            die_with_us=False,
+            **options,
+        )
+        self._cleanup.callback(end, self.process)
 
     def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._cleanup.close()
+
+    def said(self):
+        """What it has logged so far."""
+        return self.log.read_text(errors="replace")
+
+    def dropped(self, direction, reason, timeout=0):
+        """The line in which it logged a first drop, in that direction, for that reason."""
+        pattern = rf"^.*{re.escape(f'[{direction}]')}.*\b(?:{reason})\b.*$"
+        line = until(lambda: re.search(pattern, self.said(), re.MULTILINE), timeout)
+        return line and line[0]
+
+    def traffic(self):
+        """The bytes that it has written to its TAP device, and read from there."""
+        return self._network.traffic_of(self.tap)
+
+    def status(self):
+        """What the kernel says of the process, as in /proc/PID/status."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return dict(line.split(":", 1) for line in lines)
+
+
+class Forwarder(_Started):
+    """One that is given the VM's socket, as Tart does it."""
+
+    def __init__(self, network, program, cable, mac, *options):
+        super().__init__(network, program)
         with contextlib.ExitStack() as failing:
             failing.push(self._cleanup)
-            self.tap = self._network.new_tap()
-            self._cleanup.callback(self._network.remove_tap, self.tap)
-            with open(self.output, "wb") as output:
-                self.process = spawn(
-                    *command_line(
-                        self._program,
-                        *("--vm-fd", "0", "--vm-mac-address", self._mac, "--tap", self.tap),
-                        *self._options,
-                        where=self._network.host,
-                    ),
-                    log=self.log,
-                    die_with_us=False,
-                    stdin=self._cable,
+            self._output = self.log.with_suffix(".out")
+            with open(self._output, "wb") as output:
+                self._start(
+                    *("--vm-fd", "0", "--vm-mac-address", mac, "--tap", self.tap, *options),
+                    stdin=cable,
                     stdout=output,
                 )
-            self._cleanup.callback(end, self.process)
             up = until(
-                lambda: self._network.tap_is_open(self.tap) or self.process.poll() is not None,
-                timeout=5,
+                lambda: network.tap_is_open(self.tap) or self.process.poll() is not None, timeout=5
             )
             assert up and self.process.poll() is None, f"it did not start: {self.said()}"
             failing.pop_all()
-        return self
 
     def __exit__(self, kind, *_):
         try:
             if kind is None and self.process.poll() is None:
                 self.stop()
         finally:
-            self._cleanup.close()
+            super().__exit__()
 
     def stop(self, with_signal=signal.SIGINT):
         """Asks it to end, and holds it to its promises; returns the seconds it took."""
         self.process.send_signal(with_signal)
         seconds = seconds_to_end(self.process, STOP_SECONDS)
-        assert seconds is not None, f"did not end within {STOP_SECONDS} s: {self.said()}"
+        assert seconds is not None, f"it did not end within {STOP_SECONDS} s: {self.said()}"
         assert self.process.returncode == 0, f"exit code {self.process.returncode}: {self.said()}"
-        assert self.output.read_bytes() == b"", "it wrote to standard output"
+        assert self._output.read_bytes() == b"", "it wrote to standard output"
         return seconds
 
-    def said(self):
-        """What it has logged so far."""
-        return self.log.read_text(errors="replace")
 
-    def has_dropped(self, direction, reason, timeout=0):
-        """Whether it has logged a first drop, in that direction, for that reason."""
-        line = re.compile(rf"^.*{re.escape(f'[{direction}]')}.*\b(?:{reason})\b.*$", re.MULTILINE)
-        return until(lambda: line.search(self.said()), timeout)
+class Run(_Started):
+    """`softnet run`: it makes the socketpair and starts a command on the VM's end.
 
+    `{fd}` in the command stands for the number of that descriptor.
+    """
 
-def command_line(program, *arguments, where):
-    """The command that starts a forwarder in a namespace."""
-    # A Python of the user's own choosing may start slowly, so it is not left to `env`.
-    interpreter = (sys.executable,) if program.suffix == ".py" else ()
-    return namespace.command_in(where, *interpreter, program, *arguments)
+    def __init__(self, network, mac, *command, options=()):
+        super().__init__(network, paths.SOFTNET)
+        with contextlib.ExitStack() as failing:
+            failing.push(self._cleanup)
+            self._start("run", "--vm-mac-address", mac, "--tap", self.tap, *options, "--", *command)
+            failing.pop_all()

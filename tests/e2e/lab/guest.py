@@ -75,6 +75,7 @@ class Guest(VM):
             self._listener.settimeout(BOOT_SECONDS)
             self._console, _ = self._listener.accept()
             self._cleanup.callback(self._console.close)
+            shutil.rmtree(self._console_path.parent)
             self._read_until(r"GUEST-READY\n", BOOT_SECONDS)
 
     def __enter__(self):
@@ -93,7 +94,11 @@ class Guest(VM):
         return int(code), output
 
     def send(self, *frames, pad=0):
-        self.check(f"rawsend eth0 1 0 {pad} " + " ".join(frame.hex() for frame in frames))
+        self.check(f"rawsend eth0 1 0 {pad} " + " ".join(bytes(frame).hex() for frame in frames))
+
+    def stop(self):
+        """Shuts the guest down, after which QEMU ends."""
+        self._console.sendall(b"busybox poweroff -f\n")
 
     def kill(self):
         """Ends QEMU as if it had crashed."""

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -69,18 +70,26 @@ def sysctl(name, **settings):
                 path.write_text(str(value))
 
 
+def listens(name, port):
+    """Whether something in a namespace listens on a TCP port."""
+    with inside(name):
+        sockets = Path("/proc/thread-self/net/tcp").read_text()
+    return re.search(rf":{port:04X} \S+ 0A ", sockets) is not None
+
+
 def remove(name):
     """Removes a namespace, and ends the processes that are still inside it."""
-    for pid in _pids(name):
+    for pid in pids(name):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    until(lambda: not _pids(name), timeout=2)
+    until(lambda: not pids(name), timeout=2)
     run("ip", "netns", "del", name, check=False)
 
 
-def _pids(name):
-    _, pids = run("ip", "netns", "pids", name, check=False)
-    return [int(pid) for pid in pids.split() if pid.isdigit()]
+def pids(name):
+    """The processes inside a namespace."""
+    _, output = run("ip", "netns", "pids", name, check=False)
+    return [int(pid) for pid in output.split() if pid.isdigit()]
 
 
 def remove_stale():

@@ -13,11 +13,10 @@
 import contextlib
 import fcntl
 import itertools
-import os
+import json
 import re
 import socket
 import struct
-from pathlib import Path
 
 from lab import namespace, paths
 from lab.packets import Packets
@@ -25,11 +24,12 @@ from lab.process import end, run, spawn, until
 
 GATEWAY, GATEWAY_MAC = "192.168.64.1", "02:00:00:00:00:01"
 PEER, PEER_MAC = "192.168.64.50", "02:00:00:00:00:50"
+PEER_PORT = "peer0"
 # Not one of RFC 5737's documentation networks: a filter counts those as not global.
 INTERNET, OTHER_INTERNET = "1.2.3.4", "8.8.8.8"
 PRIVATE = ("10.9.8.7", "172.16.5.5", "169.254.169.254")
 NAME_OF_INTERNET = "inet.test"
-POOL = ("192.168.64.2", "192.168.64.40")
+POOL = "192.168.64.100", "192.168.64.250"
 
 SIOCGIFFLAGS = 0x8913
 IFF_RUNNING = 0x40
@@ -63,8 +63,8 @@ class Network:
             "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             f"link set br0 address {GATEWAY_MAC} up",
             f"addr add {GATEWAY}/24 dev br0",
-            f"link add vic0 type veth peer name eth0 netns {self.peer}",
-            "link set vic0 master br0 up",
+            f"link add {PEER_PORT} type veth peer name eth0 netns {self.peer}",
+            f"link set {PEER_PORT} master br0 up",
             f"link add wan0 type veth peer name eth0 netns {self.inet}",
             "addr add 198.51.100.254/24 dev wan0",
             "link set wan0 up",
@@ -116,17 +116,7 @@ class Network:
             log=logs / "dnsmasq.log",
         )
         self._cleanup.callback(end, dnsmasq)
-        for where, bind in ((self.inet, INTERNET), (self.host, GATEWAY)):
-            iperf3 = spawn(
-                *namespace.command_in(where, "iperf3", "--server", "--bind", bind),
-                log=logs / "iperf3.log",
-            )
-            self._cleanup.callback(end, iperf3)
-        ready = until(
-            lambda: _listens(self.host, 53) and _listens(self.host, 5201) and _listens(self.inet, 5201),
-            timeout=5,
-        )
-        assert ready, f"dnsmasq or iperf3 did not start: see {logs}"
+        assert until(lambda: namespace.listens(self.host, 53), timeout=5), f"dnsmasq did not start: see {logs}"
 
     def new_tap(self):
         """Makes a TAP device in the bridge and returns its name.
@@ -146,6 +136,25 @@ class Network:
     def tap_is_open(self, name):
         """Whether a process holds the TAP device open: only then it has a carrier."""
         return tap_is_open(self.host, name)
+
+    def connect_from_host(self, address, port):
+        """What a server in the VM says first to a TCP client on the host."""
+
+        def attempt():
+            with namespace.inside(self.host):
+                client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            with client, contextlib.suppress(OSError):
+                client.settimeout(1)
+                client.connect((address, port))
+                return client.recv(4096)
+
+        return until(attempt, timeout=3)
+
+    def traffic_of(self, tap):
+        """The bytes that came from the VM, and those that went to it."""
+        _, link = run("ip", "-n", self.host, "-j", "-s", "link", "show", "dev", tap)
+        counters = json.loads(link)[0]["stats64"]
+        return counters["rx"]["bytes"], counters["tx"]["bytes"]
 
     # --- what became of a victim --------------------------------------------------
 
@@ -195,9 +204,3 @@ def tap_is_open(where, name):
         except OSError:
             return False
     return bool(struct.unpack_from("H", answer, 16)[0] & IFF_RUNNING)
-
-
-def _listens(where, port):
-    with namespace.inside(where):
-        sockets = Path(f"/proc/self/task/{os.getpid()}/net/tcp").read_text()
-    return re.search(rf":{port:04X} \S+ 0A ", sockets) is not None

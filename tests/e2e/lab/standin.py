@@ -7,6 +7,7 @@ starts at once, yet what softnet sees is what it sees from a virtual machine.
 
 import contextlib
 import itertools
+import os
 import signal
 import sys
 
@@ -83,7 +84,7 @@ class StandIn(VM):
     def send(self, *frames, pad=0):
         with self.watch() as card:
             for frame in frames:
-                card.send(frame + bytes(pad))
+                card.send(bytes(frame) + bytes(pad))
 
     def watch(self):
         """Keeps all frames that reach the VM."""
@@ -96,6 +97,15 @@ class StandIn(VM):
     def got_empty_datagrams(self):
         """Whether the forwarder sent one; QEMU's network card would be deaf now."""
         return "empty datagram" in self.log.read_text()
+
+    def stop(self):
+        """Shuts it down, after which the monitor ends."""
+        for pid in namespace.pids(self.namespace):
+            os.kill(pid, signal.SIGTERM)
+
+    def freeze(self):
+        """Stops the monitor, so that nobody reads what is sent to the VM."""
+        self.monitor.send_signal(signal.SIGSTOP)
 
     def kill(self):
         """Ends the monitor as if it had crashed."""

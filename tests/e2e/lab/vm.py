@@ -1,7 +1,6 @@
 """What the stand-in VM and the real guest have in common: what is done inside a VM."""
 
 import contextlib
-import itertools
 import re
 import socket
 from abc import ABC, abstractmethod
@@ -41,6 +40,22 @@ class VM(ABC):
 
     mac: str
     kind: str
+    dhcp_script: str
+
+    def prepare(self):
+        """Makes what has to be there before the VM's monitor can start."""
+
+    @abstractmethod
+    def command_line(self, fd):
+        """The command that starts the monitor; it gets the VM's end as descriptor `fd`."""
+
+    @abstractmethod
+    def wait_until_up(self):
+        """Waits until commands can be run in the VM."""
+
+    @abstractmethod
+    def stop(self):
+        """Shuts the VM down, after which its monitor ends."""
 
     @abstractmethod
     def run(self, command, timeout=10):
@@ -63,12 +78,11 @@ class VM(ABC):
 
         It must be hard: arpspoof, asked to end, repairs what it has done.
         """
-        log = f"/tmp/{self.mac.replace(':', '')}-{next(_numbers)}"
-        pid = self.check(f"{command} >{log} 2>&1 </dev/null & echo $!").split()[-1]
+        pid = self.check(f"{command} >/dev/null 2>&1 </dev/null & echo $!").split()[-1]
         try:
             yield
         finally:
-            self.run(f"kill -9 {pid}; rm -f {log}")
+            self.run(f"kill -9 {pid}")
 
     def get_lease(self):
         """Asks for a lease, as a machine that starts does, and takes it into use."""
@@ -95,14 +109,3 @@ class VM(ABC):
         code, output = self.run(f"busybox nslookup -type=a {name} {server}", timeout=15)
         found = re.search(rf"Name:\s+{re.escape(name)}\s+Address(?: 1)?: (\S+)", output)
         return found[1] if code == 0 and found else None
-
-    def iperf3(self, server, options="", seconds=1):
-        """The megabits a second that arrive at the receiver of a TCP stream."""
-        output = self.check(
-            f"iperf3 -c {server} -t {seconds} -f m --connect-timeout 3000 {options}",
-            timeout=seconds + 15,
-        )
-        return float(re.search(r"([\d.]+) Mbits/sec.*receiver", output)[1])
-
-
-_numbers = itertools.count()

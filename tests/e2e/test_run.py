@@ -1,0 +1,49 @@
+"""`softnet run` starts the VM itself: for those who have no Tart."""
+
+import pytest
+
+from lab import namespace
+from lab.forwarder import Run
+from lab.guest import Guest
+from lab.network import INTERNET, PRIVATE
+from lab.standin import StandIn
+
+
+def test_a_stand_in_lives_behind_it(network):
+    with StandIn() as vm:
+        vm.prepare()
+        with Run(network, vm.mac, *vm.command_line("{fd}")) as softnet:
+            is_served_and_filtered(vm)
+            vm.stop()
+            assert softnet.process.wait(2) == 0
+
+
+def test_qemu_lives_behind_it(network, needs_guest):
+    with Guest() as vm:
+        with Run(network, vm.mac, *vm.command_line("{fd}")) as softnet:
+            is_served_and_filtered(vm)
+            vm.stop()
+            assert softnet.process.wait(5) == 0
+
+
+def is_served_and_filtered(vm):
+    vm.wait_until_up()
+    vm.get_lease()
+    assert vm.ping(INTERNET)
+    assert not vm.ping(PRIVATE[0])
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_it_ends_with_the_code_of_its_command(network, code):
+    with Run(network, "02:00:00:00:02:00", "sh", "-c", f"exit {code}") as softnet:
+        assert softnet.process.wait(2) == code
+
+
+def test_a_signal_ends_its_command_too(network):
+    with StandIn() as vm:
+        vm.prepare()
+        with Run(network, vm.mac, *vm.command_line("{fd}")) as softnet:
+            vm.wait_until_up()
+            softnet.process.terminate()
+            softnet.process.wait(2)
+            assert not namespace.pids(vm.namespace)
