@@ -69,6 +69,8 @@ impl Session {
             .iter()
             .for_each(|warning| warn!("{warning}"));
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
+        // From here on a stop waits for its turn; looking up users might take its time.
+        let signals = Signals::catch()?;
         VmSocket::check(&socket)?;
         let tap = Tap::open(&config.tap)?;
         let gateway = gateway::find(&config.tap, config.gateway)?;
@@ -229,11 +231,12 @@ impl Control {
         }
     }
 
+    /// Whether the VM is gone: a sender may have found out, which sets the stop flag.
     fn vm_gone(&mut self) -> bool {
-        let Some((forwarding, _)) = &self.forwarding else {
+        if self.forwarding.is_none() {
             return false;
-        };
-        forwarding.vm_gone() || self.vm.as_mut().is_some_and(Vm::is_gone)
+        }
+        self.stop.is_set() || self.vm.as_mut().is_some_and(Vm::is_gone)
     }
 
     /// Tells the filter when the gateway has got another MAC.
@@ -255,7 +258,8 @@ impl Control {
     }
 }
 
-/// How often the main thread looks around without being woken.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the main thread looks around without being woken: less than once a second, and
+/// often enough to notice within two that the VM is gone.
+const TICK: Duration = Duration::from_millis(1100);
 /// How long a command may take to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -20,7 +20,10 @@ pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
         {
             caps::clear(None, CapSet::Bounding).map_err(io::Error::other)?;
         }
-        unistd::setgroups(&[gid])?;
+        // Some containers' root may not, and has no others anyway.
+        if unistd::getgroups()? != [gid] {
+            unistd::setgroups(&[gid])?;
+        }
         unistd::setresgid(gid, gid, gid)?;
         unistd::setresuid(uid, uid, uid)?;
     }

@@ -1,0 +1,372 @@
+//! What was typed: every wrong input gets one line on standard error, and its exit code.
+
+mod program;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use program::{Copy, MAC, Outcome, Program, as_root, ip, outcome, socketpair, softnet};
+
+const USAGE: i32 = 2;
+const FAILURE: i32 = 1;
+
+/// A command line that is complete, with `more` words at its end, and no descriptor to speak
+/// of as standard input.
+fn with(more: &[&str]) -> Command {
+    let mut command = softnet(File::open("/dev/null").unwrap());
+    command.args([
+        "--vm-fd",
+        "0",
+        "--vm-mac-address",
+        MAC,
+        "--tap",
+        "softnet-test0",
+    ]);
+    command.args(more);
+    command
+}
+
+fn without(words: &[&str]) -> Command {
+    let mut command = softnet(File::open("/dev/null").unwrap());
+    command.args(words);
+    command
+}
+
+#[track_caller]
+fn refused(command: &mut Command, code: i32, reason: &str) {
+    let Outcome {
+        code: actual,
+        stdout,
+        stderr,
+    } = outcome(command);
+    assert_eq!(actual, Some(code), "{stderr}");
+    assert_eq!(stdout, "");
+    assert!(
+        stderr.starts_with("softnet: ") && stderr.contains(reason),
+        "{stderr}"
+    );
+    assert_eq!(
+        stderr.matches('\n').count(),
+        1,
+        "more than a line: {stderr}"
+    );
+    assert!(stderr.ends_with('\n'), "{stderr}");
+}
+
+#[test]
+fn help_and_version_answer_at_once_whatever_else_is_wrong() {
+    for words in [
+        &["--help"][..],
+        &["-h"],
+        &["--version"],
+        &["-V"],
+        &["run", "--help"],
+        &["--vm-fd", "77", "--tap", "softnet-test0", "--help"],
+    ] {
+        // As sudo starts it: few descriptors, no environment, and none of them is a socket.
+        let mut command = without(words);
+        command.env("SUDO_UID", "1000").env("SUDO_GID", "1000");
+        let start = Instant::now();
+        let Outcome {
+            code,
+            stdout,
+            stderr,
+        } = outcome(&mut command);
+        assert!(start.elapsed() < Duration::from_secs(1));
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{words:?}");
+        assert!(!stdout.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn nobody_reading_the_help_is_no_failure() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let status = without(&["--help"])
+        .stdout(Stdio::from(writer))
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+/// With `UPDATE_EXPECT=1` the text becomes the expected one.
+#[test]
+fn the_help_is_as_expected() {
+    for (words, file) in [
+        (&["--help"][..], "help.txt"),
+        (&["run", "--help"], "help-run.txt"),
+    ] {
+        let help = outcome(&mut without(words)).stdout;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/expected")
+            .join(file);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&path, &help).unwrap();
+        }
+        assert_eq!(
+            help,
+            fs::read_to_string(&path).unwrap(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_flag_that_is_missing_unknown_or_given_twice_is_named() {
+    refused(
+        &mut without(&[]),
+        USAGE,
+        "--vm-fd <N> --vm-mac-address <MAC> --tap <NAME>",
+    );
+    refused(&mut with(&["--frob"]), USAGE, "'--frob'");
+    refused(&mut with(&["stray"]), USAGE, "'stray'");
+    refused(
+        &mut with(&["--vm-fd", "3"]),
+        USAGE,
+        "'--vm-fd <N>' cannot be used multiple times",
+    );
+    refused(&mut with(&["--user"]), USAGE, "--user");
+    refused(
+        &mut without(&["run", "--vm-mac-address", MAC]),
+        USAGE,
+        "--tap <NAME> <COMMAND>",
+    );
+}
+
+#[test]
+fn a_bad_descriptor_number_is_a_usage_error() {
+    for number in ["-1", "x", "4294967296", ""] {
+        let mut command = without(&["--vm-fd", number, "--vm-mac-address", MAC, "--tap", "t"]);
+        refused(&mut command, USAGE, "--vm-fd");
+    }
+    let mut stderr = without(&["--vm-fd", "2", "--vm-mac-address", MAC, "--tap", "t"]);
+    refused(&mut stderr, USAGE, "standard error");
+}
+
+#[test]
+fn a_descriptor_that_is_not_the_vm_s_socket_is_told_what_it_is() {
+    let mut closed = without(&["--vm-fd", "77", "--vm-mac-address", MAC, "--tap", "t"]);
+    refused(&mut closed, FAILURE, "descriptor 77 is not open");
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (stream, _other) = UnixStream::pair().unwrap();
+    for (stdin, reason) in [
+        (
+            OwnedFd::from(File::open("/dev/null").unwrap()),
+            "descriptor 0 is not a socket",
+        ),
+        (udp.into(), "descriptor 0 is not a unix socket"),
+        (stream.into(), "descriptor 0 is not a datagram socket"),
+    ] {
+        refused(with(&[]).stdin(Stdio::from(stdin)), FAILURE, reason);
+    }
+}
+
+#[test]
+fn a_mac_that_is_not_one_station_s_is_refused() {
+    for (mac, reason) in [
+        ("52:54:00:12:34", "six hexadecimal bytes"),
+        ("52-54-00-12-34-56", "six hexadecimal bytes"),
+        ("", "--vm-mac-address"),
+        ("01:00:5e:00:00:01", "group"),
+        ("ff:ff:ff:ff:ff:ff", "group"),
+        ("00:00:00:00:00:00", "nobody"),
+    ] {
+        let mut command = without(&["--vm-fd", "0", "--vm-mac-address", mac, "--tap", "t"]);
+        refused(&mut command, USAGE, reason);
+    }
+}
+
+#[test]
+fn a_rule_that_cannot_be_kept_is_refused() {
+    for flag in ["--allow", "--block"] {
+        for (list, reason) in [
+            ("10.0.0.0", "10.0.0.0: a prefix length is missing"),
+            (
+                "10.0.0.0/8,192.168.1.1",
+                "192.168.1.1: a prefix length is missing",
+            ),
+            ("fd00::/8", "IPv4 only"),
+            ("::1", "IPv4 only"),
+            ("@gateway", "@gateway: unknown alias"),
+            ("10.0.0.0/33", "10.0.0.0/33"),
+            ("10.0.0.0/8,", "not an IPv4 network"),
+            ("example.org", "example.org"),
+        ] {
+            refused(&mut with(&[flag, list]), USAGE, reason);
+            refused(&mut with(&[flag, list]), USAGE, flag);
+        }
+    }
+    let many = vec!["10.0.0.0/8"; 4097].join(",");
+    refused(&mut with(&["--block", &many]), USAGE, "4096");
+}
+
+#[test]
+fn host_bits_in_a_rule_are_cleared_with_a_warning() {
+    let (ours, _vms) = socketpair();
+    let mut command = with(&["--allow", "10.1.2.3/8", "--user", "no-such-user"]);
+    let Outcome { code, stderr, .. } = outcome(command.stdin(Stdio::from(OwnedFd::from(ours))));
+    assert_eq!(code, Some(USAGE));
+    assert!(
+        stderr.starts_with("softnet: warning: 10.1.2.3/8 has host bits"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn exposed_ports_are_checked_before_they_are_refused() {
+    for (list, reason) in [
+        ("0:22", "'0:22'"),
+        ("2222:0", "'2222:0'"),
+        ("65536:22", "'65536:22'"),
+        ("2222", "'2222'"),
+        ("2222:22,http:80", "'http:80'"),
+        ("", "EXTERNAL:INTERNAL"),
+        ("2222:22,80:80,2222:23", "the external port 2222 twice"),
+    ] {
+        refused(&mut with(&["--expose", list]), USAGE, reason);
+    }
+}
+
+#[test]
+fn what_only_macos_can_do_is_refused_not_ignored() {
+    refused(
+        &mut with(&["--expose", "2222:22"]),
+        USAGE,
+        "--expose is for macOS",
+    );
+    let lease_time = &mut with(&["--bootpd-lease-time", "600"]);
+    refused(lease_time, USAGE, "--bootpd-lease-time is for macOS");
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_not_ignored() {
+    refused(
+        &mut with(&["--control-fd", "1"]),
+        USAGE,
+        "--control-fd is not supported yet",
+    );
+}
+
+#[test]
+fn bad_words_for_the_rest_are_named() {
+    for (flag, word) in [
+        ("--vm-net-type", "bridged"),
+        ("--hand-over", "sometimes"),
+        ("--pin", "1"),
+        ("--pin", "1,x"),
+        ("--gateway", "192.168.64.1/24"),
+        ("--gateway", "224.0.0.1"),
+        ("--gateway", "0.0.0.0"),
+        ("--bootpd-lease-time", "0"),
+    ] {
+        refused(&mut with(&[flag, word]), USAGE, flag);
+    }
+    for tap in ["", "a/b", "tap%d", "sixteen-letters-"] {
+        let mut command = without(&["--vm-fd", "0", "--vm-mac-address", MAC, "--tap", tap]);
+        refused(&mut command, USAGE, "--tap");
+    }
+}
+
+#[test]
+fn an_unknown_user_or_group_is_a_usage_error() {
+    for (flag, reason) in [("--user", "unknown user"), ("--group", "unknown group")] {
+        let (ours, _vms) = socketpair();
+        let mut command = with(&[flag, "no-such-name"]);
+        refused(
+            command.stdin(Stdio::from(OwnedFd::from(ours))),
+            USAGE,
+            reason,
+        );
+    }
+}
+
+#[test]
+fn a_probe_through_sudo_opens_nothing_and_succeeds() {
+    let Outcome {
+        code,
+        stdout,
+        stderr,
+    } = outcome(&mut with(&["--sudo-escalation-probing"]));
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "", ""));
+}
+
+#[test]
+fn a_gateway_that_cannot_be_found_is_a_failure() {
+    as_root(|| {
+        let (ours, _vms) = socketpair();
+        let mut command = with(&[]);
+        let reason = "no gateway: softnet-test0 has no IPv4 address";
+        refused(
+            command.stdin(Stdio::from(OwnedFd::from(ours))),
+            FAILURE,
+            reason,
+        );
+    });
+}
+
+#[test]
+fn the_gateway_is_that_of_the_bridge() {
+    as_root(|| {
+        ip("link add br0 type bridge");
+        ip("addr add 192.168.64.1/24 dev br0");
+        ip("link set br0 up");
+        ip("tuntap add dev softnet-test0 mode tap");
+        let (ours, _vms) = socketpair();
+        // Not a port yet, so that the bridge's address does not count.
+        let mut command = with(&[]);
+        let reason = "no gateway: softnet-test0";
+        refused(
+            command.stdin(Stdio::from(OwnedFd::from(ours))),
+            FAILURE,
+            reason,
+        );
+        ip("link set softnet-test0 master br0");
+        let (ours, _vms) = socketpair();
+        let mut program =
+            Program::start_forwarding(with(&[]).stdin(Stdio::from(OwnedFd::from(ours))));
+        program.logs("gateway 192.168.64.1");
+    });
+}
+
+#[test]
+fn a_tap_that_another_has_is_a_failure() {
+    as_root(|| {
+        let start = || {
+            let (ours, vms) = socketpair();
+            let mut command = with(&["--gateway", "192.168.64.1"]);
+            command.stdin(Stdio::from(OwnedFd::from(ours)));
+            (command, vms)
+        };
+        let (mut first, _vms) = start();
+        let _first = Program::start_forwarding(&mut first);
+        let (mut second, _vms) = start();
+        refused(&mut second, FAILURE, "softnet-test0 is busy");
+    });
+}
+
+#[test]
+fn a_tap_without_rights_to_it_is_a_failure() {
+    as_root(|| {
+        let (ours, _vms) = socketpair();
+        let copy = Copy::new(0o755);
+        let mut command = copy.command(ours);
+        command.args([
+            "--vm-fd",
+            "0",
+            "--vm-mac-address",
+            MAC,
+            "--tap",
+            "softnet-test0",
+        ]);
+        command.uid(65534).gid(65534);
+        refused(&mut command, FAILURE, "no rights to the TAP softnet-test0");
+    });
+}

@@ -1,0 +1,197 @@
+//! Who the program is once it forwards, and what it has open: seen from outside, as root.
+
+mod program;
+
+use std::fs;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use nix::unistd::Pid;
+use program::{Copy, MAC, Outcome, Program, SOFTNET, as_root, ip, outcome, socketpair};
+
+/// The kernel's user and group for those who own nothing.
+const NOBODY: u32 = 65534;
+
+/// What is complete but for the user.
+const ARGUMENTS: [&str; 8] = [
+    "--vm-fd",
+    "0",
+    "--vm-mac-address",
+    MAC,
+    "--tap",
+    "softnet-test0",
+    "--gateway",
+    "192.168.64.1",
+];
+
+/// A softnet that forwards, started by root, and the VM's end of its socket.
+fn started_by_root(arrange: impl FnOnce(&mut Command)) -> (Program, UnixDatagram) {
+    let (ours, vms) = socketpair();
+    let mut command = program::softnet(ours);
+    command.args(ARGUMENTS);
+    arrange(&mut command);
+    (Program::start_forwarding(&mut command), vms)
+}
+
+#[track_caller]
+fn is_nobody_for_good(program: &Program) {
+    // Every thread has credentials of its own.
+    for task in fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap() {
+        let thread = Pid::from_raw(task.unwrap().file_name().to_str().unwrap().parse().unwrap());
+        // Real, effective, saved, and that for files.
+        for ids in ["Uid", "Gid"] {
+            assert_eq!(
+                program::status(thread, ids),
+                "65534 65534 65534 65534",
+                "{ids}"
+            );
+        }
+        assert_eq!(program::status(thread, "Groups"), "65534");
+        assert_has_no_capabilities(thread);
+    }
+}
+
+#[track_caller]
+fn assert_has_no_capabilities(thread: Pid) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(program::status(thread, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(program::status(thread, "NoNewPrivs"), "1");
+}
+
+#[test]
+fn root_that_names_a_user_becomes_that_for_good() {
+    as_root(|| {
+        let (program, _vms) = started_by_root(|command| {
+            command.args(["--user", "nobody"]);
+        });
+        is_nobody_for_good(&program);
+    });
+}
+
+#[test]
+fn behind_sudo_it_becomes_the_caller_of_sudo() {
+    as_root(|| {
+        let (program, _vms) = started_by_root(|command| {
+            command
+                .env("SUDO_UID", NOBODY.to_string())
+                .env("SUDO_GID", NOBODY.to_string());
+            command.arg("--sudo-escalation-done");
+        });
+        is_nobody_for_good(&program);
+    });
+}
+
+#[test]
+fn root_that_names_nobody_stays_root_without_capabilities_and_is_advised() {
+    as_root(|| {
+        let (mut program, _vms) = started_by_root(|_| ());
+        assert_eq!(program.status("Uid"), "0 0 0 0");
+        assert_has_no_capabilities(program.pid());
+        program.logs("name a user with --user");
+    });
+}
+
+#[test]
+fn only_what_it_needs_stays_open() {
+    as_root(|| {
+        let (ours, _vms) = socketpair();
+        // What a careless caller leaves open.
+        let script = r#"exec 9</dev/zero 3</dev/zero; exec "$0" "$@""#;
+        let mut command = Command::new("/bin/bash");
+        command
+            .args(["-c", script, SOFTNET])
+            .args(ARGUMENTS)
+            .args(["--user", "nobody"]);
+        command.stdin(Stdio::from(OwnedFd::from(ours)));
+        let program = Program::start_forwarding(&mut command);
+        let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", program.pid()))
+            .unwrap()
+            .map(|fd| {
+                fs::read_link(fd.unwrap().path())
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .map(|target| target.split('[').next().unwrap().to_owned())
+            .collect();
+        open.sort();
+        // The VM's, that of signals (two), the questions about the VM and about the gateway.
+        let sockets = ["socket:"; 5];
+        // Standard output and error, and the two ends of the stop flag's.
+        let pipes = ["pipe:"; 4];
+        let parent = ["anon_inode:"];
+        let expected = [&["/dev/net/tun"][..], &parent, &pipes, &sockets].concat();
+        assert_eq!(open, expected);
+    });
+}
+
+/// A copy that belongs to root and has the SUID bit, as Tart makes it.
+fn suid() -> Copy {
+    Copy::new(0o4755)
+}
+
+/// That copy, started by nobody.
+fn suid_by_nobody(copy: &Copy, more: &[&str]) -> (Command, UnixDatagram) {
+    let (ours, vms) = socketpair();
+    let mut command = copy.command(ours);
+    command.args(ARGUMENTS).args(more).uid(NOBODY).gid(NOBODY);
+    (command, vms)
+}
+
+#[test]
+fn through_suid_it_opens_the_tap_and_becomes_the_caller() {
+    as_root(|| {
+        ip("tuntap add dev softnet-test0 mode tap");
+        let copy = suid();
+        for more in [&[][..], &["--user", "nobody", "--group", "nogroup"]] {
+            let (mut command, _vms) = suid_by_nobody(&copy, more);
+            // Neither is the caller's to decide.
+            command
+                .env("SUDO_UID", "0")
+                .env("SUDO_GID", "0")
+                .env("SOFTNET_LOG", "off");
+            let program = Program::start_forwarding(&mut command);
+            is_nobody_for_good(&program);
+        }
+    });
+}
+
+#[test]
+fn through_suid_nobody_else_can_be_named() {
+    as_root(|| {
+        let copy = suid();
+        for (flag, name) in [
+            ("--user", "root"),
+            ("--user", "daemon"),
+            ("--group", "root"),
+        ] {
+            let (mut command, _vms) = suid_by_nobody(&copy, &[flag, name]);
+            let Outcome {
+                code,
+                stdout,
+                stderr,
+            } = outcome(&mut command);
+            assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+            assert!(
+                stderr.starts_with(&format!("softnet: {flag} {name} is refused")),
+                "{stderr}"
+            );
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        }
+    });
+}
+
+#[test]
+fn the_help_of_a_suid_program_answers_too() {
+    as_root(|| {
+        let copy = suid();
+        let mut command = copy.command(File::open("/dev/null").unwrap());
+        command.arg("--help").uid(NOBODY).gid(NOBODY);
+        assert_eq!(outcome(&mut command).code, Some(0));
+    });
+}

@@ -1,0 +1,449 @@
+//! A stand-in for Tart, which starts, feeds and stops the real program as Tart does, with a
+//! kernel's network behind the TAP.
+//!
+//! What it keeps to: the program is found in PATH as `softnet`; the arguments come in Tart's
+//! order; descriptor 0 is one end of a datagram socketpair, both ends with a send buffer of
+//! 1 MiB and a receive buffer of 4 MiB, and Tart keeps a copy of softnet's end; one datagram
+//! is one Ethernet frame; stop is SIGINT and a wait, which is bounded only in here. The one
+//! thing that Tart does not do is `--tap`.
+
+mod program;
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use program::{MAC, Program, SOFTNET, as_root, ip, socketpair};
+
+/// Tart waits for ever; more than this counts as that.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+/// Within which the end of the VM or of Tart itself has to be noticed.
+const DEATH_LIMIT: Duration = Duration::from_secs(2);
+
+const VM_MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
+const VM_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 2);
+
+struct Tart {
+    softnet: Program,
+    vm: UnixDatagram,
+    /// Tart's copy, because of which softnet never reads an end of file.
+    _copy: UnixDatagram,
+}
+
+impl Tart {
+    /// `tart run --net-softnet`, in front of a TAP that is configured.
+    fn run() -> Self {
+        network();
+        let (ours, vm) = socketpair();
+        Self::run_with(ours, vm)
+    }
+
+    fn run_with(ours: UnixDatagram, vm: UnixDatagram) -> Self {
+        let copy = ours.try_clone().unwrap();
+        let mut command = command();
+        let softnet = Program::start_forwarding(command.stdin(Stdio::from(OwnedFd::from(ours))));
+        Self {
+            softnet,
+            vm,
+            _copy: copy,
+        }
+    }
+
+    /// Stops softnet as Tart does, and returns the log.
+    fn stop(self) -> String {
+        self.stop_by(Signal::SIGINT)
+    }
+
+    fn stop_by(mut self, signal: Signal) -> String {
+        self.softnet.signal(signal);
+        self.ended_within(STOP_LIMIT)
+    }
+
+    fn ended_within(&mut self, limit: Duration) -> String {
+        let status = self.softnet.ends_within(limit);
+        let (stdout, log) = self.softnet.take_output();
+        assert_eq!((status.code(), stdout.as_str()), (Some(0), ""), "{log}");
+        log
+    }
+}
+
+/// The command line of newer Tarts, with all that Linux can honour.
+fn command() -> Command {
+    let path = Path::new(SOFTNET).parent().unwrap();
+    let mut command = Command::new("softnet");
+    command.env_clear().env("PATH", path).args(ARGUMENTS);
+    command
+}
+
+const ARGUMENTS: [&str; 10] = [
+    "--vm-fd",
+    "0",
+    "--vm-mac-address",
+    MAC,
+    "--allow",
+    "10.0.0.0/8,@host",
+    "--block",
+    "10.1.0.0/16",
+    "--tap",
+    "tart0",
+];
+
+/// The host's side: a TAP with the gateway's address.
+fn network() {
+    ip("tuntap add dev tart0 mode tap");
+    ip("addr add 192.168.64.1/24 dev tart0");
+    ip("neigh add 192.168.64.2 lladdr 52:54:00:12:34:56 dev tart0");
+}
+
+#[test]
+fn a_vm_gets_its_lease_and_is_answered() {
+    as_root(|| {
+        network();
+        let server = dhcp_server();
+        let (ours, vm) = socketpair();
+        // Tart waits for no sign of readiness, so that frames may be there before softnet.
+        vm.send(&dhcp(DISCOVER)).unwrap();
+        let tart = Tart::run_with(ours, vm);
+        let gateway_mac = serve(&server, &tart.vm, DISCOVER, OFFER);
+        tart.vm.send(&dhcp(REQUEST)).unwrap();
+        serve(&server, &tart.vm, REQUEST, ACK);
+
+        let echo = UdpSocket::bind((GATEWAY, 7777)).unwrap();
+        echo.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        // The largest frame of a network without jumbo frames has 1514 bytes.
+        for len in [0, 1, 18, 100, 1472] {
+            let payload: Vec<u8> = (0..=255).cycle().take(len).collect();
+            let frame = udp(gateway_mac, (VM_ADDRESS, 7), (GATEWAY, 7777), &payload);
+            assert_eq!(frame.len(), 42 + len);
+            tart.vm.send(&frame).unwrap();
+            let mut received = [0; 2000];
+            let (count, from) = echo.recv_from(&mut received).unwrap();
+            assert_eq!((&received[..count], from.port()), (payload.as_slice(), 7));
+            echo.send_to(&payload, from).unwrap();
+            let answer = receive(&tart.vm, |frame| {
+                let is_udp = frame.len() >= 42 && frame[12..14] == [8, 0] && frame[23] == 17;
+                (is_udp && frame[34..38] == [0x1e, 0x61, 0, 7]).then(|| frame.to_vec())
+            });
+            assert_eq!(answer[..6], VM_MAC);
+            assert_eq!(answer[42..], payload);
+        }
+
+        let mut spoofed = udp(gateway_mac, (VM_ADDRESS, 7), (GATEWAY, 7777), b"spoofed");
+        spoofed[11] ^= 1;
+        tart.vm.send(&spoofed).unwrap();
+        echo.set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        assert_eq!(
+            echo.recv(&mut [0; 16]).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        let log = tart.stop();
+        assert!(
+            log.contains("[vm->host] dropped a frame: source-mac\n"),
+            "{log}"
+        );
+    });
+}
+
+#[test]
+fn each_of_the_stop_signals_ends_it_cleanly() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        as_root(|| {
+            let log = Tart::run().stop_by(signal);
+            assert!(log.contains(&format!("stopped by {signal}")), "{log}");
+        });
+    }
+}
+
+#[test]
+fn a_flood_from_the_vm_does_not_delay_the_stop() {
+    as_root(|| {
+        let tart = Tart::run();
+        let over = AtomicBool::new(false);
+        let vm = tart.vm.try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let frame = dhcp(DISCOVER);
+                let ends = Instant::now() + Duration::from_secs(20);
+                while !over.load(Ordering::Relaxed) && Instant::now() < ends {
+                    // Frames of all lengths, a fifth of them sound.
+                    let len = [frame.len(), 0, 13, 14, 60][usize::from(rand_byte() % 5)];
+                    let _ = vm.send(&frame[..len]);
+                }
+            });
+            thread::sleep(Duration::from_millis(300));
+            let log = tart.stop();
+            over.store(true, Ordering::Relaxed);
+            assert!(log.contains("[vm->host] dropped a frame: runt\n"), "{log}");
+        });
+    });
+}
+
+#[test]
+fn an_empty_datagram_is_neither_an_end_nor_forwarded() {
+    as_root(|| {
+        network();
+        let server = dhcp_server();
+        let (ours, vm) = socketpair();
+        let tart = Tart::run_with(ours, vm);
+        for _ in 0..3 {
+            tart.vm.send(&[]).unwrap();
+        }
+        tart.vm.send(&dhcp(DISCOVER)).unwrap();
+        serve(&server, &tart.vm, DISCOVER, OFFER);
+        let log = tart.stop();
+        assert!(log.contains("runt 3"), "{log}");
+    });
+}
+
+#[test]
+fn a_tap_that_is_down_for_a_while_does_not_end_it() {
+    as_root(|| {
+        network();
+        let server = dhcp_server();
+        let (ours, vm) = socketpair();
+        let mut tart = Tart::run_with(ours, vm);
+        ip("link set tart0 down");
+        tart.vm.send(&dhcp(DISCOVER)).unwrap();
+        tart.softnet
+            .logs("[vm->host] dropped a frame: host-refused");
+        ip("link set tart0 up");
+        tart.vm.send(&dhcp(DISCOVER)).unwrap();
+        serve(&server, &tart.vm, DISCOVER, OFFER);
+        tart.stop();
+    });
+}
+
+#[test]
+fn it_ends_when_the_vm_is_gone_though_tart_keeps_softnet_s_end() {
+    as_root(|| {
+        let mut tart = Tart::run();
+        let (dummy, _) = UnixDatagram::pair().unwrap();
+        drop(std::mem::replace(&mut tart.vm, dummy));
+        let log = tart.ended_within(DEATH_LIMIT);
+        assert!(log.contains("the VM is gone"), "{log}");
+    });
+}
+
+#[test]
+fn it_ends_when_tart_is_killed_hard() {
+    as_root(|| {
+        network();
+        // Orphans become our children, so that their ends can be waited for.
+        prctl::set_child_subreaper(true).unwrap();
+        let (ours, _vm) = socketpair();
+        let script = r#"exec 3<&0; softnet "$@" <&3 & echo "pid $!" >&2; wait"#;
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", script, "tart"])
+            .args(ARGUMENTS)
+            .env_clear();
+        shell.env("PATH", Path::new(SOFTNET).parent().unwrap());
+        let tart = Program::start_forwarding(shell.stdin(Stdio::from(OwnedFd::from(ours))));
+        let log = tart.log();
+        let pid = log
+            .lines()
+            .find_map(|line| line.strip_prefix("pid "))
+            .unwrap();
+        let softnet = Pid::from_raw(pid.parse().unwrap());
+        tart.signal(Signal::SIGKILL);
+        assert_eq!(
+            ends_within(softnet, DEATH_LIMIT),
+            WaitStatus::Exited(softnet, 0)
+        );
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_neither_stops_nor_ends_it() {
+    as_root(|| {
+        network();
+        let server = dhcp_server();
+        let (closed, stderr) = io::pipe().unwrap();
+        drop(closed);
+        let (ours, vm) = socketpair();
+        let mut command = command();
+        command
+            .stdin(Stdio::from(OwnedFd::from(ours)))
+            .stdout(Stdio::null());
+        let mut softnet = command.stderr(Stdio::from(stderr)).spawn().unwrap();
+        vm.send(&dhcp(DISCOVER)).unwrap();
+        serve(&server, &vm, DISCOVER, OFFER);
+        kill(Pid::from_raw(softnet.id().cast_signed()), Signal::SIGINT).unwrap();
+        assert_eq!(softnet.wait().unwrap().code(), Some(0));
+    });
+}
+
+#[test]
+fn an_idle_softnet_sleeps() {
+    as_root(|| {
+        let tart = Tart::run();
+        ip("link set tart0 arp off");
+        fs::write("/proc/sys/net/ipv6/conf/tart0/disable_ipv6", "1").unwrap_or_default();
+        thread::sleep(Duration::from_millis(500));
+        let switches = || -> Vec<(String, u64)> {
+            let tasks = fs::read_dir(format!("/proc/{}/task", tart.softnet.pid())).unwrap();
+            let task = |entry: fs::DirEntry| {
+                let name = fs::read_to_string(entry.path().join("comm")).unwrap();
+                let tid = entry.file_name().to_str().unwrap().parse().unwrap();
+                let count = program::status(Pid::from_raw(tid), "voluntary_ctxt_switches");
+                (name.trim().to_owned(), count.parse().unwrap())
+            };
+            tasks.map(|entry| task(entry.unwrap())).collect()
+        };
+        let before = switches();
+        thread::sleep(Duration::from_secs(3));
+        for ((name, before), (_, after)) in before.into_iter().zip(switches()) {
+            // The control thread looks around once a second.
+            let limit = if name == "softnet" { 4 } else { 0 };
+            assert!(after - before <= limit, "{name}: {}", after - before);
+        }
+        tart.stop();
+    });
+}
+
+/// Waits for the end of an orphan that has become our child.
+fn ends_within(pid: Pid, limit: Duration) -> WaitStatus {
+    let patience = Instant::now() + limit;
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(_) if Instant::now() < patience => (),
+            Ok(WaitStatus::StillAlive) => {
+                let _ = kill(pid, Signal::SIGKILL);
+                panic!("still there after {limit:?}");
+            }
+            status => return status.unwrap(),
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Receives what the VM is sent until `wanted` finds it.
+fn receive<T>(vm: &UnixDatagram, wanted: impl Fn(&[u8]) -> Option<T>) -> T {
+    let mut frame = [0; 2000];
+    loop {
+        let len = vm.recv(&mut frame).unwrap();
+        assert_ne!(len, 0, "an empty datagram makes QEMU's card deaf");
+        if let Some(found) = wanted(&frame[..len]) {
+            return found;
+        }
+    }
+}
+
+fn dhcp_server() -> UdpSocket {
+    let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).unwrap();
+    server.set_broadcast(true).unwrap();
+    server
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    setsockopt(&server, sockopt::BindToDevice, &"tart0".into()).unwrap();
+    server
+}
+
+/// Answers one message of the VM's as the DHCP server, and returns the source MAC of the
+/// answer as the VM receives it.
+fn serve(server: &UdpSocket, vm: &UnixDatagram, question: u8, answer: u8) -> [u8; 6] {
+    let mut message = [0; 1000];
+    loop {
+        let len = server.recv(&mut message).unwrap();
+        assert!(len >= 243 && message[28..34] == VM_MAC, "{len}");
+        if message[240..243] == [53, 1, question] {
+            break;
+        }
+    }
+    message[0] = 2;
+    message[16..20].copy_from_slice(&VM_ADDRESS.octets());
+    let [a, b, c, d] = GATEWAY.octets();
+    let options = [
+        [53, 1, answer].as_slice(),
+        &[54, 4, a, b, c, d],
+        &[51, 4, 0, 0, 2, 88],
+        &[1, 4, 255, 255, 255, 0],
+        &[3, 4, a, b, c, d],
+        &[6, 4, a, b, c, d],
+        &[255],
+    ]
+    .concat();
+    message[240..].fill(0);
+    message[240..][..options.len()].copy_from_slice(&options);
+    server
+        .send_to(&message[..300], (Ipv4Addr::BROADCAST, 68))
+        .unwrap();
+    receive(vm, |frame| {
+        let is_answer = frame.len() >= 285 && frame[282..285] == [53, 1, answer];
+        is_answer.then(|| frame[6..12].try_into().unwrap())
+    })
+}
+
+const DISCOVER: u8 = 1;
+const OFFER: u8 = 2;
+const REQUEST: u8 = 3;
+const ACK: u8 = 5;
+
+/// A message of the VM's DHCP client (RFC 2131), which asks for broadcast answers.
+fn dhcp(kind: u8) -> Vec<u8> {
+    let mut message = vec![0; 300];
+    message[..3].copy_from_slice(&[1, 1, 6]);
+    message[4..8].copy_from_slice(b"tart");
+    message[10] = 0x80;
+    message[28..34].copy_from_slice(&VM_MAC);
+    message[236..240].copy_from_slice(&[99, 130, 83, 99]);
+    let mut options = vec![53, 1, kind];
+    if kind == REQUEST {
+        options.extend([50, 4].iter().chain(&VM_ADDRESS.octets()));
+        options.extend([54, 4].iter().chain(&GATEWAY.octets()));
+    }
+    options.push(255);
+    message[240..][..options.len()].copy_from_slice(&options);
+    udp(
+        [0xff; 6],
+        (Ipv4Addr::UNSPECIFIED, 68),
+        (Ipv4Addr::BROADCAST, 67),
+        &message,
+    )
+}
+
+/// A frame of the VM's, with the UDP checksum left out, as it may be over IPv4 (RFC 768).
+fn udp(to: [u8; 6], source: (Ipv4Addr, u16), target: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+    let len = |header: usize| u16::try_from(header + payload.len()).unwrap().to_be_bytes();
+    let mut ipv4 = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0].to_vec();
+    ipv4[2..4].copy_from_slice(&len(28));
+    ipv4.extend(source.0.octets());
+    ipv4.extend(target.0.octets());
+    let words = ipv4
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum: u32 = words.sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    ipv4[10..12].copy_from_slice(&sum.to_be_bytes());
+    [
+        to.as_slice(),
+        &VM_MAC,
+        &[8, 0],
+        &ipv4,
+        &source.1.to_be_bytes(),
+        &target.1.to_be_bytes(),
+        &len(8),
+        &[0, 0],
+        payload,
+    ]
+    .concat()
+}
+
+fn rand_byte() -> u8 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0).to_le_bytes()[0]
+}
