@@ -80,7 +80,6 @@ impl Session {
             info!("that the VM is gone will show only when a frame is sent to it: {error}");
         });
         let vm = VmSocket::new(socket, tap.max_frame())?;
-        let signals = Signals::catch()?;
         let vm_watch = vm_watch.ok();
         Ok(Self {
             identity,

@@ -1,6 +1,8 @@
 //! The program under test: started as users start it, watched from outside.
 #![allow(dead_code)] // Each test takes what it needs.
 
+pub(crate) mod guest;
+
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
