@@ -333,6 +333,9 @@ fn the_gateway_is_that_of_the_bridge() {
         let mut program =
             Program::start_forwarding(with(&[]).stdin(Stdio::from(OwnedFd::from(ours))));
         program.logs("gateway 192.168.64.1");
+        // As it happens when a port with a lower MAC joins.
+        ip("link set br0 address 02:00:00:00:00:01");
+        program.logs("the gateway's MAC is 02:00:00:00:00:01 now");
     });
 }
 

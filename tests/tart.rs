@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -234,6 +235,23 @@ fn it_ends_when_the_vm_is_gone_though_tart_keeps_softnet_s_end() {
         drop(std::mem::replace(&mut tart.vm, dummy));
         let log = tart.ended_within(DEATH_LIMIT);
         assert!(log.contains("the VM is gone"), "{log}");
+    });
+}
+
+#[test]
+fn it_notices_that_too_when_the_socket_is_from_another_network_namespace() {
+    as_root(|| {
+        let (ours, vm) = socketpair();
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        network();
+        let mut tart = Tart::run_with(ours, vm);
+        let (dummy, _) = UnixDatagram::pair().unwrap();
+        drop(std::mem::replace(&mut tart.vm, dummy));
+        let log = tart.ended_within(DEATH_LIMIT);
+        assert!(
+            log.contains("the VM is gone") && !log.contains("will show only"),
+            "{log}"
+        );
     });
 }
 
