@@ -9,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
 use program::{Copy, MAC, Outcome, Program, SOFTNET, as_root, ip, outcome, socketpair};
 
@@ -141,6 +142,39 @@ fn suid_by_nobody(copy: &Copy, more: &[&str]) -> (Command, UnixDatagram) {
     let mut command = copy.command(ours);
     command.args(ARGUMENTS).args(more).uid(NOBODY).gid(NOBODY);
     (command, vms)
+}
+
+#[test]
+fn the_owner_of_a_tap_needs_no_root() {
+    as_root(|| {
+        // From another network namespace, which only root may look into.
+        let (ours, _vms) = socketpair();
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        open_tun_to_all();
+        ip("tuntap add dev softnet-test0 mode tap user nobody");
+        ip("link set softnet-test0 up");
+        let copy = Copy::new(0o755);
+        let mut command = copy.command(ours);
+        command.args(ARGUMENTS).uid(NOBODY).gid(NOBODY);
+        let mut program = Program::start_forwarding(&mut command);
+        assert_eq!(program.status("Uid"), "65534 65534 65534 65534");
+        assert_eq!(program.status("CapPrm"), "0000000000000000");
+        assert_eq!(program.status("NoNewPrivs"), "1");
+        program.logs("that the VM is gone will show only when a frame is sent to it");
+    });
+}
+
+/// Makes /dev/net/tun what udev makes it on every distribution, for this thread alone: a
+/// machine without udev may have it for root only.
+fn open_tun_to_all() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let script = "mount --make-rprivate / && mount -t tmpfs none /dev/net \
+                  && mknod -m 666 /dev/net/tun c 10 200";
+    let status = Command::new("/bin/sh")
+        .args(["-c", script])
+        .status()
+        .unwrap();
+    assert!(status.success());
 }
 
 #[test]

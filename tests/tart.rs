@@ -10,7 +10,7 @@
 mod program;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
@@ -289,19 +290,34 @@ fn a_log_that_nobody_reads_neither_stops_nor_ends_it() {
     as_root(|| {
         network();
         let server = dhcp_server();
-        let (closed, stderr) = io::pipe().unwrap();
+        let (closed, to_nobody) = io::pipe().unwrap();
         drop(closed);
-        let (ours, vm) = socketpair();
-        let mut command = command();
-        command
-            .stdin(Stdio::from(OwnedFd::from(ours)))
-            .stdout(Stdio::null());
-        let mut softnet = command.stderr(Stdio::from(stderr)).spawn().unwrap();
-        vm.send(&dhcp(DISCOVER)).unwrap();
-        serve(&server, &vm, DISCOVER, OFFER);
-        kill(Pid::from_raw(softnet.id().cast_signed()), Signal::SIGINT).unwrap();
-        assert_eq!(softnet.wait().unwrap().code(), Some(0));
+        let (_reader, full) = io::pipe().unwrap();
+        fill(&full);
+        for stderr in [to_nobody, full] {
+            let (ours, vm) = socketpair();
+            let mut command = command();
+            command
+                .stdin(Stdio::from(OwnedFd::from(ours)))
+                .stdout(Stdio::null());
+            let mut softnet = command.stderr(Stdio::from(stderr)).spawn().unwrap();
+            vm.send(&dhcp(DISCOVER)).unwrap();
+            serve(&server, &vm, DISCOVER, OFFER);
+            let pid = Pid::from_raw(softnet.id().cast_signed());
+            kill(pid, Signal::SIGINT).unwrap();
+            assert_eq!(ends_within(pid, STOP_LIMIT), WaitStatus::Exited(pid, 0));
+            let _ = softnet.wait();
+        }
     });
+}
+
+/// Fills a pipe to the last byte.
+fn fill(mut pipe: &io::PipeWriter) {
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    for size in [4096, 1] {
+        while pipe.write(&vec![0; size]).is_ok() {}
+    }
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
 }
 
 #[test]
@@ -332,7 +348,7 @@ fn an_idle_softnet_sleeps() {
     });
 }
 
-/// Waits for the end of an orphan that has become our child.
+/// Waits for the end of a child, which an orphan has become too.
 fn ends_within(pid: Pid, limit: Duration) -> WaitStatus {
     let patience = Instant::now() + limit;
     loop {

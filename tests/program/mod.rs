@@ -33,10 +33,8 @@ pub(crate) fn as_root(test: impl FnOnce() + Send) {
         let ci = env::var_os("CI").is_some_and(|ci| ci == "true");
         assert!(!ci, "{name} needs root, and a skip is a failure here");
         // Not by eprintln, which the test harness keeps to itself when a test passes.
-        let _ = writeln!(
-            io::stderr(),
-            "\n*** SKIPPED, since it needs root: {name} ***"
-        );
+        let line = format!("\n*** SKIPPED, since it needs root: {name} ***\n");
+        let _ = io::stderr().write_all(line.as_bytes());
         return;
     }
     thread::scope(|scope| {
