@@ -29,6 +29,10 @@ demo=(/usr/bin/env python3 "$repo/tests/e2e/demo.py")
 if [ "$(id -u)" -eq 0 ]; then
     exec "${demo[@]}"
 fi
+if ! unshare --map-root-user --net --mount true 2>/dev/null; then
+    say "it needs root here, as this system allows no user namespaces: sudo $0" >&2
+    exit 1
+fi
 say "not root: it runs as root of a user namespace, which has no rights outside"
 # `ip netns` keeps its names in /run, and mounts /sys anew for each namespace.
 exec unshare --map-root-user --net --mount sh -c \

@@ -106,13 +106,14 @@ class Network:
         logs = paths.log_directory()
         dnsmasq = spawn(
             *namespace.command_in(self.host, "dnsmasq"),
-            *("--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="),
+            # In this mode it stays root, also where that is the root of a user namespace.
+            *("--no-daemon", "--conf-file=/dev/null"),
             *("--interface=br0", "--bind-interfaces", "--except-interface=lo"),
             f"--dhcp-range={POOL[0]},{POOL[1]},255.255.255.0,600",
             # Without the ping by which it checks an address a lease comes at once.
             *("--dhcp-authoritative", "--no-ping", f"--dhcp-leasefile={logs}/leases"),
             *("--no-resolv", "--no-hosts", f"--address=/{NAME_OF_INTERNET}/{INTERNET}"),
-            *("--log-dhcp", "--log-facility=-"),
+            "--log-dhcp",
             log=logs / "dnsmasq.log",
         )
         self._cleanup.callback(end, dnsmasq)
