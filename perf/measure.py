@@ -26,6 +26,8 @@ from rig import Forwarder, Tap, enter_own_network
 PERF = Path(__file__).resolve().parent
 # Frames that fit the VM's socket at once, below the point where its sender must wait.
 PRELOAD = {64: 2000, 1514: 800}
+# The variants that have to drop a frame with a stolen address; the others have to let it pass.
+FILTERING = ("softnet", "always")
 LATENCY_RATE = 1000
 LATENCY_FRAMES = 200
 # How far apart two runs of the same program may be, over enough rounds on a busy machine.
@@ -106,6 +108,8 @@ def start(variants, taps, number):
         for name, tap in zip(names, shifted):
             forwarders.append(Forwarder(name, variants[name], tap))
             forwarders[-1].bind_lease()
+            if forwarders[-1].filters != (name in FILTERING):
+                raise SystemExit(f"{name}: a frame with a stolen address was not treated as it should be")
     except BaseException:
         stop(forwarders)
         raise

@@ -131,7 +131,10 @@ class Forwarder:
             time.sleep(0.001)
 
     def bind_lease(self):
-        """Takes the VM through DHCP, then shows that frames pass both ways."""
+        """Takes the VM through DHCP, then shows that frames pass both ways.
+
+        Notes in `filters` whether a frame with a stolen source address did not.
+        """
         tap = self.tap
         with tap.watch() as watcher:
             watcher.setblocking(False)
@@ -140,11 +143,15 @@ class Forwarder:
                 self.require(lambda: _receives(watcher, b"\x63\x82\x53\x63"), "DHCP at the TAP")
                 tap.send(_from_server(tap, reply))
                 self.require(lambda: _receives(self.vm, b"\x63\x82\x53\x63"), "DHCP at the VM")
-            self.vm.send(tap.outbound_frame(64))
-            wanted = socket.inet_aton(OUTSIDE)
-            self.require(lambda: _receives(watcher, wanted), "the VM's frame at the TAP")
+            stolen = tap.mac + VM_MAC + b"\x08\x00" + udp("192.0.2.1", OUTSIDE, 40000, 9, bytes(22))
+            own = tap.outbound_frame(64)
+            self.vm.send(stolen)
+            self.vm.send(own)
+            arrived = []
+            self.require(lambda: _receives(watcher, own, arrived), "the VM's frame at the TAP")
+            self.filters = stolen not in arrived
             tap.send(tap.inbound_frame(64))
-            self.require(lambda: _receives(self.vm, wanted), "the outside's frame at the VM")
+            self.require(lambda: _receives(self.vm, socket.inet_aton(OUTSIDE)), "the outside's frame at the VM")
 
     def work_off(self, send, frame, count):
         """Lays `count` frames before the process, and returns how much CPU they took it, in ns.
@@ -254,10 +261,13 @@ def _from_server(tap, kind):
     return VM_MAC + tap.mac + b"\x08\x00" + udp(tap.gateway, tap.lease, 67, 68, message)
 
 
-def _receives(end, wanted):
-    """Whether a frame that holds these bytes is there."""
+def _receives(end, wanted, seen=None):
+    """Whether a frame that holds these bytes is there; `seen` takes all that were."""
     while select.select([end], [], [], 0)[0]:
-        if wanted in end.recv(65536):
+        frame = end.recv(65536)
+        if seen is not None:
+            seen.append(frame)
+        if wanted in frame:
             return True
     return False
 
