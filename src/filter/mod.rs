@@ -13,7 +13,7 @@
 //!   VM <------------------------ inbound  <------------------------ host
 //! ```
 //!
-//! Both directions leave DHCP messages to [`dhcp`], which says what a client may ask and
+//! Both directions leave DHCP messages to `dhcp`, which says what a client may ask and
 //! what a server may answer. docs/filtering.md lists every rule.
 
 mod atomic;

@@ -3,7 +3,7 @@
 //!
 //! In order of weight: a rule (the longest prefix wins, and on the same prefix block wins);
 //! the gateway; the ranges that IANA keeps for special purposes, which are refused; the rest
-//! of the internet, which passes. All of it is compiled into one [`PrefixTable`].
+//! of the internet, which passes. All of it is compiled into one `PrefixTable`.
 
 use std::fmt;
 use std::net::Ipv4Addr;
