@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Bridge, HAND_OVERS, Lengths, MAX_FRAME, bridge_with, eventually, numbered};
+use common::{Bridge, HAND_OVERS, eventually, filtering_bridge, frames};
 use softnet::forward::Direction;
 
 /// Counts what it passes on to the system's allocator.
@@ -47,23 +47,20 @@ fn no_thread_allocates_once_frames_flow() {
             host,
             forwarding,
             ..
-        } = bridge_with(
-            hand_over,
-            64 << 10,
-            MAX_FRAME,
-            Lengths(MAX_FRAME),
-            Lengths(MAX_FRAME),
-        );
-        let frame = numbered(1, 1000);
+        } = filtering_bridge(hand_over, 64 << 10);
+        let (out, back) = (frames::outbound(&[7; 1000]), frames::inbound(&[7; 1000]));
+        // From the VM this has the gateway's MAC: dropped.
+        let forged = frames::inbound(&[7; 1000]);
         let mut counted = [0; ROUNDS];
         for counted in &mut counted {
             *counted = allocations(|| {
                 for _ in 0..1_000 {
-                    exchange(&vm, &host, &frame);
-                    exchange(&host, &vm, &frame);
+                    vm.send(&forged).unwrap();
+                    exchange(&vm, &host, &out);
+                    exchange(&host, &vm, &back);
                 }
-                fill_and_drain(&vm, &host, &frame);
-                fill_and_drain(&host, &vm, &frame);
+                fill_and_drain(&vm, &host, &out);
+                fill_and_drain(&host, &vm, &back);
             });
         }
         assert_eq!(

@@ -1,13 +1,15 @@
 //! A forwarder between two sockets whose other ends the test holds: the VM's and the host's.
 #![allow(dead_code)] // Each test takes what it needs.
 
+pub(crate) mod frames;
+
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::filter::{Check, DropReason, Seconds, Verdict};
+use softnet::filter::{self, Check, DropReason, Mode, Policy, Seconds, Verdict};
 use softnet::forward::{self, Forwarding, HandOver, Options};
 use softnet::stop::Stop;
 
@@ -82,6 +84,29 @@ pub(crate) fn bridge_with(
         forwarding,
         stop,
     }
+}
+
+/// Starts a forwarder with the filters of a VM, and lets the gateway grant it a lease.
+pub(crate) fn filtering_bridge(hand_over: HandOver, sndbuf: usize) -> Bridge {
+    let policy = Policy::default();
+    let (outbound, inbound, lease) = filter::pair(&filter::Config {
+        vm_mac: frames::VM_MAC,
+        gateway: frames::GATEWAY,
+        gateway_mac: Some(frames::GATEWAY_MAC),
+        subnet: None,
+        mode: Mode::Nat,
+        isolation: true,
+        max_frame: MAX_FRAME,
+        policy: &policy,
+    });
+    let bridge = bridge_with(hand_over, sndbuf, MAX_FRAME, outbound, inbound);
+    let mut buffer = [0; 2048];
+    bridge.vm.send(&frames::dhcp_request()).unwrap();
+    bridge.host.recv(&mut buffer).unwrap();
+    bridge.host.send(&frames::dhcp_ack()).unwrap();
+    bridge.vm.recv(&mut buffer).unwrap();
+    assert_eq!(lease.lease().map(|lease| lease.address), Some(frames::VM));
+    bridge
 }
 
 /// A connected pair with send buffers of `sndbuf` bytes on both ends.
