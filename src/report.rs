@@ -95,3 +95,47 @@ fn list(drops: impl Iterator<Item = (DropReason, u64)>) -> Option<String> {
 
 /// The least time between two lines of a kind.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(drops: &[(DropReason, u64)]) -> Counts {
+        let mut dropped = [0; DropReason::ALL.len()];
+        drops
+            .iter()
+            .for_each(|(reason, count)| dropped[reason.index()] = *count);
+        Counts {
+            received: 10,
+            received_bytes: 600,
+            forwarded: 6,
+            dropped,
+            handed_over: 0,
+            waits: 0,
+            errors: 0,
+            last_error: 0,
+        }
+    }
+
+    #[test]
+    fn a_summary_names_the_reasons_if_there_are_any() {
+        let clean = "10 frames of 600 bytes: 6 forwarded";
+        assert_eq!(summary(&counts(&[])), clean);
+        let drops = [(DropReason::Runt, 3), (DropReason::VmBusy, 1)];
+        let text = format!("{clean}, 4 dropped (runt 3, vm-busy 1)");
+        assert_eq!(summary(&counts(&drops)), text);
+    }
+
+    #[test]
+    fn the_counters_are_looked_at_once_a_second_at_most() {
+        let mut reporter = Reporter::new();
+        let mut looks = 0;
+        for _ in 0..3 {
+            reporter.look(|| {
+                looks += 1;
+                [counts(&[]); 2]
+            });
+        }
+        assert_eq!(looks, 1);
+    }
+}
