@@ -72,6 +72,10 @@ impl Session {
         // From here on a stop waits for its turn; looking up users might take its time.
         let signals = Signals::catch()?;
         VmSocket::check(&socket)?;
+        // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
+        if identity.are_borrowed() {
+            identity.drop_to()?;
+        }
         let tap = Tap::open(&config.tap)?;
         let gateway = gateway::find(&config.tap, config.gateway)?;
         let gateway_watch = Watch::new(&config.tap, gateway)?;

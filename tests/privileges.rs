@@ -178,9 +178,11 @@ fn open_tun_to_all() {
 }
 
 #[test]
-fn through_suid_it_opens_the_tap_and_becomes_the_caller() {
+fn through_suid_it_opens_the_callers_tap_and_becomes_the_caller() {
     as_root(|| {
-        ip("tuntap add dev softnet-test0 mode tap");
+        open_tun_to_all();
+        ip("tuntap add dev softnet-test0 mode tap user nobody");
+        ip("link set softnet-test0 up");
         let copy = suid();
         for more in [&[][..], &["--user", "nobody", "--group", "nogroup"]] {
             let (mut command, _vms) = suid_by_nobody(&copy, more);
@@ -192,6 +194,22 @@ fn through_suid_it_opens_the_tap_and_becomes_the_caller() {
             let program = Program::start_forwarding(&mut command);
             is_nobody_for_good(&program);
         }
+    });
+}
+
+#[test]
+fn through_suid_the_tap_of_somebody_else_stays_closed() {
+    as_root(|| {
+        open_tun_to_all();
+        ip("tuntap add dev softnet-test0 mode tap user daemon");
+        let copy = suid();
+        let (mut command, _vms) = suid_by_nobody(&copy, &[]);
+        let Outcome { code, stderr, .. } = outcome(&mut command);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(
+            stderr.starts_with("softnet: no rights to the TAP softnet-test0"),
+            "{stderr}"
+        );
     });
 }
 

@@ -32,7 +32,12 @@ pub enum TapError {
     /// No interface can have this name.
     #[error("{0:?} cannot be the name of a TAP: 1 to 15 bytes without '/', ':', '%' or spaces can")]
     Name(String),
-    /// Only root and the device's owner may open it.
+    /// This user may use no TAP at all.
+    #[error(
+        "no rights to /dev/net/tun: run as root, or let root open it up: chmod 666 /dev/net/tun"
+    )]
+    DeviceRights,
+    /// Only root and the device's owner may open it, and only root may make one.
     #[error(
         "no rights to the TAP {0}: run as root, or let root make it: ip tuntap add dev {0} mode tap user $USER"
     )]
@@ -66,7 +71,8 @@ impl Tap {
             return Err(TapError::Name(name.to_owned()));
         }
         let named = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::EACCES | Errno::EPERM) => TapError::Rights(name.to_owned()),
+            Some(Errno::EACCES) => TapError::DeviceRights,
+            Some(Errno::EPERM) => TapError::Rights(name.to_owned()),
             Some(Errno::EBUSY) => TapError::Busy(name.to_owned()),
             Some(Errno::ENOENT | Errno::ENODEV) => TapError::Unsupported,
             Some(Errno::EINVAL) => TapError::NotATap(name.to_owned()),

@@ -9,7 +9,7 @@ use std::ffi::CString;
 use nix::unistd::{Gid, Group, Uid, User, getgid, getgrouplist, getuid};
 
 use super::HostError;
-use crate::sys::privileges;
+use crate::sys::{identity, privileges};
 
 /// The user and the group to drop to, and to run a command as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub struct Identity {
     /// The groups besides that a command gets; None leaves it those that we have.
     pub(super) groups: Option<Vec<Gid>>,
     unnamed_root: bool,
+    borrowed: bool,
 }
 
 impl Identity {
@@ -51,6 +52,7 @@ impl Identity {
             gid,
             groups: groups.then(|| groups_of(uid, gid)),
             unnamed_root: uid.is_root() && user.is_none(),
+            borrowed: identity::is_set_id(),
         })
     }
 
@@ -65,6 +67,13 @@ impl Identity {
         let regained = privileges::regained(self.uid, self.gid)
             .map_err(HostError::system("check that privileges are gone"))?;
         regained.map_or(Ok(()), |right| Err(HostError::StillPrivileged(right)))
+    }
+
+    /// Whether the rights are not the caller's own, as the program is set-id: whatever the
+    /// caller may choose has to be opened without them.
+    #[must_use]
+    pub const fn are_borrowed(&self) -> bool {
+        self.borrowed
     }
 
     /// Whether softnet stays user 0, though without capabilities, because a caller that is
