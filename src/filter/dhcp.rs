@@ -4,9 +4,9 @@
 //! So the message must agree with the frame: a VM speaks for itself only, and only the
 //! gateway answers.
 
-use ipnet::Ipv4Net;
-
+use super::Config;
 use super::lease::Hot;
+use super::subnet::Subnet;
 use super::verdict::DropReason;
 use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message};
@@ -16,10 +16,18 @@ use crate::wire::dhcp::{self, Message};
 pub(super) struct Parties {
     pub(super) vm: Mac,
     pub(super) gateway: u32,
-    pub(super) subnet: Option<Ipv4Net>,
+    pub(super) subnet: Option<Subnet>,
 }
 
 impl Parties {
+    pub(super) fn new(config: &Config<'_>) -> Self {
+        Self {
+            vm: config.vm_mac,
+            gateway: config.gateway.into(),
+            subnet: config.subnet.map(Subnet::from),
+        }
+    }
+
     /// Whether the VM may send this message from this address.
     pub(super) fn check_request(
         &self,
@@ -98,11 +106,7 @@ impl Parties {
     /// Whether a VM of this network can have the address.
     fn may_be_granted(&self, address: u32) -> bool {
         let is_unicast = matches!(address >> 24, 1..=126 | 128..=223);
-        let is_inside = self.subnet.is_none_or(|subnet| {
-            subnet.contains(&std::net::Ipv4Addr::from(address))
-                && (subnet.prefix_len() > 30
-                    || address != subnet.network().into() && address != subnet.broadcast().into())
-        });
+        let is_inside = self.subnet.is_none_or(|subnet| subnet.has_station(address));
         is_unicast && is_inside && address != self.gateway
     }
 }

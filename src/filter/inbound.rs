@@ -3,15 +3,14 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
-
 use super::dhcp::Parties;
-use super::lease::{Lease, LeaseCell};
+use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
 use super::policy::Mode;
 use super::prefix::{Destination, PrefixTable};
 use super::shape::{self, Transport};
+use super::subnet::{Subnet, group_mac};
 use super::verdict::{DropReason, Verdict};
-use super::{Check, Config, Seconds, group_mac};
+use super::{Check, Config, Seconds};
 use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message};
 use crate::wire::ethernet::{Ethernet, ethertype};
@@ -33,11 +32,7 @@ pub struct Inbound {
 impl Inbound {
     pub(super) fn new(config: &Config<'_>, table: Arc<PrefixTable>, lease: Arc<LeaseCell>) -> Self {
         Self {
-            parties: Parties {
-                vm: config.vm_mac,
-                gateway: config.gateway.into(),
-                subnet: config.subnet,
-            },
+            parties: Parties::new(config),
             mode: config.mode,
             isolation: config.isolation || config.mode == Mode::Host,
             pins_gateway: config.gateway_mac.is_none(),
@@ -50,11 +45,10 @@ impl Inbound {
     #[inline]
     fn judge(&self, frame: &[u8], now: Seconds) -> Result<Verdict, DropReason> {
         let (ethernet, carried) = shape::ethernet(frame, self.max_frame)?;
-        let vm = self.parties.vm;
-        if ethernet.source == vm || ethernet.source.is_multicast() {
+        if ethernet.source.is_multicast() || ethernet.source == self.parties.vm {
             return Err(DropReason::SourceMac);
         }
-        if ethernet.destination != vm && !ethernet.destination.is_multicast() {
+        if ethernet.destination != self.parties.vm && !ethernet.destination.is_multicast() {
             return Err(DropReason::DestinationMac);
         }
         match ethernet.ethertype.get() {
@@ -71,22 +65,14 @@ impl Inbound {
         carried: &[u8],
         now: Seconds,
     ) -> Result<Verdict, DropReason> {
-        let packet = shape::ipv4(carried)?;
-        let transport = shape::transport(&packet)?;
-        let (source, destination) = (packet.header.source.get(), packet.header.destination.get());
-        if let Transport::Udp {
-            source: port,
-            destination: udp::DHCP_CLIENT,
-        } = transport
-        {
-            return self.judge_dhcp(ethernet, source, port, now);
-        }
-        if let Transport::Udp {
-            destination: udp::DHCP_SERVER,
-            ..
-        } = transport
-        {
-            return Err(DropReason::DhcpRole);
+        let (header, transport) = shape::ipv4(carried)?;
+        let (source, destination) = (header.source.get(), header.destination.get());
+        match transport {
+            Transport::Udp(port, udp::DHCP_CLIENT) => {
+                return self.judge_dhcp(ethernet, source, port, now);
+            }
+            Transport::Udp(_, udp::DHCP_SERVER) => return Err(DropReason::DhcpRole),
+            _ => {}
         }
         let lease = self.lease.hot();
         if !lease.is_valid(now) {
@@ -101,8 +87,7 @@ impl Inbound {
         if destination != lease.address() || ethernet.destination != self.parties.vm {
             self.judge_group(ethernet.destination, destination)?;
         }
-        let is_gateway = source == self.parties.gateway;
-        if self.mode == Mode::Host && !is_gateway {
+        if self.mode == Mode::Host && source != self.parties.gateway {
             return Err(DropReason::HostOnly);
         }
         if self.isolation && !self.comes_through_gateway(ethernet.source, source) {
@@ -114,11 +99,8 @@ impl Inbound {
     /// With isolation only the gateway sends, for itself and for what is behind it.
     #[inline]
     fn comes_through_gateway(&self, mac: Mac, source: u32) -> bool {
-        let is_neighbour = source != self.parties.gateway
-            && self
-                .parties
-                .subnet
-                .is_some_and(|subnet| subnet.contains(&Ipv4Addr::from(source)));
+        let (gateway, subnet) = (self.parties.gateway, self.parties.subnet);
+        let is_neighbour = source != gateway && subnet.is_some_and(|net| net.contains(source));
         self.lease.is_gateway_mac(mac) && !is_neighbour
     }
 
@@ -211,7 +193,7 @@ impl Inbound {
                         .name_servers
                         .iter()
                         .map(|server| Ipv4Addr::from(server.get()))
-                        .take(4)
+                        .take(NAME_SERVERS_MAX)
                         .collect(),
                 });
             }
@@ -236,9 +218,6 @@ impl Check for Inbound {
 }
 
 /// The network that a granted address and the gateway are in, if the mask says that.
-fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Ipv4Net> {
-    let subnet = Ipv4Net::with_netmask(gateway.into(), mask?.into())
-        .ok()?
-        .trunc();
-    subnet.contains(&Ipv4Addr::from(address)).then_some(subnet)
+fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Subnet> {
+    Subnet::of(gateway, mask?).filter(|subnet| subnet.contains(address))
 }

@@ -39,7 +39,7 @@ pub type NameServers = ArrayVec<Ipv4Addr, NAME_SERVERS_MAX>;
 pub struct LeaseCell {
     /// Address in the upper half, expiry in the lower; zero without a lease.
     hot: AtomicU64,
-    /// Zero while unknown.
+    /// [`UNKNOWN_MAC`], or the number of the address.
     gateway_mac: AtomicU64,
     /// The address that the server offered last, zero for none.
     offered: AtomicU32,
@@ -53,7 +53,7 @@ impl LeaseCell {
     pub fn new(gateway_mac: Option<Mac>) -> Self {
         Self {
             hot: AtomicU64::new(0),
-            gateway_mac: AtomicU64::new(gateway_mac.map_or(0, Mac::to_u64)),
+            gateway_mac: AtomicU64::new(gateway_mac.map_or(UNKNOWN_MAC, Mac::to_u64)),
             offered: AtomicU32::new(0),
             sequence: AtomicU32::new(0),
             name_servers: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -80,7 +80,7 @@ impl LeaseCell {
     #[must_use]
     pub fn gateway_mac(&self) -> Option<Mac> {
         match self.gateway_mac.load(Ordering::Relaxed) {
-            0 => None,
+            UNKNOWN_MAC => None,
             number => Some(Mac::from_u64(number)),
         }
     }
@@ -97,11 +97,10 @@ impl LeaseCell {
         Hot(self.hot.load(Ordering::Acquire))
     }
 
-    /// Whether this is the number of the gateway's MAC address; never while that is unknown.
+    /// Whether this is the gateway's MAC address; never while that is unknown.
     #[inline]
     pub(super) fn is_gateway_mac(&self, mac: Mac) -> bool {
-        let number = mac.to_u64();
-        number != 0 && number == self.gateway_mac.load(Ordering::Relaxed)
+        mac.to_u64() == self.gateway_mac.load(Ordering::Relaxed)
     }
 
     /// Whether the lease came with this name server.
@@ -202,7 +201,10 @@ impl Hot {
     }
 }
 
-const NAME_SERVERS_MAX: usize = 4;
+pub(super) const NAME_SERVERS_MAX: usize = 4;
+
+/// Above every MAC address, which has 48 bits.
+const UNKNOWN_MAC: u64 = u64::MAX;
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -13,7 +13,7 @@
 //!   VM <------------------------ inbound  <------------------------ host
 //! ```
 //!
-//! Both directions leave DHCP messages to `dhcp`, which says what a client may ask and
+//! Both directions leave DHCP messages to dhcp.rs, which says what a client may ask and
 //! what a server may answer. docs/filtering.md lists every rule.
 
 mod atomic;
@@ -24,6 +24,7 @@ mod outbound;
 pub mod policy;
 mod prefix;
 mod shape;
+mod subnet;
 pub mod verdict;
 
 use std::net::Ipv4Addr;
@@ -103,20 +104,4 @@ pub fn pair(config: &Config<'_>) -> (Outbound, Inbound, Arc<LeaseCell>) {
     let outbound = Outbound::new(config, Arc::clone(&table), Arc::clone(&lease));
     let inbound = Inbound::new(config, table, Arc::clone(&lease));
     (outbound, inbound, lease)
-}
-
-/// The MAC address that an IPv4 packet for several stations is sent to; `None` for an
-/// address of one station.
-fn group_mac(address: u32, subnet: Option<Ipv4Net>) -> Option<Mac> {
-    let destination = Ipv4Addr::from(address);
-    let is_broadcast = destination.is_broadcast()
-        || subnet
-            .is_some_and(|subnet| subnet.prefix_len() < 31 && subnet.broadcast() == destination);
-    if is_broadcast {
-        Some(Mac::BROADCAST)
-    } else {
-        destination
-            .is_multicast()
-            .then(|| Mac::of_ipv4_group(address))
-    }
 }

@@ -8,8 +8,9 @@ use super::lease::{Hot, LeaseCell};
 use super::policy::Mode;
 use super::prefix::{Destination, PrefixTable};
 use super::shape::{self, Transport};
+use super::subnet::group_mac;
 use super::verdict::{DropReason, Verdict};
-use super::{Check, Config, Seconds, group_mac};
+use super::{Check, Config, Seconds};
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::{Mac, arp, dhcp, udp};
 
@@ -26,11 +27,7 @@ pub struct Outbound {
 impl Outbound {
     pub(super) fn new(config: &Config<'_>, table: Arc<PrefixTable>, lease: Arc<LeaseCell>) -> Self {
         Self {
-            parties: Parties {
-                vm: config.vm_mac,
-                gateway: config.gateway.into(),
-                subnet: config.subnet,
-            },
+            parties: Parties::new(config),
             isolation: config.isolation || config.mode == Mode::Host,
             max_frame: config.max_frame,
             table,
@@ -60,22 +57,14 @@ impl Outbound {
         carried: &[u8],
         now: Seconds,
     ) -> Result<Verdict, DropReason> {
-        let packet = shape::ipv4(carried)?;
-        let transport = shape::transport(&packet)?;
-        let (source, destination) = (packet.header.source.get(), packet.header.destination.get());
-        if let Transport::Udp {
-            source: port,
-            destination: udp::DHCP_SERVER,
-        } = transport
-        {
-            return self.judge_dhcp(ethernet, destination, port);
-        }
-        if let Transport::Udp {
-            destination: udp::DHCP_CLIENT,
-            ..
-        } = transport
-        {
-            return Err(DropReason::DhcpRole);
+        let (header, transport) = shape::ipv4(carried)?;
+        let (source, destination) = (header.source.get(), header.destination.get());
+        match transport {
+            Transport::Udp(port, udp::DHCP_SERVER) => {
+                return self.judge_dhcp(ethernet, destination, port);
+            }
+            Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
+            _ => {}
         }
         let lease = self.lease.hot();
         if source != lease.address() || !lease.is_valid(now) {
@@ -95,16 +84,11 @@ impl Outbound {
 
     /// A name server that the lease names is reached on port 53 although it is not public,
     /// for it is often the resolver of a company's network.
-    #[cold]
     fn is_dns(&self, verdict: Destination, destination: u32, transport: Transport) -> bool {
-        let (Transport::Udp {
-            destination: port, ..
-        }
-        | Transport::Tcp { destination: port }) = transport
-        else {
+        let (Transport::Udp(_, port) | Transport::Tcp(port)) = transport else {
             return false;
         };
-        verdict.may_be_name_server() && port == udp::DNS && self.lease.has_name_server(destination)
+        port == udp::DNS && verdict.may_be_name_server() && self.lease.has_name_server(destination)
     }
 
     /// Frames for the gateway have passed already (RFC 7039 has a host's neighbours protected

@@ -3,7 +3,7 @@
 //!
 //! In order of weight: a rule (the longest prefix wins, and on the same prefix block wins);
 //! the gateway; the ranges that IANA keeps for special purposes, which are refused; the rest
-//! of the internet, which passes. All of it is compiled into one `PrefixTable`.
+//! of the internet, which passes. All of it is compiled into one table (prefix.rs).
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -263,3 +263,112 @@ const SPECIAL_PURPOSE: [([u8; 4], u8, Destination); 14] = [
 
 /// First bytes of what no host may send to: "this network" and loopback (RFC 1122, 3.2.1.3).
 const NEVER_SENT: [u8; 2] = [0, 127];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
+
+    fn parse(allow: &str, block: &str) -> Policy {
+        Policy::parse(allow, block).unwrap().0
+    }
+
+    fn refusal(list: &str) -> String {
+        Policy::parse(list, "").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn lists_are_read_in_the_order_written() {
+        let policy = parse("10.0.0.0/8, @host,1.2.3.4/32", "0.0.0.0/0");
+        let written: Vec<_> = policy.allowed().iter().map(Target::to_string).collect();
+        assert_eq!(written, ["10.0.0.0/8", "@host", "1.2.3.4/32"]);
+        assert_eq!(policy.blocked(), [Target::Net(Ipv4Net::default())]);
+        assert_eq!(policy.rule_count(), 4);
+        assert_eq!(parse("", " "), Policy::default());
+    }
+
+    #[test]
+    fn host_bits_are_cleared_with_a_warning() {
+        let (policy, warnings) = Policy::parse("10.1.2.3/8,10.0.0.0/8", "").unwrap();
+        assert_eq!(policy, parse("10.0.0.0/8,10.0.0.0/8", ""));
+        let [warning] = &warnings[..] else {
+            panic!("{warnings:?}")
+        };
+        assert_eq!(
+            warning.to_string(),
+            "10.1.2.3/8 has host bits: taken as 10.0.0.0/8"
+        );
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_in_one_line() {
+        assert_eq!(
+            refusal("1.2.3.4"),
+            "1.2.3.4: a prefix length is missing, as in 1.2.3.4/32"
+        );
+        assert_eq!(
+            refusal("@vpn"),
+            "@vpn: unknown alias, the only one is @host"
+        );
+        for ipv6 in ["::/0", "fe80::1", "2001:db8::/32"] {
+            let expected = format!("{ipv6}: rules are for IPv4 only, IPv6 is never forwarded");
+            assert_eq!(refusal(ipv6), expected);
+        }
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.0/-1",
+            "10.0.0.0/8/8",
+            "host",
+            "1.2.3.4/",
+        ] {
+            let list = format!("@host,{text}");
+            let expected =
+                format!("{text:?}: not an IPv4 network, which is written as in 10.0.0.0/8");
+            assert_eq!(refusal(&list), expected);
+        }
+    }
+
+    #[test]
+    fn at_most_4096_targets_are_accepted() {
+        let list = vec!["@host"; 4095].join(",");
+        assert_eq!(parse(&list, "@host").rule_count(), 4096);
+        let error = Policy::parse(&list, "@host,@host").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "4097 targets, of which at most 4096 are accepted"
+        );
+    }
+
+    #[test]
+    fn allowing_everything_wants_isolation_off() {
+        assert!(parse("0.0.0.0/0", "0.0.0.0/0").wants_isolation_off());
+        assert!(parse("@host,1.2.3.4/0", "").wants_isolation_off());
+        assert!(!parse("0.0.0.0/1,128.0.0.0/1", "").wants_isolation_off());
+        assert!(!parse("", "0.0.0.0/0").wants_isolation_off());
+    }
+
+    #[test]
+    fn a_table_holds_as_many_rules_as_are_accepted() {
+        // Each splits the range that it is in.
+        let targets: Vec<_> = (0..4096_u32)
+            .map(|index| Target::Net(Ipv4Net::new_assert((0x0100_0000 + index * 2).into(), 32)))
+            .collect();
+        let policy = Policy::new(vec![], targets).unwrap();
+        let table = policy.compile(GATEWAY, Mode::Nat);
+        assert_eq!(table.get(0x0100_1fff), Destination::Pass);
+        assert_eq!(table.get(0x0100_1ffe), Destination::Blocked);
+        assert_eq!(table.get(0x0100_2000), Destination::Pass);
+    }
+
+    #[test]
+    fn host_mode_leaves_the_gateway_alone() {
+        let table = parse("0.0.0.0/0", "").compile(GATEWAY, Mode::Host);
+        assert_eq!(table.get(GATEWAY.into()), Destination::Pass);
+        for address in [0, 0xc0a8_4000, 0xc0a8_4002, 0x0808_0808, u32::MAX] {
+            assert_eq!(table.get(address), Destination::HostOnly, "{address:x}");
+        }
+    }
+}

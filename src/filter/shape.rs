@@ -4,7 +4,7 @@ use super::verdict::DropReason;
 use crate::wire::arp::{self, Arp};
 use crate::wire::dhcp::Message;
 use crate::wire::ethernet::{Ethernet, ethertype};
-use crate::wire::ipv4::{self, Fragment, Ipv4, protocol};
+use crate::wire::ipv4::{self, Fragment, Ipv4, Plain, protocol};
 use crate::wire::tcp::Tcp;
 use crate::wire::udp::{self, Udp};
 
@@ -46,9 +46,26 @@ pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp,
     Ok(arp)
 }
 
-/// An IPv4 packet that fills its frame, without harmful options.
+/// An IPv4 packet that fills its frame, without harmful options or fragments, and what of
+/// its payload matters.
+///
+/// Most of all traffic is whole packets of TCP and UDP without IP options, which a few
+/// comparisons at fixed places tell. What else there may be is a call away.
 #[inline]
-pub(super) fn ipv4(carried: &[u8]) -> Result<Ipv4<'_>, DropReason> {
+pub(super) fn ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
+    let Some(plain) = Plain::parse(carried) else {
+        return any_ipv4(carried);
+    };
+    let (source, destination) = (plain.source_port.get(), plain.destination_port.get());
+    let transport = match plain.header.protocol {
+        protocol::TCP => Transport::Tcp(destination),
+        _ => Transport::Udp(source, destination),
+    };
+    Ok((&plain.header, transport))
+}
+
+#[inline(never)]
+fn any_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
     let packet = Ipv4::parse(carried).ok_or(DropReason::Ipv4Malformed)?;
     if packet.trailer_len != 0 && carried.len() > PADDED_MAX {
         return Err(DropReason::Ipv4Malformed);
@@ -56,76 +73,58 @@ pub(super) fn ipv4(carried: &[u8]) -> Result<Ipv4<'_>, DropReason> {
     if !packet.has_only_harmless_options() {
         return Err(DropReason::Ipv4Options);
     }
-    Ok(packet)
+    let transport = match packet.fragment() {
+        None => transport(&packet)?,
+        Some(place) => {
+            check_fragment(&packet, place)?;
+            Transport::Other
+        }
+    };
+    Ok((packet.header, transport))
 }
 
 /// What matters of a packet's payload.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Transport {
-    Tcp {
-        destination: u16,
-    },
-    Udp {
-        source: u16,
-        destination: u16,
-    },
+    /// To a port.
+    Tcp(u16),
+    /// From a port, to a port.
+    Udp(u16, u16),
     /// Something without ports, or a fragment, for which no exception is ever made.
     Other,
 }
 
-/// Checks the header that follows IPv4's.
-#[inline]
-pub(super) fn transport(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
-    if let Some(place) = packet.fragment() {
-        return fragment(packet, place);
-    }
-    match packet.header.protocol {
-        protocol::TCP => {
-            let tcp = Tcp::parse(packet.payload).ok_or(DropReason::TransportMalformed)?;
-            Ok(Transport::Tcp {
-                destination: tcp.destination.get(),
-            })
-        }
-        protocol::UDP => match Udp::split(packet.payload) {
-            Some((udp, _)) if usize::from(udp.len.get()) == packet.payload.len() => {
-                Ok(Transport::Udp {
-                    source: udp.source.get(),
-                    destination: udp.destination.get(),
-                })
-            }
-            _ => Err(DropReason::TransportMalformed),
-        },
-        _ => other(packet),
-    }
+/// Checks the header that follows IPv4's in a whole packet.
+fn transport(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
+    let payload = packet.payload;
+    let transport = match packet.header.protocol {
+        protocol::UDP => Udp::split(payload)
+            .filter(|(udp, _)| usize::from(udp.len.get()) == payload.len())
+            .map(|(udp, _)| Transport::Udp(udp.source.get(), udp.destination.get())),
+        protocol::TCP => Tcp::parse(payload).map(|tcp| Transport::Tcp(tcp.destination.get())),
+        protocol::ICMP => check_icmp(payload).map(|()| Some(Transport::Other))?,
+        // IPv6 in disguise (RFC 4213), which would pass by every rule.
+        protocol::IPV6 => return Err(DropReason::Ipv6InIpv4),
+        _ => Some(Transport::Other),
+    };
+    transport.ok_or(DropReason::TransportMalformed)
 }
 
-/// Reads a DHCP message anew, for the rare frame that [`transport`] has found to be one.
-pub(super) fn dhcp(frame: &[u8]) -> Option<(&Ethernet, &ipv4::Header, Message<'_>)> {
-    let (ethernet, carried) = Ethernet::split(frame)?;
-    let packet = Ipv4::parse(carried)?;
-    let (_, data) = Udp::split(packet.payload)?;
-    Some((ethernet, packet.header, Message::parse(data)?))
-}
-
-/// ICMP, of which redirects are refused: there is one gateway, and macOS as a host believes
-/// them by default. And all other protocols, except for IPv6 in disguise (RFC 4213).
-fn other(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
-    match packet.header.protocol {
-        protocol::IPV6 => Err(DropReason::Ipv6InIpv4),
-        protocol::ICMP => match *packet.payload {
-            [ipv4::ICMP_REDIRECT, ..] => Err(DropReason::IcmpRedirect),
-            [_, _, _, _, _, _, _, _, ..] => Ok(Transport::Other),
-            _ => Err(DropReason::TransportMalformed),
-        },
-        _ => Ok(Transport::Other),
+/// There is one gateway, so that nobody has another route to tell (RFC 1122, 3.2.2.2, has
+/// hosts believe it).
+fn check_icmp(payload: &[u8]) -> Result<(), DropReason> {
+    match *payload {
+        [ipv4::ICMP_REDIRECT, ..] => Err(DropReason::IcmpRedirect),
+        [_, _, _, _, _, _, _, _, ..] => Ok(()),
+        _ => Err(DropReason::TransportMalformed),
     }
 }
 
 /// Fragments pass when the first holds the whole transport header and no later one can
 /// write over it (RFC 1858, RFC 3128).
 #[cold]
-fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason> {
-    let len = packet.payload.len();
+fn check_fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<(), DropReason> {
+    let (protocol, len) = (packet.header.protocol, packet.payload.len());
     let is_first = place.offset == 0;
     let is_within_header = !is_first && place.offset < HEADER_LEN_MAX;
     let is_uneven = !place.is_last && !len.is_multiple_of(8);
@@ -134,27 +133,32 @@ fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason>
     if len == 0 || is_within_header || is_uneven || is_beyond_end {
         return Err(DropReason::Fragment);
     }
-    if !is_first {
-        return match packet.header.protocol {
-            protocol::IPV6 => Err(DropReason::Ipv6InIpv4),
-            _ => Ok(Transport::Other),
-        };
-    }
-    match packet.header.protocol {
-        protocol::TCP if Tcp::parse(packet.payload).is_none() => Err(DropReason::Fragment),
+    match protocol {
+        protocol::IPV6 => Err(DropReason::Ipv6InIpv4),
+        _ if !is_first => Ok(()),
+        protocol::TCP if len < size_of::<Tcp>() => Err(DropReason::Fragment),
+        protocol::ICMP => check_icmp(packet.payload),
         protocol::UDP => match Udp::split(packet.payload) {
             // No client or server fragments DHCP; here it would escape inspection.
             Some((udp, _)) if is_dhcp(udp) => Err(DropReason::Fragment),
             // More is to come, so that the datagram must be longer than this part of it.
-            Some((udp, _)) if usize::from(udp.len.get()) > len => Ok(Transport::Other),
+            Some((udp, _)) if usize::from(udp.len.get()) > len => Ok(()),
             _ => Err(DropReason::TransportMalformed),
         },
-        _ => other(packet),
+        _ => Ok(()),
     }
 }
 
 fn is_dhcp(udp: &Udp) -> bool {
     matches!(udp.destination.get(), udp::DHCP_SERVER | udp::DHCP_CLIENT)
+}
+
+/// Reads a DHCP message anew, for the rare frame that [`transport`] has found to be one.
+pub(super) fn dhcp(frame: &[u8]) -> Option<(&Ethernet, &ipv4::Header, Message<'_>)> {
+    let (ethernet, carried) = Ethernet::split(frame)?;
+    let packet = Ipv4::parse(carried)?;
+    let (_, data) = Udp::split(packet.payload)?;
+    Some((ethernet, packet.header, Message::parse(data)?))
 }
 
 /// What a frame of the shortest length carries at most: 60 bytes are padded to by hardware,

@@ -3,6 +3,8 @@
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::tcp::Tcp;
+
 /// The fixed part of the header, 20 bytes.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -86,6 +88,43 @@ impl<'a> Ipv4<'a> {
     }
 }
 
+/// Both headers of a whole packet that has no options and ends with its frame, as far as TCP
+/// and UDP have something in common: 28 bytes, all at fixed places.
+#[derive(Debug, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Plain {
+    /// The IPv4 header.
+    pub header: Header,
+    /// The port that it comes from.
+    pub source_port: U16,
+    /// The port that it is for.
+    pub destination_port: U16,
+    /// UDP's alone, as is what follows: it makes the view as long as the shorter header.
+    datagram_len: U16,
+    _checksum: U16,
+}
+
+impl Plain {
+    /// Reads such a packet with a few comparisons; most of all traffic is of this kind.
+    /// `None` says nothing about what else it is.
+    #[must_use]
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Option<&Self> {
+        let (plain, _) = Self::ref_from_prefix(bytes).ok()?;
+        let header = &plain.header;
+        let is_plain = header.version_and_len == VERSION_4_WITHOUT_OPTIONS
+            && header.flags_and_offset.get() & (MORE_FRAGMENTS | OFFSET) == 0
+            && usize::from(header.total_len.get()) == bytes.len();
+        let len = bytes.len().wrapping_sub(size_of::<Header>());
+        let is_long_enough = match header.protocol {
+            protocol::TCP => len >= size_of::<Tcp>(),
+            protocol::UDP => len == usize::from(plain.datagram_len.get()),
+            _ => false,
+        };
+        (is_plain && is_long_enough).then_some(plain)
+    }
+}
+
 /// Where a fragment belongs in its packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
@@ -157,6 +196,42 @@ mod tests {
         assert_eq!(packet.payload, [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(packet.trailer_len, 0);
         assert_eq!(packet.fragment(), None);
+    }
+
+    #[test]
+    fn plain_packets_are_told_at_a_glance() {
+        let mut segment = [0; 40];
+        segment[..20].copy_from_slice(&PACKET[..20]);
+        segment[3] = 40;
+        segment[9] = protocol::TCP;
+        segment[23] = 53;
+        let plain = Plain::parse(&segment).unwrap();
+        assert_eq!(plain.header.destination.get(), 0x0808_0808);
+        assert_eq!(plain.destination_port.get(), 53);
+        for (at, value) in [
+            (0, 0x46),
+            (3, 41),
+            (3, 39),
+            (6, 0x20),
+            (7, 1),
+            (9, protocol::UDP),
+        ] {
+            let mut other = segment;
+            other[at] = value;
+            assert!(Plain::parse(&other).is_none(), "byte {at} = {value}");
+        }
+        let mut datagram = segment;
+        (datagram[9], datagram[25]) = (protocol::UDP, 20);
+        assert!(Plain::parse(&datagram).is_some());
+        for len in [8, 19, 21] {
+            datagram[25] = len;
+            assert!(Plain::parse(&datagram).is_none(), "{len}");
+        }
+        segment[3] = 39;
+        assert!(Plain::parse(&segment[..39]).is_none());
+        // Shorter than a header, and saying so.
+        (datagram[3], datagram[25]) = (24, 4);
+        assert!(Plain::parse(&datagram[..24]).is_none());
     }
 
     #[test]

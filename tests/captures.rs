@@ -1,0 +1,135 @@
+//! Real and hostile captures: every frame has an outcome, whatever is known.
+//!
+//! The captures are tcpdump's, many of them made to break parsers. They are not part of this
+//! repository; the test looks for them beside it and says when they are missing. A frame of
+//! somebody else's network ends at the first address, so that each is tried three times: as
+//! it is, with the VM's MAC addresses, and with the VM's IPv4 addresses too.
+
+mod frames;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use frames::*;
+use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
+use softnet::filter::Check;
+use softnet::wire::Mac;
+
+#[test]
+fn every_frame_of_every_capture_has_an_outcome_in_both_directions() {
+    let Ok(captures) = fs::read_dir(CAPTURES) else {
+        println!("SKIPPED: no captures in {CAPTURES}");
+        return;
+    };
+    let mut worlds: Vec<World> = STATES
+        .into_iter()
+        .flat_map(|state| ["", "0.0.0.0/0"].map(|allow| World::new(state, allow, "")))
+        .collect();
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut frames = 0;
+    for entry in captures {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "pcap")
+        {
+            for frame in frames_of(&path) {
+                frames += 1;
+                try_out(&frame, &mut worlds, &mut outcomes);
+            }
+        }
+    }
+    println!("{frames} frames: {outcomes:#?}");
+    assert!(frames > 1000, "only {frames} frames were read");
+    assert_eq!(outcomes.values().sum::<usize>(), frames * TRIALS);
+    // The captures hold what these are about; else the frames were not looked into.
+    for label in [
+        "forward",
+        "runt",
+        "oversize",
+        "source-mac",
+        "vlan",
+        "ipv6",
+        "llc",
+        "ethertype",
+        "arp-malformed",
+        "ipv4-malformed",
+        "fragment",
+        "transport-malformed",
+    ] {
+        assert!(outcomes.contains_key(label), "{label}");
+    }
+}
+
+fn try_out(frame: &[u8], worlds: &mut [World], outcomes: &mut BTreeMap<&str, usize>) {
+    let disguises = disguises(frame);
+    for world in worlds {
+        for (outbound, inbound) in &disguises {
+            for outcome in [world.send(outbound.clone()), world.receive(inbound.clone())] {
+                let label = outcome.map_or_else(|reason| reason.label(), |()| "forward");
+                *outcomes.entry(label).or_default() += 1;
+            }
+            // The forwarder would not, but nobody may make them panic.
+            let _ = world
+                .outbound
+                .dhcp(&mut outbound.clone().0, outbound.0.len(), START);
+            let _ = world
+                .inbound
+                .dhcp(&mut inbound.clone().0, inbound.0.len(), START);
+            let _ = world.inbound.dhcp(&mut [], inbound.0.len(), START);
+        }
+    }
+}
+
+/// The frame as if it left the VM, and as if it was for it.
+fn disguises(frame: &[u8]) -> [(Frame, Frame); 3] {
+    let as_is = Frame(frame.to_vec());
+    let with_macs = |destination: Mac, source: Mac| {
+        if frame.len() < 12 {
+            as_is.clone()
+        } else {
+            as_is.clone().to(destination).from(source)
+        }
+    };
+    let with_address = |frame: Frame, at: usize| {
+        let is_ipv4 = frame.0.len() >= 34 && frame.0[12..14] == [8, 0];
+        if is_ipv4 {
+            frame.set(at, &ip(VM_IP).octets())
+        } else {
+            frame
+        }
+    };
+    let (outbound, inbound) = (with_macs(GATEWAY, VM), with_macs(VM, GATEWAY));
+    [
+        (as_is.clone(), as_is.clone()),
+        (outbound.clone(), inbound.clone()),
+        (with_address(outbound, 26), with_address(inbound, 30)),
+    ]
+}
+
+fn frames_of(path: &Path) -> Vec<Vec<u8>> {
+    let bytes = fs::read(path).unwrap();
+    let Ok((mut rest, header)) = parse_pcap_header(&bytes) else {
+        return Vec::new();
+    };
+    let parse = if header.is_bigendian() {
+        parse_pcap_frame_be
+    } else {
+        parse_pcap_frame
+    };
+    let mut frames = Vec::new();
+    // Some of the files end within a record, on purpose.
+    while let Ok((after, record)) = parse(rest) {
+        frames.push(record.data.to_vec());
+        rest = after;
+    }
+    frames
+}
+
+const STATES: [State; 4] = [FRESH, LEASED, OPEN, HOST];
+
+/// States, policies, disguises, directions.
+const TRIALS: usize = STATES.len() * 2 * 3 * 2;
+
+const CAPTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/captures");

@@ -1,0 +1,321 @@
+//! Every reason for a drop is reached, and by nothing but what it is about.
+//!
+//! For each reason there is a pair: a frame that earns it, and its twin that passes and
+//! differs in one point only. A new reason without a pair does not compile.
+
+mod frames;
+
+use frames::*;
+use softnet::filter::{DropReason, Mode};
+use softnet::wire::Mac;
+
+#[test]
+fn every_reason_of_the_filter_has_a_frame_that_earns_it_and_a_twin_that_passes() {
+    for reason in DropReason::ALL {
+        let Some(pair) = pair(reason) else {
+            assert!(FORWARDERS.contains(&reason), "{}", reason.label());
+            continue;
+        };
+        let (earns, passes) = (pair.dropped.outcome(), pair.twin.outcome());
+        assert_eq!(earns, Err(reason), "{}", reason.label());
+        assert_eq!(passes, Ok(()), "the twin of {}", reason.label());
+    }
+}
+
+#[test]
+fn labels_are_distinct_and_indices_count_up() {
+    let mut labels: Vec<_> = DropReason::ALL
+        .iter()
+        .map(|reason| reason.label())
+        .collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), DropReason::ALL.len());
+    for (index, reason) in DropReason::ALL.iter().enumerate() {
+        assert_eq!(reason.index(), index, "{}", reason.label());
+        assert!(
+            reason
+                .label()
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        );
+    }
+}
+
+/// What the forwarder gives, not the filter; tests/forwarding.rs has them.
+const FORWARDERS: [DropReason; 4] = [
+    DropReason::VmBusy,
+    DropReason::VmGone,
+    DropReason::HostRefused,
+    DropReason::Stopping,
+];
+
+struct Pair {
+    dropped: Case,
+    twin: Case,
+}
+
+struct Case {
+    state: State,
+    block: &'static str,
+    pass: fn(&mut World, Frame) -> Outcome,
+    frame: Frame,
+}
+
+impl Case {
+    fn outcome(self) -> Outcome {
+        (self.pass)(&mut World::new(self.state, "", self.block), self.frame)
+    }
+}
+
+/// Two frames leave the VM in the same state.
+fn sent(state: State, dropped: Frame, twin: Frame) -> Option<Pair> {
+    sent_in(state, dropped, state, twin)
+}
+
+fn sent_in(state: State, dropped: Frame, twin_state: State, twin: Frame) -> Option<Pair> {
+    let case = |state, frame| Case {
+        state,
+        block: "",
+        pass: World::send,
+        frame,
+    };
+    Some(Pair {
+        dropped: case(state, dropped),
+        twin: case(twin_state, twin),
+    })
+}
+
+/// Two frames arrive for the VM in the same state.
+fn received(state: State, dropped: Frame, twin: Frame) -> Option<Pair> {
+    let case = |frame| Case {
+        state,
+        block: "",
+        pass: World::receive,
+        frame,
+    };
+    Some(Pair {
+        dropped: case(dropped),
+        twin: case(twin),
+    })
+}
+
+fn pair(reason: DropReason) -> Option<Pair> {
+    let tcp_to = |destination| tcp(VM_IP, destination, 443);
+    let web = || tcp_to(INTERNET);
+    let protocol = |ethertype: u16| sent(LEASED, web().set(12, &ethertype.to_be_bytes()), web());
+    let request = Dhcp::request;
+    let discover = || request(1).broadcast();
+    let renewal = |client| Dhcp {
+        ciaddr: client,
+        ..request(3)
+    };
+    let destination = |address| sent(LEASED, tcp_to(address), web());
+    match reason {
+        DropReason::Runt => sent(LEASED, Frame(vec![0; 13]), web()),
+        DropReason::Oversize => {
+            let of = |len| udp(VM_IP, 1, INTERNET, 2, &vec![0; len - 42]);
+            sent(LEASED, of(MAX_FRAME + 1), of(MAX_FRAME))
+        }
+        DropReason::SourceMac => sent(LEASED, web().from(OTHER), web()),
+        DropReason::DestinationMac => sent(LEASED, web().to(OTHER), web()),
+        DropReason::DestinationGroup => sent(LEASED, web().to(ALL), web()),
+        DropReason::Isolation => {
+            let frame = inbound(tcp(INTERNET, VM_IP, 80));
+            received(LEASED, frame.clone().from(OTHER), frame)
+        }
+        DropReason::Vlan => protocol(0x8100),
+        DropReason::Ipv6 => protocol(0x86dd),
+        DropReason::Ipv6InIpv4 => sent(LEASED, web().set(23, &[41]), web()),
+        DropReason::Llc => protocol(40),
+        DropReason::Eapol => protocol(0x888e),
+        DropReason::EtherType => protocol(0x88cc),
+        DropReason::ArpMalformed => {
+            let frame = arp(1, (VM, VM_IP), GATEWAY_IP);
+            sent(LEASED, frame.clone().set(18, &[7]), frame)
+        }
+        DropReason::ArpOperation => sent(
+            LEASED,
+            arp(3, (VM, VM_IP), GATEWAY_IP),
+            arp(1, (VM, VM_IP), GATEWAY_IP),
+        ),
+        DropReason::ArpSenderMac => {
+            let frame = arp(2, (VM, VM_IP), GATEWAY_IP);
+            sent(LEASED, frame.clone().set(22, &OTHER.0), frame)
+        }
+        DropReason::ArpSenderAddress => sent(
+            LEASED,
+            arp(2, (VM, OTHER_IP), GATEWAY_IP),
+            arp(2, (VM, VM_IP), GATEWAY_IP),
+        ),
+        DropReason::ArpGateway => {
+            let frame = arp(2, (GATEWAY, GATEWAY_IP), VM_IP);
+            received(
+                OPEN,
+                frame.clone().set(6, &OTHER.0).set(22, &OTHER.0),
+                frame,
+            )
+        }
+        DropReason::ArpProbe => {
+            let probe = |target| arp(1, (VM, "0.0.0.0"), target);
+            sent(OFFERED, probe(OTHER_IP), probe(VM_IP))
+        }
+        DropReason::Ipv4Malformed => {
+            sent(LEASED, web().set(14, &[0x46, 0]).set(16, &[0, 22]), web())
+        }
+        DropReason::Ipv4Options => sent(
+            LEASED,
+            web().options(&[131, 3, 4, 0]),
+            web().options(&[148, 4, 0, 0]),
+        ),
+        DropReason::Fragment => {
+            let later = |offset| ipv4(6, VM_IP, INTERNET, &[0; 64]).fragment(offset, false);
+            sent(LEASED, later(1), later(3))
+        }
+        DropReason::TransportMalformed => {
+            let datagram = udp(VM_IP, 1, INTERNET, 2, &[0; 8]);
+            sent(LEASED, datagram.clone().set(38, &[0, 15]), datagram)
+        }
+        DropReason::IcmpRedirect => received(
+            LEASED,
+            inbound(icmp(GATEWAY_IP, VM_IP, 5)),
+            inbound(icmp(GATEWAY_IP, VM_IP, 8)),
+        ),
+        DropReason::NoLease => sent_in(OFFERED, web(), LEASED, web()),
+        DropReason::LeaseExpired => sent_in(EXPIRED, web(), LEASED, web()),
+        DropReason::SourceAddress => sent(LEASED, tcp(OTHER_IP, INTERNET, 443), web()),
+        DropReason::DestinationAddress => received(
+            LEASED,
+            inbound(tcp(INTERNET, "192.168.64.3", 80)),
+            inbound(tcp(INTERNET, VM_IP, 80)),
+        ),
+        DropReason::DestinationBlocked => Some(Pair {
+            dropped: Case {
+                state: LEASED,
+                block: "1.2.3.4/32",
+                pass: World::send,
+                frame: web(),
+            },
+            twin: Case {
+                state: LEASED,
+                block: "1.2.3.5/32",
+                pass: World::send,
+                frame: web(),
+            },
+        }),
+        DropReason::DestinationPrivate => destination("10.0.0.1"),
+        DropReason::DestinationLinkLocal => destination("169.254.169.254"),
+        DropReason::DestinationLocal => destination("127.0.0.1"),
+        DropReason::DestinationSpecial => destination("192.0.2.1"),
+        DropReason::DestinationMulticast => destination("224.0.0.251"),
+        DropReason::DestinationReserved => destination("240.0.0.1"),
+        DropReason::DestinationBroadcast => destination("255.255.255.255"),
+        DropReason::HostOnly => sent_in(
+            HOST,
+            web(),
+            State {
+                mode: Mode::Nat,
+                ..HOST
+            },
+            web(),
+        ),
+        DropReason::DhcpMalformed => {
+            sent(FRESH, request(1).option(53, &[1]).broadcast(), discover())
+        }
+        DropReason::DhcpRole => {
+            let from = |port| {
+                udp(
+                    "0.0.0.0",
+                    port,
+                    "255.255.255.255",
+                    67,
+                    &request(1).message(),
+                )
+            };
+            sent(FRESH, from(67).to(ALL), from(68).to(ALL))
+        }
+        DropReason::DhcpDestination => {
+            let to = |server| udp(VM_IP, 68, server, 67, &renewal(VM_IP).message());
+            sent(LEASED, to(INTERNET), to(GATEWAY_IP))
+        }
+        DropReason::DhcpSource => sent(
+            LEASED,
+            renewal(VM_IP).unicast(OTHER_IP),
+            renewal(VM_IP).unicast(VM_IP),
+        ),
+        DropReason::DhcpHardwareAddress => sent(
+            FRESH,
+            Dhcp {
+                chaddr: OTHER,
+                ..request(1)
+            }
+            .broadcast(),
+            discover(),
+        ),
+        DropReason::DhcpRelay => sent(
+            FRESH,
+            Dhcp {
+                giaddr: OTHER_IP,
+                ..request(1)
+            }
+            .broadcast(),
+            discover(),
+        ),
+        DropReason::DhcpMessageType => sent(FRESH, request(2).broadcast(), discover()),
+        DropReason::DhcpClientAddress => sent(
+            LEASED,
+            renewal(OTHER_IP).broadcast(),
+            renewal(VM_IP).broadcast(),
+        ),
+        DropReason::DhcpServerIdentifier => {
+            let select = |server| request(3).address(54, server).broadcast();
+            sent(OFFERED, select(OTHER_IP), select(GATEWAY_IP))
+        }
+        DropReason::DhcpRelease => {
+            let release = |client| {
+                Dhcp {
+                    ciaddr: client,
+                    ..request(7)
+                }
+                .unicast(VM_IP)
+            };
+            sent(LEASED, release(OTHER_IP), release(VM_IP))
+        }
+        DropReason::DhcpDecline => {
+            let decline = |address| request(4).address(50, address).broadcast();
+            sent(OFFERED, decline(OTHER_IP), decline(VM_IP))
+        }
+        DropReason::DhcpRogueServer => received(
+            OFFERED,
+            Dhcp::ack().answer().from(OTHER),
+            Dhcp::ack().answer(),
+        ),
+        DropReason::DhcpGrantedAddress => {
+            let grant = |address| {
+                Dhcp {
+                    yiaddr: address,
+                    ..Dhcp::ack()
+                }
+                .answer()
+            };
+            received(OFFERED, grant("10.0.0.2"), grant(VM_IP))
+        }
+        DropReason::VmBusy
+        | DropReason::VmGone
+        | DropReason::HostRefused
+        | DropReason::Stopping => None,
+    }
+}
+
+#[test]
+fn a_reserved_group_of_bridges_is_never_reached() {
+    // 802.1Q has bridges keep these to themselves, but not every bridge does.
+    let bridges = Mac([0x01, 0x80, 0xc2, 0, 0, 0]);
+    let mut world = World::new(OPEN, "0.0.0.0/0", "");
+    let frame = tcp(VM_IP, INTERNET, 443);
+    assert_eq!(world.send(frame.clone()), Ok(()));
+    assert_eq!(
+        world.send(frame.to(bridges)),
+        Err(DropReason::DestinationGroup)
+    );
+}

@@ -1,0 +1,399 @@
+//! Frames for the tests of the filter, and the two filters of a VM in a given state.
+//!
+//! Every builder makes a frame that is right in all its lengths and sums; a test then spoils
+//! what it is about, with [`Frame::set`] and the like.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a module of several tests, each takes what it needs"
+)]
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use softnet::filter::{
+    self, Check, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds, Verdict,
+};
+use softnet::wire::Mac;
+
+/// The VM.
+pub const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x02]);
+/// The gateway.
+pub const GATEWAY: Mac = Mac([0x02, 0, 0, 0, 0, 0x01]);
+/// Another VM on the same bridge.
+pub const OTHER: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x50]);
+/// Everybody.
+pub const ALL: Mac = Mac::BROADCAST;
+
+/// The VM's address.
+pub const VM_IP: &str = "192.168.64.2";
+/// The gateway's.
+pub const GATEWAY_IP: &str = "192.168.64.1";
+/// The other VM's.
+pub const OTHER_IP: &str = "192.168.64.50";
+/// A host on the internet.
+pub const INTERNET: &str = "1.2.3.4";
+/// The name server that comes with the lease, beside the gateway.
+pub const NAME_SERVER: &str = "10.9.8.7";
+
+/// The longest frame of the interface.
+pub const MAX_FRAME: usize = 1514;
+
+/// The bytes of one frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame(pub Vec<u8>);
+
+impl Frame {
+    /// Overwrites bytes at an offset from the start of the frame.
+    pub fn set(mut self, at: usize, bytes: &[u8]) -> Self {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    /// Cuts the frame to a length, or pads it with zeros to it.
+    pub fn resize(mut self, len: usize) -> Self {
+        self.0.resize(len, 0);
+        self
+    }
+
+    /// With another source MAC.
+    pub fn from(self, mac: Mac) -> Self {
+        self.set(6, &mac.0)
+    }
+
+    /// With another destination MAC.
+    pub fn to(self, mac: Mac) -> Self {
+        self.set(0, &mac.0)
+    }
+
+    /// With this fragment offset, in units of eight bytes, and more to follow or not.
+    pub fn fragment(self, offset: u16, more: bool) -> Self {
+        let field = offset | if more { 0x2000 } else { 0 };
+        self.set(20, &field.to_be_bytes())
+    }
+
+    /// With these IP options, whose length must be a multiple of four.
+    pub fn options(mut self, options: &[u8]) -> Self {
+        self.0.splice(34..34, options.iter().copied());
+        let words = u8::try_from(options.len() / 4).unwrap();
+        self.0[14] += words;
+        let total = u16::try_from(self.0.len() - 14).unwrap();
+        self.set(16, &total.to_be_bytes())
+    }
+}
+
+pub fn ip(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+pub fn ethernet(destination: Mac, source: Mac, ethertype: u16, carried: &[u8]) -> Frame {
+    let mut frame = Vec::new();
+    frame.extend(destination.0);
+    frame.extend(source.0);
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(carried);
+    Frame(frame)
+}
+
+/// An ARP message; the frame goes to everybody.
+pub fn arp(operation: u16, sender: (Mac, &str), target: &str) -> Frame {
+    let mut message = vec![0, 1, 8, 0, 6, 4];
+    message.extend(operation.to_be_bytes());
+    message.extend(sender.0.0);
+    message.extend(ip(sender.1).octets());
+    message.extend([0; 6]);
+    message.extend(ip(target).octets());
+    ethernet(ALL, sender.0, 0x0806, &message)
+}
+
+/// An IPv4 packet from the VM's MAC to the gateway's.
+pub fn ipv4(protocol: u8, source: &str, destination: &str, payload: &[u8]) -> Frame {
+    let mut packet = vec![0x45, 0];
+    packet.extend(u16::try_from(20 + payload.len()).unwrap().to_be_bytes());
+    packet.extend([0x12, 0x34, 0x40, 0, 64, protocol, 0, 0]);
+    packet.extend(ip(source).octets());
+    packet.extend(ip(destination).octets());
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(payload);
+    ethernet(GATEWAY, VM, 0x0800, &packet)
+}
+
+pub fn tcp(source: &str, destination: &str, port: u16) -> Frame {
+    let mut segment = vec![0xc0, 0x00];
+    segment.extend(port.to_be_bytes());
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    ipv4(6, source, destination, &segment)
+}
+
+pub fn udp(source: &str, from: u16, destination: &str, to: u16, data: &[u8]) -> Frame {
+    let mut datagram = Vec::new();
+    datagram.extend(from.to_be_bytes());
+    datagram.extend(to.to_be_bytes());
+    datagram.extend(u16::try_from(8 + data.len()).unwrap().to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(data);
+    ipv4(17, source, destination, &datagram)
+}
+
+pub fn icmp(source: &str, destination: &str, kind: u8) -> Frame {
+    ipv4(
+        1,
+        source,
+        destination,
+        &[kind, 0, 0, 0, 0, 1, 0, 1, 0xaa, 0xbb],
+    )
+}
+
+/// The opposite way: the frame comes from the gateway's MAC, for the VM's.
+pub fn inbound(frame: Frame) -> Frame {
+    frame.to(VM).from(GATEWAY)
+}
+
+/// A DHCP message: fields as RFC 2131 calls them, and the options as bytes without the end.
+#[derive(Debug, Clone)]
+pub struct Dhcp {
+    pub op: u8,
+    pub xid: u32,
+    pub ciaddr: &'static str,
+    pub yiaddr: &'static str,
+    pub giaddr: &'static str,
+    pub chaddr: Mac,
+    pub options: Vec<u8>,
+}
+
+impl Dhcp {
+    /// A client's message of a kind.
+    pub fn request(kind: u8) -> Self {
+        Self {
+            op: 1,
+            xid: 0x1234_5678,
+            ciaddr: "0.0.0.0",
+            yiaddr: "0.0.0.0",
+            giaddr: "0.0.0.0",
+            chaddr: VM,
+            options: vec![53, 1, kind],
+        }
+    }
+
+    /// The gateway's answer of a kind, as dnsmasq and bootpd give it.
+    pub fn reply(kind: u8) -> Self {
+        let reply = Self {
+            op: 2,
+            yiaddr: VM_IP,
+            ..Self::request(kind)
+        };
+        reply.address(54, GATEWAY_IP)
+    }
+
+    /// The answer that grants the lease for ten minutes.
+    pub fn ack() -> Self {
+        Self::reply(5)
+            .option(51, &600_u32.to_be_bytes())
+            .address(1, "255.255.255.0")
+            .option(
+                6,
+                &[ip(GATEWAY_IP).octets(), ip(NAME_SERVER).octets()].concat(),
+            )
+    }
+
+    /// One option more.
+    pub fn option(mut self, code: u8, data: &[u8]) -> Self {
+        self.options
+            .extend([code, u8::try_from(data.len()).unwrap()]);
+        self.options.extend(data);
+        self
+    }
+
+    /// One option more, which holds an address.
+    pub fn address(self, code: u8, address: &str) -> Self {
+        self.option(code, &ip(address).octets())
+    }
+
+    pub fn message(&self) -> Vec<u8> {
+        let mut message = vec![self.op, 1, 6, 0];
+        message.extend(self.xid.to_be_bytes());
+        message.extend([0; 4]);
+        message.extend(ip(self.ciaddr).octets());
+        message.extend(ip(self.yiaddr).octets());
+        message.extend([0; 4]);
+        message.extend(ip(self.giaddr).octets());
+        message.extend(self.chaddr.0);
+        message.extend([0; 10 + 64 + 128]);
+        message.extend([0x63, 0x82, 0x53, 0x63]);
+        message.extend(&self.options);
+        message.push(255);
+        message
+    }
+
+    /// As a client that has no address sends it: to everybody.
+    pub fn broadcast(&self) -> Frame {
+        udp("0.0.0.0", 68, "255.255.255.255", 67, &self.message()).to(ALL)
+    }
+
+    /// As a client that has this address sends it: to the gateway.
+    pub fn unicast(&self, source: &str) -> Frame {
+        udp(source, 68, GATEWAY_IP, 67, &self.message())
+    }
+
+    /// As the gateway sends it to the VM.
+    pub fn answer(&self) -> Frame {
+        inbound(udp(GATEWAY_IP, 67, VM_IP, 68, &self.message()))
+    }
+
+    /// As the gateway sends it when the client asked for broadcast.
+    pub fn answer_to_all(&self) -> Frame {
+        let frame = udp(GATEWAY_IP, 67, "255.255.255.255", 68, &self.message());
+        inbound(frame).to(ALL)
+    }
+}
+
+/// When the tests start.
+pub const START: Seconds = Seconds(1000);
+
+/// What the filters know already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    Nothing,
+    /// The server offered [`VM_IP`].
+    Offer,
+    /// The server granted [`VM_IP`].
+    Lease,
+    /// So it did, but for a time that is over.
+    ExpiredLease,
+}
+
+/// A VM's surroundings.
+#[derive(Debug, Clone, Copy)]
+pub struct State {
+    pub known: Known,
+    pub mode: Mode,
+    pub isolation: bool,
+    pub gateway_mac: Option<Mac>,
+    pub subnet: Option<&'static str>,
+}
+
+pub const LEASED: State = State {
+    known: Known::Lease,
+    mode: Mode::Nat,
+    isolation: true,
+    gateway_mac: Some(GATEWAY),
+    subnet: Some("192.168.64.0/24"),
+};
+pub const FRESH: State = State {
+    known: Known::Nothing,
+    ..LEASED
+};
+pub const OFFERED: State = State {
+    known: Known::Offer,
+    ..LEASED
+};
+pub const EXPIRED: State = State {
+    known: Known::ExpiredLease,
+    ..LEASED
+};
+/// Without isolation.
+pub const OPEN: State = State {
+    isolation: false,
+    ..LEASED
+};
+pub const HOST: State = State {
+    mode: Mode::Host,
+    ..LEASED
+};
+/// The system tells neither the gateway's MAC nor the network.
+pub const PINNED: State = State {
+    gateway_mac: None,
+    subnet: None,
+    ..LEASED
+};
+pub const UNKNOWN: State = State {
+    known: Known::Nothing,
+    ..PINNED
+};
+pub const UNKNOWN_EXPIRED: State = State {
+    known: Known::ExpiredLease,
+    ..PINNED
+};
+
+/// A frame's outcome, with the DHCP filter's word where it has it.
+pub type Outcome = Result<(), DropReason>;
+
+/// The two filters of a VM, and a clock.
+pub struct World {
+    pub outbound: Outbound,
+    pub inbound: Inbound,
+    pub lease: Arc<LeaseCell>,
+    pub now: Seconds,
+}
+
+impl World {
+    /// Brings the filters into a state by real frames.
+    pub fn new(state: State, allow: &str, block: &str) -> Self {
+        let (policy, _) = Policy::parse(allow, block).unwrap();
+        let (outbound, inbound, lease) = filter::pair(&Config {
+            vm_mac: VM,
+            gateway: ip(GATEWAY_IP),
+            gateway_mac: state.gateway_mac,
+            subnet: state.subnet.map(|subnet| subnet.parse().unwrap()),
+            mode: state.mode,
+            isolation: state.isolation,
+            max_frame: MAX_FRAME,
+            policy: &policy,
+        });
+        let mut world = Self {
+            outbound,
+            inbound,
+            lease,
+            now: START,
+        };
+        if state.known != Known::Nothing {
+            assert_eq!(world.send(Dhcp::request(1).broadcast()), Ok(()));
+            assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+        }
+        if matches!(state.known, Known::Lease | Known::ExpiredLease) {
+            let request = Dhcp::request(3).address(50, VM_IP).address(54, GATEWAY_IP);
+            assert_eq!(world.send(request.broadcast()), Ok(()));
+            assert_eq!(world.receive(Dhcp::ack().answer()), Ok(()));
+        }
+        if state.known == Known::ExpiredLease {
+            world.now.0 += 600;
+        }
+        world
+    }
+
+    /// A frame leaves the VM.
+    pub fn send(&mut self, frame: Frame) -> Outcome {
+        outcome(&mut self.outbound, frame, self.now)
+    }
+
+    /// A frame arrives for the VM.
+    pub fn receive(&mut self, frame: Frame) -> Outcome {
+        outcome(&mut self.inbound, frame, self.now)
+    }
+}
+
+fn outcome(check: &mut impl Check, frame: Frame, now: Seconds) -> Outcome {
+    match check.check(&frame.0, now) {
+        Verdict::Forward => Ok(()),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Dhcp => {
+            let len = frame.0.len();
+            let mut slot = frame.0;
+            slot.resize(2048, 0);
+            check.dhcp(&mut slot, len, now).map(|_| ())
+        }
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap()
+}
