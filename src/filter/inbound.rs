@@ -221,3 +221,71 @@ impl Check for Inbound {
 fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Subnet> {
     Subnet::of(gateway, mask?).filter(|subnet| subnet.contains(address))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::{Lease, Policy, Seconds, pair};
+
+    /// The start of a TCP segment, from 1.2.3.4 to 192.168.64.2.
+    #[rustfmt::skip]
+    const SEGMENT: [u8; 54] = [
+        0x52, 0x54, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,
+        0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 1, 2, 3, 4, 192, 168, 64, 2,
+        0xc0, 0, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
+    ];
+
+    /// With a lease until second 600.
+    fn filter() -> Inbound {
+        let policy = Policy::default();
+        let (_, inbound, lease) = pair(&Config {
+            vm_mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
+            gateway: Ipv4Addr::new(192, 168, 64, 1),
+            gateway_mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            subnet: None,
+            mode: Mode::Nat,
+            isolation: true,
+            max_frame: 1514,
+            policy: &policy,
+        });
+        lease.bind(&Lease {
+            address: Ipv4Addr::new(192, 168, 64, 2),
+            expires: Seconds(600),
+            name_servers: Default::default(),
+        });
+        inbound
+    }
+
+    #[test]
+    fn the_gateway_alone_speaks_to_the_vm() {
+        let filter = filter();
+        let verdict = |at: usize, value: u8, second: u32| {
+            let mut frame = SEGMENT;
+            frame[at] = value;
+            filter.check(&frame, Seconds(second))
+        };
+        assert_eq!(verdict(0, 0x52, 599), Verdict::Forward);
+        assert_eq!(
+            verdict(0, 0x52, 600),
+            Verdict::Drop(DropReason::LeaseExpired)
+        );
+        assert_eq!(verdict(5, 9, 0), Verdict::Drop(DropReason::DestinationMac));
+        assert_eq!(verdict(11, 9, 0), Verdict::Drop(DropReason::Isolation));
+        assert_eq!(
+            verdict(33, 9, 0),
+            Verdict::Drop(DropReason::DestinationAddress)
+        );
+    }
+
+    #[test]
+    fn every_cut_of_a_frame_has_a_verdict() {
+        let filter = filter();
+        for len in 0..SEGMENT.len() {
+            assert_ne!(
+                filter.check(&SEGMENT[..len], Seconds(0)),
+                Verdict::Forward,
+                "{len}"
+            );
+        }
+    }
+}

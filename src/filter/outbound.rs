@@ -208,3 +208,69 @@ fn why_not_from(lease: Hot, source: u32) -> DropReason {
         DropReason::SourceAddress
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::{Lease, Policy, Seconds, pair};
+
+    /// The start of a TCP segment, from 192.168.64.2 to 1.2.3.4.
+    #[rustfmt::skip]
+    const SEGMENT: [u8; 54] = [
+        2, 0, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 8, 0,
+        0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 192, 168, 64, 2, 1, 2, 3, 4,
+        0xc0, 0, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
+    ];
+
+    /// With a lease until second 600.
+    fn filter() -> Outbound {
+        let policy = Policy::default();
+        let (outbound, _, lease) = pair(&Config {
+            vm_mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
+            gateway: Ipv4Addr::new(192, 168, 64, 1),
+            gateway_mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            subnet: None,
+            mode: Mode::Nat,
+            isolation: true,
+            max_frame: 1514,
+            policy: &policy,
+        });
+        lease.bind(&Lease {
+            address: Ipv4Addr::new(192, 168, 64, 2),
+            expires: Seconds(600),
+            name_servers: Default::default(),
+        });
+        outbound
+    }
+
+    #[test]
+    fn the_vm_speaks_for_itself_only() {
+        let filter = filter();
+        let verdict = |at: usize, value: u8, second: u32| {
+            let mut frame = SEGMENT;
+            frame[at] = value;
+            filter.check(&frame, Seconds(second))
+        };
+        assert_eq!(verdict(0, 2, 599), Verdict::Forward);
+        assert_eq!(verdict(0, 2, 600), Verdict::Drop(DropReason::LeaseExpired));
+        assert_eq!(verdict(5, 9, 0), Verdict::Drop(DropReason::DestinationMac));
+        assert_eq!(verdict(11, 9, 0), Verdict::Drop(DropReason::SourceMac));
+        assert_eq!(verdict(29, 9, 0), Verdict::Drop(DropReason::SourceAddress));
+        assert_eq!(
+            verdict(30, 10, 0),
+            Verdict::Drop(DropReason::DestinationPrivate)
+        );
+    }
+
+    #[test]
+    fn every_cut_of_a_frame_has_a_verdict() {
+        let filter = filter();
+        for len in 0..SEGMENT.len() {
+            assert_ne!(
+                filter.check(&SEGMENT[..len], Seconds(0)),
+                Verdict::Forward,
+                "{len}"
+            );
+        }
+    }
+}

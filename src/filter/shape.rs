@@ -84,7 +84,7 @@ fn any_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
 }
 
 /// What matters of a packet's payload.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
     /// To a port.
     Tcp(u16),
@@ -167,3 +167,81 @@ const PADDED_MAX: usize = 64 - Ethernet::LEN;
 
 /// No later fragment may begin before this, the end of a TCP header.
 const HEADER_LEN_MAX: usize = size_of::<Tcp>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An IPv4 packet with this protocol, fragment field and payload.
+    fn packet(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let [high, low] = fragment.to_be_bytes();
+        let len = u8::try_from(20 + payload.len()).unwrap();
+        let header = [
+            0x45, 0, 0, len, 0, 0, high, low, 64, protocol, 0, 0, 10, 0, 0, 2, 1, 2, 3, 4,
+        ];
+        [&header, payload].concat()
+    }
+
+    fn outcome(packet: &[u8]) -> Result<Transport, DropReason> {
+        ipv4(packet).map(|(_, transport)| transport)
+    }
+
+    #[test]
+    fn ports_are_read_with_and_without_options() {
+        let tcp = [
+            0xc0, 0, 0, 53, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0, 0, 0, 0, 0, 0,
+        ];
+        let udp = [0, 68, 0, 67, 0, 8, 0, 0];
+        for (protocol, payload, expected) in [
+            (protocol::TCP, &tcp[..], Transport::Tcp(53)),
+            (protocol::UDP, &udp[..], Transport::Udp(68, 67)),
+        ] {
+            let plain = packet(protocol, 0x4000, payload);
+            assert_eq!(outcome(&plain), Ok(expected));
+            let mut with_options = plain.clone();
+            with_options.splice(20..20, [1, 1, 1, 0]);
+            with_options[0] = 0x46;
+            with_options[3] += 4;
+            assert_eq!(outcome(&with_options), Ok(expected));
+            let mut padded = plain.clone();
+            padded.resize(46, 0);
+            assert_eq!(outcome(&padded), Ok(expected));
+            padded.resize(51, 0);
+            assert_eq!(outcome(&padded), Err(DropReason::Ipv4Malformed));
+        }
+    }
+
+    #[test]
+    fn fragments_never_have_ports() {
+        let udp = [0xc0, 0, 0, 53, 0, 99, 0, 0];
+        assert_eq!(
+            outcome(&packet(protocol::UDP, 0x2000, &udp)),
+            Ok(Transport::Other)
+        );
+        assert_eq!(
+            outcome(&packet(protocol::UDP, 3, &udp)),
+            Ok(Transport::Other)
+        );
+        let dhcp = [0xc0, 0, 0, 67, 0, 99, 0, 0];
+        assert_eq!(
+            outcome(&packet(protocol::UDP, 0x2000, &dhcp)),
+            Err(DropReason::Fragment)
+        );
+    }
+
+    #[test]
+    fn other_ethertypes_have_their_own_reasons() {
+        for (number, reason) in [
+            (0x86dd, DropReason::Ipv6),
+            (0x8100, DropReason::Vlan),
+            (0x9300, DropReason::Vlan),
+            (0x888e, DropReason::Eapol),
+            (0, DropReason::Llc),
+            (1500, DropReason::Llc),
+            (1501, DropReason::EtherType),
+            (0x88cc, DropReason::EtherType),
+        ] {
+            assert_eq!(foreign_ethertype(number), reason, "{number:#x}");
+        }
+    }
+}

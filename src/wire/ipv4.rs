@@ -68,8 +68,8 @@ impl<'a> Ipv4<'a> {
     /// Whether the options are harmless: none, or router alert alone (RFC 2113), which
     /// joining a group needs.
     ///
-    /// RFC 7126 has source routes, record route and timestamp dropped (4.3 to 4.6), and no
-    /// host has a use for the others, so that all are refused: an option with a wrong length too.
+    /// RFC 7126 has source routes, record route and timestamp dropped, and no host has a use
+    /// for the others, so that all are refused: an option with a wrong length too.
     #[must_use]
     #[inline]
     pub fn has_only_harmless_options(&self) -> bool {
