@@ -43,8 +43,9 @@ fn labels_are_distinct_and_indices_count_up() {
 }
 
 /// What the forwarder gives, not the filter; tests/forwarding.rs has them.
-const FORWARDERS: [DropReason; 4] = [
+const FORWARDERS: [DropReason; 5] = [
     DropReason::VmBusy,
+    DropReason::VmRefused,
     DropReason::VmGone,
     DropReason::HostRefused,
     DropReason::Stopping,
@@ -301,6 +302,7 @@ fn pair(reason: DropReason) -> Option<Pair> {
             received(OFFERED, grant("10.0.0.2"), grant(VM_IP))
         }
         DropReason::VmBusy
+        | DropReason::VmRefused
         | DropReason::VmGone
         | DropReason::HostRefused
         | DropReason::Stopping => None,
