@@ -28,8 +28,6 @@ PICTURE = f"""
                           '---- NAT ---- an internet, {INTERNET}
 
    All of it is in network namespaces, which go away again."""
-# What softnet has to say at its end is not more than this.
-LAST_LINES = 8
 
 
 def main():
@@ -77,12 +75,15 @@ def start(network, cleanup):
 def start_behind_softnet(network, cleanup, vm):
     with contextlib.ExitStack() as failing:
         failing.enter_context(vm)
-        vm.prepare()
-        command = [str(word) for word in vm.command_line("{fd}")]
         begun = time.monotonic()
-        softnet = failing.enter_context(Run(network, vm.mac, *command))
-        show(f"softnet run --vm-mac-address {vm.mac} --tap {softnet.tap} -- {abridged(command)}")
-        vm.wait_until_up()
+        softnet = failing.enter_context(Run.around(network, vm))
+        command = abridged(vm.command_line("{fd}"))
+        show(f"softnet run --vm-mac-address {vm.mac} --tap {softnet.tap} -- {command}")
+        try:
+            vm.wait_until_up()
+        except Failed:
+            say(*softnet.said().splitlines())
+            raise
         say(f"up after {time.monotonic() - begun:.1f} s")
         cleanup.push(failing.pop_all())
     return vm, softnet
@@ -109,7 +110,7 @@ def honest(network, vm):
 def lying(network, vm, softnet):
     title("It tells the other VM that it were the gateway")
     held = not lie(network, vm)
-    say(f"softnet: {softnet.dropped('vm->host', r'arp-[a-z-]+', timeout=2)}")
+    say(softnet.dropped("vm->host", "arp-sender-address", timeout=2))
 
     title("It tries addresses that are not for it")
     for address in PRIVATE:
@@ -139,12 +140,13 @@ def ending(vm, softnet):
     title("The VM stops, softnet ends with it, and accounts for every frame")
     vm.stop()
     softnet.process.wait(10)
-    say(*softnet.said().strip().splitlines()[-LAST_LINES:])
+    say(*(line for line in softnet.said().splitlines() if "forwarded" in line))
 
 
 def abridged(command):
     """A command line without what this demonstration alone needs."""
     program = "qemu-system-x86_64" if command[0].startswith("qemu") else "stand-in"
+    command = [str(word) for word in command]
     at = next(i for i, word in enumerate(command) if "{fd}" in word)
     return f"{program} ... {command[at - 1]} {command[at]} ..."
 

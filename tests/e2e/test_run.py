@@ -2,17 +2,17 @@
 
 import pytest
 
-from lab import namespace
+from lab import namespace, paths
 from lab.forwarder import Run
 from lab.guest import Guest
 from lab.network import INTERNET, PRIVATE
+from lab.process import run
 from lab.standin import StandIn
 
 
 def test_a_stand_in_lives_behind_it(network):
     with StandIn() as vm:
-        vm.prepare()
-        with Run(network, vm.mac, *vm.command_line("{fd}")) as softnet:
+        with Run.around(network, vm) as softnet:
             is_served_and_filtered(vm)
             vm.stop()
             assert softnet.process.wait(2) == 0
@@ -20,7 +20,7 @@ def test_a_stand_in_lives_behind_it(network):
 
 def test_qemu_lives_behind_it(network, needs_guest):
     with Guest() as vm:
-        with Run(network, vm.mac, *vm.command_line("{fd}")) as softnet:
+        with Run.around(network, vm) as softnet:
             is_served_and_filtered(vm)
             vm.stop()
             assert softnet.process.wait(5) == 0
@@ -41,9 +41,18 @@ def test_it_ends_with_the_code_of_its_command(network, code):
 
 def test_a_signal_ends_its_command_too(network):
     with StandIn() as vm:
-        vm.prepare()
-        with Run(network, vm.mac, *vm.command_line("{fd}")) as softnet:
+        with Run.around(network, vm) as softnet:
             vm.wait_until_up()
             softnet.process.terminate()
             softnet.process.wait(2)
             assert not namespace.pids(vm.namespace)
+
+
+def test_it_runs_as_the_root_of_a_user_namespace(network):
+    # Who may not change its groups there, unlike root elsewhere.
+    commands = (
+        "ip tuntap add dev tap0 mode tap",
+        "ip addr add 192.168.64.1/24 dev tap0",
+        f"{paths.SOFTNET} run --vm-mac-address 02:00:00:00:02:00 --tap tap0 -- true",
+    )
+    run("unshare", "--map-root-user", "--net", "sh", "-c", " && ".join(commands))

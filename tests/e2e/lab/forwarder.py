@@ -54,8 +54,8 @@ class _Started:
         return self.log.read_text(errors="replace")
 
     def dropped(self, direction, reason, timeout=0):
-        """The line in which it logged a first drop, in that direction, for that reason."""
-        pattern = rf"^.*{re.escape(f'[{direction}]')}.*\b(?:{reason})\b.*$"
+        """The line in which it logged its first drop of frames for that reason, or None."""
+        pattern = rf"^.*\[{direction}\] dropped a frame: {reason}$"
         line = until(lambda: re.search(pattern, self.said(), re.MULTILINE), timeout)
         return line and line[0]
 
@@ -67,6 +67,20 @@ class _Started:
         """What the kernel says of the process, as in /proc/PID/status."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return dict(line.split(":", 1) for line in lines)
+
+
+def check_account(direction, log):
+    """Fails unless every frame of a direction is either forwarded or has a reason."""
+    summary = re.search(
+        rf"\[{direction}\] (\d+) frames of \d+ bytes: (\d+) forwarded(?:, (\d+) dropped \((.*)\))?$",
+        log,
+        re.MULTILINE,
+    )
+    assert summary, f"no account of {direction}: {log}"
+    frames, forwarded, dropped = (int(number or 0) for number in summary.groups()[:3])
+    reasons = re.findall(r"[a-z0-9-]+ (\d+)", summary[4] or "")
+    assert frames == forwarded + dropped, summary[0]
+    assert dropped == sum(map(int, reasons)), summary[0]
 
 
 class Forwarder(_Started):
@@ -103,6 +117,9 @@ class Forwarder(_Started):
         assert seconds is not None, f"it did not end within {STOP_SECONDS} s: {self.said()}"
         assert self.process.returncode == 0, f"exit code {self.process.returncode}: {self.said()}"
         assert self._output.read_bytes() == b"", "it wrote to standard output"
+        if self._program == paths.SOFTNET:
+            for direction in ("vm->host", "host->vm"):
+                check_account(direction, self.said())
         return seconds
 
 
@@ -112,9 +129,17 @@ class Run(_Started):
     `{fd}` in the command stands for the number of that descriptor.
     """
 
-    def __init__(self, network, mac, *command, options=()):
+    def __init__(self, network, mac, *command):
         super().__init__(network, paths.SOFTNET)
         with contextlib.ExitStack() as failing:
             failing.push(self._cleanup)
-            self._start("run", "--vm-mac-address", mac, "--tap", self.tap, *options, "--", *command)
+            self._start("run", "--vm-mac-address", mac, "--tap", self.tap, "--", *command)
             failing.pop_all()
+
+    @classmethod
+    def around(cls, network, vm):
+        """With a VM as its command."""
+        vm.prepare()
+        started = cls(network, vm.mac, *vm.command_line("{fd}"))
+        vm.monitor = started.process
+        return started

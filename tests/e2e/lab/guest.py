@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from lab import paths
-from lab.process import Failed, end, spawn
+from lab.process import Failed, end, spawn, until
 from lab.vm import VM
 
 BOOT_SECONDS = 60
@@ -72,7 +72,9 @@ class Guest(VM):
     def wait_until_up(self):
         """Waits until it has booted; at once if it has."""
         if self._console is None:
-            self._listener.settimeout(BOOT_SECONDS)
+            called = until(lambda: self._is_called() or self.monitor.poll() is not None, BOOT_SECONDS)
+            if not called or self.monitor.poll() is not None:
+                raise Failed(f"QEMU did not start: see {self.log}")
             self._console, _ = self._listener.accept()
             self._cleanup.callback(self._console.close)
             shutil.rmtree(self._console_path.parent)
@@ -103,6 +105,9 @@ class Guest(VM):
     def kill(self):
         """Ends QEMU as if it had crashed."""
         end(self.monitor)
+
+    def _is_called(self):
+        return bool(select.select([self._listener], [], [], 0)[0])
 
     def _read_until(self, pattern, timeout):
         """What the console says before the pattern, and the pattern's group if it has one."""

@@ -58,6 +58,9 @@ class Network:
         for name in (self.host, self.peer, self.inet):
             self._cleanup.callback(namespace.remove, name)
             namespace.make(name)
+        # What these would say of themselves by IPv6 is not what a test is about.
+        for name in (self.host, self.inet):
+            namespace.sysctl(name, ipv6__conf__default__disable_ipv6=1)
         namespace.configure(
             self.host,
             "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",

@@ -14,7 +14,7 @@ import sys
 from lab import namespace, paths
 from lab.network import tap_is_open
 from lab.packets import Packets
-from lab.process import end, run, spawn, until
+from lab.process import Failed, end, run, spawn, until
 from lab.vm import VM
 
 
@@ -68,8 +68,12 @@ class StandIn(VM):
 
     def wait_until_up(self):
         """Waits for the monitor."""
-        up = until(lambda: tap_is_open(self.namespace, "eth0"), timeout=5)
-        assert up, f"the stand-in VM did not start: see {self.log}"
+        until(
+            lambda: tap_is_open(self.namespace, "eth0") or self.monitor.poll() is not None,
+            timeout=5,
+        )
+        if not tap_is_open(self.namespace, "eth0"):
+            raise Failed(f"the stand-in VM did not start: see {self.log}")
 
     def __enter__(self):
         return self

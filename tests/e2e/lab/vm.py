@@ -5,6 +5,7 @@ import re
 import socket
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from subprocess import Popen
 
 from lab import namespace
 from lab.process import Failed
@@ -43,6 +44,8 @@ class VM(ABC):
     mac: str
     kind: str
     dhcp_script: str
+    # The process that keeps it alive; whoever starts it sets this.
+    monitor: Popen
 
     def prepare(self):
         """Makes what has to be there before the VM's monitor can start."""
@@ -105,6 +108,11 @@ class VM(ABC):
             f"busybox ping -c {count} -A -W 1 -w {count + 1} {options} {address}", timeout=count + 5
         )
         return code == 0 and f"{count} packets received" in output
+
+    def reaches(self, addresses):
+        """Those of the addresses that answer a ping within a second."""
+        pings = (f"(busybox ping -c 1 -W 1 {it} >/dev/null && echo {it}) &" for it in addresses)
+        return set(self.check(" ".join(pings) + " wait").split())
 
     def resolve(self, name, server):
         """The address that a DNS server has for a name, or None."""
