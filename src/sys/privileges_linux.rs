@@ -1,7 +1,7 @@
 //! Giving up rights on Linux: ids for the whole process, capabilities for this thread, which
 //! must therefore be the only one yet.
 
-use std::io;
+use std::{fs, io};
 
 use caps::CapSet;
 use nix::errno::Errno;
@@ -20,9 +20,11 @@ pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
         {
             caps::clear(None, CapSet::Bounding).map_err(io::Error::other)?;
         }
-        // Some containers' root may not, and has no others anyway.
-        if unistd::getgroups()? != [gid] {
-            unistd::setgroups(&[gid])?;
+        match unistd::setgroups(&[gid]) {
+            // Some containers' root may not, and has no others anyway. Nor may the root of a
+            // user namespace, whose groups are those of whoever made it, and stay so.
+            Err(Errno::EPERM) if groups_are_fixed() || unistd::getgroups()? == [gid] => (),
+            result => result?,
         }
         unistd::setresgid(gid, gid, gid)?;
         unistd::setresuid(uid, uid, uid)?;
@@ -41,6 +43,12 @@ pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
     }
     prctl::set_no_new_privs()?;
     Ok(())
+}
+
+/// Whether this is a user namespace in which nobody may change groups, as is every one that
+/// was made without privileges (user_namespaces(7)).
+fn groups_are_fixed() -> bool {
+    fs::read("/proc/self/setgroups").is_ok_and(|setting| setting.starts_with(b"deny"))
 }
 
 /// Tries to get rights back, and names what worked.
