@@ -2,6 +2,8 @@
 
 import ipaddress
 
+import pytest
+
 from lab.load import megabits
 from lab.network import (
     GATEWAY,
@@ -35,6 +37,14 @@ def test_streams_flow_both_ways(bench):
         for server in (GATEWAY, INTERNET):
             for options in ("", "--reverse"):
                 assert megabits(bench.network, bench.vm, server, options) > 1
+
+
+@pytest.mark.parametrize("options", ["--hand-over always", "--hand-over never", "--pin 0,0"])
+def test_streams_flow_however_the_work_is_divided(standin, options):
+    with standin.softnet(*options.split()):
+        standin.vm.get_lease()
+        for direction in ("", "--reverse"):
+            assert megabits(standin.network, standin.vm, INTERNET, direction) > 1
 
 
 def test_the_host_can_open_connections_to_the_vm(bench):
