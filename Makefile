@@ -42,8 +42,8 @@ e2e: release ## Tests in network namespaces, with a stand-in VM and a QEMU guest
 	$(AS_ROOT) bash tests/e2e/run.sh
 
 .PHONY: measure
-measure: release ## CPU, latency, wakes and memory against a bare loop (root, 5 min)
-	$(AS_ROOT) python3 perf/measure.py --softnet "$(SOFTNET_BIN)" --bare "$(BARE_LOOP)"
+measure: release ## CPU, latency, wakes and memory against a bare loop (root, 2 min)
+	$(AS_ROOT) python3 -B perf/measure.py --softnet "$(SOFTNET_BIN)" --bare "$(BARE_LOOP)"
 
 .PHONY: deny
 deny: ## Licences and sources of the dependencies; needs: cargo install cargo-deny

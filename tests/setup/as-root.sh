@@ -6,7 +6,14 @@ set -euo pipefail
 
 if [ "$(id -u)" -ne 0 ] && command -v sudo >/dev/null; then
     if sudo -n true 2>/dev/null || (: </dev/tty) 2>/dev/null; then
-        exec sudo "$@"
+        status=0
+        sudo "$@" || status=$?
+        # Or `cargo clean` could not remove what was made there.
+        repo=$(cd "$(dirname "$0")/../.." && pwd)
+        for made in "$repo/target/e2e" "$repo/perf/results"; do
+            [ ! -e "$made" ] || sudo chown -R "$(id -u):$(id -g)" "$made"
+        done
+        exit "$status"
     fi
 fi
 exec "$@"
