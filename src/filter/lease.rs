@@ -64,7 +64,12 @@ impl LeaseCell {
     /// written, which is a matter of nanoseconds; not for the path of every frame.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
-        let (hot, name_servers) = self.consistent();
+        let (hot, name_servers) = loop {
+            match self.attempt() {
+                Some(both) => break both,
+                None => spin_loop(),
+            }
+        };
         (hot.0 != 0).then(|| Lease {
             address: hot.address().into(),
             expires: hot.expires(),
@@ -103,9 +108,12 @@ impl LeaseCell {
         mac.to_u64() == self.gateway_mac.load(Ordering::Relaxed)
     }
 
-    /// Whether the lease came with this name server.
+    /// Whether the lease came with this name server. A few attempts are enough for a grant
+    /// that is being written; a writer that was interrupted meanwhile is not waited for, as
+    /// this is on the path of frames, and whoever asked a name server asks again.
     pub(super) fn has_name_server(&self, address: u32) -> bool {
-        address != 0 && self.consistent().1.contains(&address)
+        let name_servers = (0..ATTEMPTS_MAX).find_map(|_| self.attempt());
+        address != 0 && name_servers.is_some_and(|(_, servers)| servers.contains(&address))
     }
 
     /// Stores a new lease. For the inbound side only: one writer at a time.
@@ -152,21 +160,17 @@ impl LeaseCell {
         self.offered.store(address, Ordering::Relaxed);
     }
 
-    fn consistent(&self) -> (Hot, [u32; NAME_SERVERS_MAX]) {
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            let hot = self.hot();
-            let name_servers = self
-                .name_servers
-                .each_ref()
-                .map(|slot| slot.load(Ordering::Relaxed));
-            fence(Ordering::Acquire);
-            let after = self.sequence.load(Ordering::Relaxed);
-            if before == after && before.is_multiple_of(2) {
-                return (hot, name_servers);
-            }
-            spin_loop();
-        }
+    /// Reads all of the lease, or finds that it is being written.
+    fn attempt(&self) -> Option<(Hot, [u32; NAME_SERVERS_MAX])> {
+        let before = self.sequence.load(Ordering::Acquire);
+        let hot = self.hot();
+        let name_servers = self
+            .name_servers
+            .each_ref()
+            .map(|slot| slot.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        let after = self.sequence.load(Ordering::Relaxed);
+        (before == after && before.is_multiple_of(2)).then_some((hot, name_servers))
     }
 }
 
@@ -202,6 +206,9 @@ impl Hot {
 }
 
 pub(super) const NAME_SERVERS_MAX: usize = 4;
+
+/// A grant takes some nanoseconds to write.
+const ATTEMPTS_MAX: usize = 16;
 
 /// Above every MAC address, which has 48 bits.
 const UNKNOWN_MAC: u64 = u64::MAX;
