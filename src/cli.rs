@@ -17,6 +17,8 @@ use softnet::forward::HandOver;
 use softnet::host::placement::Pin;
 use softnet::wire::Mac;
 
+use crate::benchmark::{BenchArgs, SubjectArgs};
+
 /// What the command line amounts to.
 pub(crate) enum Parsed {
     /// To be done.
@@ -39,6 +41,10 @@ pub(crate) enum Invocation {
         command: Vec<OsString>,
         config: Config,
     },
+    /// Measuring.
+    Bench(BenchArgs),
+    /// Being measured.
+    BenchSubject(SubjectArgs),
 }
 
 /// How to forward.
@@ -118,6 +124,12 @@ enum Command {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Measure how fast this machine forwards frames, without a VM and without root
+    #[command(max_term_width = 100)]
+    Bench(BenchArgs),
+    /// Be what a bench measures
+    #[command(hide = true)]
+    BenchSubject(SubjectArgs),
 }
 
 #[derive(Debug, Args)]
@@ -205,6 +217,8 @@ impl LowArgs {
                 forwarding,
                 Box::new(|config| Invocation::Run { command, config }),
             ),
+            Some(Command::Bench(args)) => return Ok(Invocation::Bench(args)),
+            Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
             None => {
                 let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
                 if vm_fd == 2 {

@@ -34,3 +34,5 @@ pub mod stats;
 pub mod forward;
 
 pub mod host;
+
+pub mod bench;

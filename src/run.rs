@@ -24,6 +24,7 @@ use softnet::host::{descriptors, log};
 use softnet::stop::Stop;
 use tracing::{debug, info, warn};
 
+use crate::benchmark;
 use crate::cli::{Config, Invocation};
 use crate::report::Reporter;
 
@@ -48,6 +49,8 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let code = session.forward(&config, Some((command, vms)))?.wait(None)?;
             Ok(ExitCode::from(code.unwrap_or_default()))
         }
+        Invocation::Bench(args) => benchmark::run(&args),
+        Invocation::BenchSubject(args) => benchmark::run_subject(args),
     }
 }
 

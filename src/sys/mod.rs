@@ -6,6 +6,10 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]
+#[path = "bare_linux.rs"]
+pub(crate) mod bare;
+
+#[cfg(target_os = "linux")]
 #[path = "child_linux.rs"]
 pub(crate) mod child;
 

@@ -1,0 +1,261 @@
+//! The bed that a subject is measured on: its process, and the two sockets whose outer ends
+//! the bench holds, the VM's with Tart's buffers and the host's with the same.
+//!
+//! Nobody reads the other end while a subject works, so that the cores are its own. The
+//! kernel notes when each frame arrived there, and the bench reads that later.
+
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, send, setsockopt, sockopt,
+};
+use nix::sys::time::TimeSpec;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::network::LAB;
+use super::subject::{Report, Setup};
+use super::traffic::{self, stamped};
+use super::usage;
+use crate::forward::Direction;
+
+/// A subject at work. Its process ends with this.
+#[derive(Debug)]
+pub(super) struct Bed {
+    vm: UnixDatagram,
+    host: UnixDatagram,
+    child: Child,
+    pub(super) pid: Pid,
+    buffer: Vec<u8>,
+}
+
+/// A frame that came out of the subject.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    /// When the kernel put it into the receiver's queue: time since 1970.
+    pub(super) at: Duration,
+    /// The number and time that it was stamped with, all bits of which are zero without.
+    pub(super) stamp: (u32, u64),
+}
+
+impl Bed {
+    /// Starts `program` as the subject, and takes the VM through DHCP.
+    pub(super) fn new(program: &Path, setup: &Setup) -> io::Result<Self> {
+        let (vm, vm_inner) = pair(setup.max_frame)?;
+        let (host, host_inner) = pair(setup.max_frame)?;
+        for end in [&vm, &host] {
+            setsockopt(end, sockopt::ReceiveTimestampns, &true)?;
+        }
+        let child = Command::new(program)
+            .arg(SUBCOMMAND)
+            .args(setup.arguments())
+            .stdin(Stdio::from(OwnedFd::from(vm_inner)))
+            .stdout(Stdio::from(OwnedFd::from(host_inner)))
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let mut bed = Self {
+            vm,
+            host,
+            child,
+            pid: Pid::from_raw(pid),
+            buffer: vec![0; setup.max_frame + 1],
+        };
+        bed.bind_lease()?;
+        Ok(bed)
+    }
+
+    fn bind_lease(&mut self) -> io::Result<()> {
+        for (direction, message) in traffic::lease_exchange(&LAB) {
+            self.send(direction, &message)?;
+            let deadline = Instant::now() + PATIENCE;
+            while self.next_arrival(direction)?.is_none() {
+                if Instant::now() > deadline {
+                    return Err(self.complaint("the DHCP exchange does not pass"));
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+        }
+        self.settle()
+    }
+
+    /// Sends a frame into the subject, in at the one side to come out at the other.
+    pub(super) fn send(&self, direction: Direction, frame: &[u8]) -> io::Result<()> {
+        let end = match direction {
+            Direction::Outbound => &self.vm,
+            Direction::Inbound => &self.host,
+        };
+        send(end.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
+
+    /// Sends a frame when there is room for it, and meanwhile takes what has come out, or a
+    /// subject that waits for room there would never make any here.
+    pub(super) fn send_patiently(
+        &mut self,
+        direction: Direction,
+        frame: &[u8],
+        arrivals: &mut Vec<Arrival>,
+    ) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.send(direction, frame) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if Instant::now() > deadline {
+                return Err(self.complaint("it takes no more frames"));
+            }
+            arrivals.extend(self.arrivals(direction)?);
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Takes a frame that has come out; `None` if there is none.
+    pub(super) fn next_arrival(&mut self, direction: Direction) -> io::Result<Option<Arrival>> {
+        let end = match direction {
+            Direction::Outbound => &self.host,
+            Direction::Inbound => &self.vm,
+        };
+        let mut control = cmsg_space!(TimeSpec);
+        let mut slices = [IoSliceMut::new(&mut self.buffer)];
+        let message = match recvmsg::<SockaddrStorage>(
+            end.as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::MSG_DONTWAIT,
+        ) {
+            Ok(message) => message,
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let len = message.bytes;
+        let at = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::ScmTimestampns(time) => Some(time.into()),
+            _ => None,
+        });
+        let at = at.ok_or_else(|| io::Error::other("the kernel does not stamp datagrams"))?;
+        let stamp = stamped(&self.buffer[..len]).unwrap_or_default();
+        Ok(Some(Arrival { at, stamp }))
+    }
+
+    /// Takes all frames that have come out.
+    pub(super) fn arrivals(&mut self, direction: Direction) -> io::Result<Vec<Arrival>> {
+        let mut arrivals = Vec::new();
+        while let Some(arrival) = self.next_arrival(direction)? {
+            arrivals.push(arrival);
+        }
+        Ok(arrivals)
+    }
+
+    /// Stops all threads of the subject. They have stopped when this returns.
+    pub(super) fn hold(&mut self) -> io::Result<()> {
+        kill(self.pid, Signal::SIGSTOP)?;
+        match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED))? {
+            WaitStatus::Stopped(..) => Ok(()),
+            _ => Err(self.complaint("it ended")),
+        }
+    }
+
+    /// Lets a subject that is held go on, waits until it has nothing to do any more, and
+    /// returns the CPU time that this took it.
+    pub(super) fn release(&mut self) -> io::Result<Duration> {
+        let before = usage::cpu(self.pid)?;
+        kill(self.pid, Signal::SIGCONT)?;
+        self.settle()?;
+        Ok(usage::cpu(self.pid)? - before)
+    }
+
+    /// Waits until the subject sleeps.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        // Once is not enough: a thread sleeps for a moment when it waits for a page or a lock.
+        let mut asleep = 0;
+        while asleep < 2 {
+            thread::sleep(LOOK_EVERY);
+            match usage::is_asleep(self.pid) {
+                Ok(true) => asleep += 1,
+                Ok(false) => asleep = 0,
+                Err(_) => return Err(self.complaint("it ended")),
+            }
+            if Instant::now() > deadline {
+                return Err(self.complaint("it does not come to rest"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the subject and returns what it says of itself.
+    pub(super) fn finish(mut self) -> io::Result<Report> {
+        kill(self.pid, Signal::SIGTERM)?;
+        let words = self.last_words();
+        let line = words.lines().last().unwrap_or_default();
+        serde_json::from_str(line).map_err(|_| self.complaint(&format!("it said: {words}")))
+    }
+
+    fn last_words(&mut self) -> String {
+        let mut words = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            let _ = stderr.read_to_string(&mut words);
+        }
+        words
+    }
+
+    fn complaint(&mut self, what: &str) -> io::Error {
+        let _ = self.child.kill();
+        let words = self.last_words();
+        io::Error::other(format!(
+            "the forwarder under measurement failed: {what}\n{words}"
+        ))
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How many frames of `len` bytes fit into the queue of a socket, so that their sender does
+/// not have to wait.
+pub(super) fn capacity(len: usize, max_frame: usize) -> io::Result<usize> {
+    let (near, _far) = pair(max_frame)?;
+    let frame = vec![0; len];
+    let mut count = 0;
+    while send(near.as_raw_fd(), &frame, MsgFlags::MSG_DONTWAIT).is_ok() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// A socketpair with the buffers that Tart gives its own, or four times as much where frames
+/// are so long that a few dozen would fill them. The kernel may cut that (net.core.wmem_max).
+fn pair(max_frame: usize) -> io::Result<(UnixDatagram, UnixDatagram)> {
+    let factor = if max_frame > 4096 { 4 } else { 1 };
+    let (near, far) = UnixDatagram::pair()?;
+    for end in [&near, &far] {
+        setsockopt(end, sockopt::SndBuf, &(factor * TART_SNDBUF))?;
+        setsockopt(end, sockopt::RcvBuf, &TART_RCVBUF)?;
+    }
+    Ok((near, far))
+}
+
+/// The hidden subcommand of the program that runs a subject.
+pub const SUBCOMMAND: &str = "bench-subject";
+
+const TART_SNDBUF: usize = 1 << 20;
+const TART_RCVBUF: usize = 4 << 20;
+
+/// Looking more often would take time from the subject on a machine of two cores.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
+const PATIENCE: Duration = Duration::from_secs(10);

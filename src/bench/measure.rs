@@ -1,0 +1,354 @@
+//! How each scenario is measured, for one subject in one round. docs/performance.md says why
+//! so.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::bed::{self, Arrival, Bed};
+use super::figure::{Figure, Figures};
+use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
+use super::statistics::{quantile, sorted};
+use super::subject::{Setup, Subject};
+use super::traffic::{Traffic, stamp};
+use super::usage;
+use crate::forward::Direction;
+
+/// What all measurements of a run have in common.
+#[derive(Debug)]
+pub(super) struct Bench<'a> {
+    /// The program that the subjects are run by.
+    pub(super) program: &'a Path,
+    /// For how long frames come at a fixed rate, and how long an idle phase is.
+    pub(super) window: Duration,
+}
+
+impl Bench<'_> {
+    /// Measures a subject once.
+    pub(super) fn measure(&self, scenario: &Scenario, subject: Subject) -> io::Result<Figures> {
+        match scenario.work {
+            Work::Drain {
+                traffic,
+                directions,
+                rules,
+            } => self.drain(subject, traffic, directions, rules),
+            Work::Paced {
+                direction,
+                frames_per_second,
+            } => self.paced(subject, direction, frames_per_second),
+            Work::Bursts { direction } => self.bursts(subject, direction),
+            Work::Density { instances } => self.density(subject, instances),
+            Work::SlowVm => self.slow_vm(subject),
+        }
+    }
+
+    fn bed(&self, subject: Subject, max_frame: usize, rules: usize) -> io::Result<Bed> {
+        let setup = Setup {
+            subject,
+            max_frame: max_frame.max(USUAL_MAX_FRAME),
+            rules,
+            tap: None,
+        };
+        Bed::new(self.program, &setup)
+    }
+
+    /// The subject is held, its queue filled, and the subject released: all batches are full,
+    /// nobody else works meanwhile, and nothing depends on how fast the bench is.
+    fn drain(
+        &self,
+        subject: Subject,
+        traffic: Traffic,
+        directions: &[Direction],
+        rules: usize,
+    ) -> io::Result<Figures> {
+        let mut bed = self.bed(subject, traffic.max_len(), rules)?;
+        let capacity = bed::capacity(traffic.max_len(), traffic.max_len().max(USUAL_MAX_FRAME))?;
+        let count = (capacity * 3 / 4).clamp(1, PRELOAD_MAX);
+        let drains = (DRAIN_FRAMES / count).clamp(3, 10);
+        let mut cpu = Vec::new();
+        let mut unloaded = Vec::new();
+        let mut rates = Vec::new();
+        for drain in 0..=drains {
+            bed.hold()?;
+            for &direction in directions {
+                let frames = traffic.frames(direction);
+                for frame in frames.iter().cycle().take(count) {
+                    bed.send(direction, frame)?;
+                }
+            }
+            let taken = bed.release()?;
+            let mut rate = 0.0;
+            for &direction in directions {
+                let arrivals = bed.arrivals(direction)?;
+                let passes = traffic != Traffic::Spoofed || subject.is_unfiltered();
+                let expected = if passes { count } else { 0 };
+                if arrivals.len() != expected {
+                    let arrived = arrivals.len();
+                    return Err(io::Error::other(format!(
+                        "{subject}: {arrived} of {count} frames came out instead of {expected}"
+                    )));
+                }
+                rate += frames_per_second(&arrivals).unwrap_or(0.0);
+            }
+            // Being held and released costs a process with more threads more: that is ours.
+            bed.hold()?;
+            let idle = bed.release()?;
+            if drain > 0 {
+                cpu.push(nanoseconds(taken));
+                unloaded.push(nanoseconds(idle));
+                rates.push(rate);
+            }
+        }
+        let memory = usage::memory(bed.pid)?;
+        let frames = number(count * directions.len());
+        let report = bed.finish()?;
+        let mut figures = Figures::new();
+        let net = median(&cpu) - median(&unloaded);
+        figures.insert(Figure::CpuPerFrame, net / frames);
+        let rate = median(&rates);
+        if rate > 0.0 && traffic != Traffic::Spoofed {
+            figures.insert(Figure::FramesPerSecond, rate);
+            figures.insert(Figure::GbitPerSecond, rate * traffic.mean_len() * 8.0 / 1e9);
+        }
+        figures.insert(Figure::HandOvers, whole(report.hand_overs));
+        figures.insert(Figure::Drops, whole(report.dropped));
+        figures.insert(Figure::Anonymous, whole(memory.anonymous));
+        Ok(figures)
+    }
+
+    /// Frames come one after the other, and each wakes the subject unless the last one still
+    /// keeps it awake.
+    fn paced(&self, subject: Subject, direction: Direction, rate: u32) -> io::Result<Figures> {
+        let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
+        let mut frame = Traffic::Flow(200).frames(direction).remove(0);
+        let gap = Duration::from_secs(1) / rate;
+        let seconds = self
+            .window
+            .as_secs_f64()
+            .max(f64::from(PACED_MIN) / f64::from(rate));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Positive, small.
+        let count = (seconds * f64::from(rate)).min(f64::from(PACED_MAX)) as u32;
+        let mut arrivals = Vec::new();
+        let (cpu, switches) = (usage::cpu(bed.pid)?, usage::switches(bed.pid)?);
+        let start = Instant::now();
+        for index in 0..count {
+            sleep_until(start + gap * index);
+            stamp(&mut frame, index, now());
+            bed.send_patiently(direction, &frame, &mut arrivals)?;
+            if index % EMPTY_EVERY == 0 {
+                arrivals.extend(bed.arrivals(direction)?);
+            }
+        }
+        bed.settle()?;
+        let frames = f64::from(count);
+        let mut figures = Figures::new();
+        let cpu = usage::cpu(bed.pid)? - cpu;
+        figures.insert(Figure::CpuPerFrame, nanoseconds(cpu) / frames);
+        let switches = usage::switches(bed.pid)? - switches;
+        figures.insert(Figure::SwitchesPerFrame, whole(switches) / frames);
+        arrivals.extend(bed.arrivals(direction)?);
+        insert_latency(&mut figures, &arrivals);
+        let report = bed.finish()?;
+        figures.insert(Figure::Drops, whole(report.dropped));
+        Ok(figures)
+    }
+
+    fn bursts(&self, subject: Subject, direction: Direction) -> io::Result<Figures> {
+        let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
+        let mut frame = Traffic::Flow(200).frames(direction).remove(0);
+        let (cpu, switches) = (usage::cpu(bed.pid)?, usage::switches(bed.pid)?);
+        let mut arrivals = Vec::new();
+        let start = Instant::now();
+        for index in 0..BURSTS {
+            sleep_until(start + BURST_EVERY * index);
+            for _ in 0..BURST {
+                stamp(&mut frame, index, now());
+                bed.send_patiently(direction, &frame, &mut arrivals)?;
+            }
+        }
+        bed.settle()?;
+        let mut figures = Figures::new();
+        let cpu = nanoseconds(usage::cpu(bed.pid)? - cpu);
+        let switches = whole(usage::switches(bed.pid)? - switches);
+        figures.insert(Figure::CpuPerFrame, cpu / f64::from(BURSTS) / number(BURST));
+        figures.insert(Figure::SwitchesPerBurst, switches / f64::from(BURSTS));
+        arrivals.extend(bed.arrivals(direction)?);
+        insert_latency(&mut figures, &arrivals);
+        Ok(figures)
+    }
+
+    fn density(&self, subject: Subject, instances: usize) -> io::Result<Figures> {
+        let beds: io::Result<Vec<_>> = (0..instances)
+            .map(|_| self.bed(subject, USUAL_MAX_FRAME, 32))
+            .collect();
+        let mut beds = beds?;
+        let total = |beds: &[Bed]| -> io::Result<(f64, f64)> {
+            let mut sum = (0.0, 0.0);
+            for bed in beds {
+                sum.0 += nanoseconds(usage::cpu(bed.pid)?);
+                sum.1 += whole(usage::switches(bed.pid)?);
+            }
+            Ok(sum)
+        };
+        let mut figures = Figures::new();
+
+        let window = self.window * IDLE_WINDOWS;
+        let before = total(&beds)?;
+        thread::sleep(window);
+        let after = total(&beds)?;
+        let in_10_s = 10.0 / window.as_secs_f64() / number(instances);
+        figures.insert(Figure::IdleCpu, (after.0 - before.0) * in_10_s / 1e6);
+        figures.insert(Figure::IdleSwitches, (after.1 - before.1) * in_10_s);
+
+        let before = total(&beds)?;
+        let mut arrivals = Vec::new();
+        let start = Instant::now();
+        let mut frames = Direction::ALL.map(|way| Traffic::Flow(1514).frames(way).remove(0));
+        let gap = Duration::from_secs(1) / DENSITY_RATE / u32::try_from(instances).unwrap_or(1);
+        let mut count = 0;
+        while start.elapsed() < window {
+            for bed in &mut beds {
+                sleep_until(start + gap * count);
+                for (direction, frame) in Direction::ALL.into_iter().zip(&mut frames) {
+                    stamp(frame, count, now());
+                    bed.send_patiently(direction, frame, &mut arrivals)?;
+                }
+                count += 1;
+            }
+        }
+        let mut memory = (0.0, 0.0);
+        for bed in &mut beds {
+            bed.settle()?;
+            for direction in Direction::ALL {
+                arrivals.extend(bed.arrivals(direction)?);
+            }
+            let now = usage::memory(bed.pid)?;
+            memory.0 += whole(now.anonymous);
+            memory.1 += whole(now.resident);
+        }
+        let after = total(&beds)?;
+        let sent = f64::from(count) * 2.0;
+        figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / sent);
+        figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / sent);
+        insert_latency(&mut figures, &arrivals);
+        figures.insert(Figure::Anonymous, memory.0 / number(instances));
+        figures.insert(Figure::Resident, memory.1 / number(instances));
+        Ok(figures)
+    }
+
+    fn slow_vm(&self, subject: Subject) -> io::Result<Figures> {
+        let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
+        let flood = Traffic::Flow(1514).frames(Direction::Inbound).remove(0);
+        let mut probe = Traffic::Flow(200).frames(Direction::Outbound).remove(0);
+        let cpu = usage::cpu(bed.pid)?;
+        let mut read = 0;
+        let mut probes = Vec::new();
+        let start = Instant::now();
+        for turn in 0..SLOW_TURNS {
+            sleep_until(start + SLOW_TURN * turn);
+            // As many as fit: what the subject does not take, the host's kernel would drop.
+            while bed.send(Direction::Inbound, &flood).is_ok() {}
+            stamp(&mut probe, turn, now());
+            bed.send_patiently(Direction::Outbound, &probe, &mut probes)?;
+            for _ in 0..SLOW_READ {
+                read += usize::from(bed.next_arrival(Direction::Inbound)?.is_some());
+            }
+            probes.extend(bed.arrivals(Direction::Outbound)?);
+        }
+        let elapsed = start.elapsed().as_secs_f64();
+        let cpu = usage::cpu(bed.pid)? - cpu;
+        probes.extend(bed.arrivals(Direction::Outbound)?);
+        let report = bed.finish().unwrap_or_default();
+        let mut figures = Figures::new();
+        figures.insert(Figure::FramesPerSecond, number(read) / elapsed);
+        figures.insert(Figure::CpuPerFrame, nanoseconds(cpu) / number(read));
+        insert_latency(&mut figures, &probes);
+        figures.insert(Figure::HandOvers, whole(report.hand_overs));
+        figures.insert(Figure::Drops, whole(report.dropped));
+        Ok(figures)
+    }
+}
+
+/// The rate between the end of the first batch and the end, so that each of these frames was
+/// received and sent in between, and waking up is not part of it.
+fn frames_per_second(arrivals: &[Arrival]) -> Option<f64> {
+    let first = (arrivals.len() / 4).min(FIRST_BATCH);
+    let begin = arrivals.get(first.checked_sub(1)?)?.at;
+    let time = arrivals.last()?.at.checked_sub(begin)?;
+    (!time.is_zero()).then(|| number(arrivals.len() - first) / time.as_secs_f64())
+}
+
+fn insert_latency(figures: &mut Figures, arrivals: &[Arrival]) {
+    let took: Vec<f64> = arrivals
+        .iter()
+        .filter(|arrival| arrival.stamp.1 > 0)
+        .map(|arrival| {
+            nanoseconds(
+                arrival
+                    .at
+                    .saturating_sub(Duration::from_nanos(arrival.stamp.1)),
+            )
+        })
+        .collect();
+    if let Some(took) = sorted(&took) {
+        figures.insert(Figure::LatencyP50, quantile(&took, 0.5) / 1000.0);
+        figures.insert(Figure::LatencyP99, quantile(&took, 0.99) / 1000.0);
+    }
+}
+
+fn sleep_until(due: Instant) {
+    let left = due.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        thread::sleep(left);
+    }
+}
+
+/// The time by the clock that the kernel stamps frames with.
+fn now() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(0)
+}
+
+fn median(numbers: &[f64]) -> f64 {
+    sorted(numbers).map_or(f64::NAN, |sorted| quantile(&sorted, 0.5))
+}
+
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}
+
+#[allow(clippy::cast_precision_loss)] // Far below 2^52.
+fn number(count: usize) -> f64 {
+    count as f64
+}
+
+#[allow(clippy::cast_precision_loss)] // Below 2^61 ns, to the microsecond that matters.
+fn whole(count: u64) -> f64 {
+    count as f64
+}
+
+/// An MTU of 1500 and the Ethernet header.
+const USUAL_MAX_FRAME: usize = 1514;
+const FIRST_BATCH: usize = 32;
+/// More frames than this before a drain make it longer, not better.
+const PRELOAD_MAX: usize = 2000;
+/// About so many frames are measured in one round.
+const DRAIN_FRAMES: usize = 6000;
+
+const PACED_MIN: u16 = 50;
+const PACED_MAX: u16 = 20_000;
+/// Well before a queue is full.
+const EMPTY_EVERY: u32 = 256;
+const BURSTS: u32 = 50;
+/// An idle phase lasts so many windows.
+const IDLE_WINDOWS: u32 = 5;
+/// Frames a second for each of many forwarders, in each direction.
+const DENSITY_RATE: u32 = 20;
+
+/// The slow VM reads 100 frames every 5 ms, and sends one.
+const SLOW_TURN: Duration = Duration::from_millis(5);
+const SLOW_TURNS: u32 = 60;
+const SLOW_READ: usize = 100;

@@ -1,0 +1,165 @@
+//! `softnet bench`: how fast this machine forwards frames, and how near that is to what its
+//! kernel allows. Needs neither a VM nor root.
+//!
+//! ```text
+//!   this process                     a process for each subject
+//!   the VM    <- socketpair ->   forward + filter, or a yardstick
+//!   the host  <- socketpair ->
+//! ```
+//!
+//! A run goes in rounds. In each, every scenario measures every [`Subject`] one after the
+//! other, in an order that turns with the rounds; a figure is the median of the ratios to
+//! the bare loop within a round. So whatever else the machine does meets all of them alike.
+
+mod bed;
+pub mod capture;
+pub mod compare;
+pub mod figure;
+mod measure;
+pub mod network;
+pub mod report;
+pub mod scenario;
+pub mod statistics;
+pub mod subject;
+pub mod traffic;
+mod usage;
+mod yardstick;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub use bed::SUBCOMMAND;
+pub use scenario::Scenario;
+pub use subject::Subject;
+
+use figure::Figures;
+use measure::Bench;
+
+/// What to run.
+#[derive(Debug)]
+pub struct Options {
+    /// The program that runs a subject when called with [`SUBCOMMAND`]: this one, usually.
+    pub program: PathBuf,
+    /// The scenarios to run.
+    pub scenarios: Vec<Scenario>,
+    /// Whom to measure in each.
+    pub subjects: Vec<Subject>,
+    /// When to stop.
+    pub until: Until,
+    /// For how long frames come at a fixed rate; an idle phase lasts five times that.
+    pub window: Duration,
+}
+
+/// When a run has enough rounds.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// After so many.
+    Rounds(usize),
+    /// When the next one would probably end later than this.
+    Elapsed(Duration),
+}
+
+/// What was measured of one scenario in one round.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The scenario's name.
+    pub scenario: String,
+    /// Counted from 0.
+    pub round: usize,
+    /// By subject.
+    pub figures: Vec<(Subject, Figures)>,
+}
+
+/// Runs the scenarios in rounds. `each` is called with every sample as it is there;
+/// `progress` before each scenario, with the round and the scenario's name.
+///
+/// # Errors
+/// When a forwarder cannot be started, or does not forward what it should.
+pub fn run(
+    options: &Options,
+    mut progress: impl FnMut(usize, &str),
+    mut each: impl FnMut(Sample) -> io::Result<()>,
+) -> io::Result<()> {
+    // A millionth of a second instead of fifty, so that what is due is sent when it is due.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_timerslack(1000)?;
+    let bench = Bench {
+        program: &options.program,
+        window: options.window,
+    };
+    let start = Instant::now();
+    let mut round = 0;
+    let mut longest_round = Duration::ZERO;
+    while options
+        .until
+        .has_room(round, start.elapsed(), longest_round)
+    {
+        let round_start = Instant::now();
+        for (number, scenario) in options.scenarios.iter().enumerate() {
+            if round % scenario.every != 0 {
+                continue;
+            }
+            progress(round, &scenario.name);
+            let mut figures = Vec::with_capacity(options.subjects.len());
+            for subject in in_turn(&options.subjects, round + number) {
+                figures.push((subject, bench.measure(scenario, subject)?));
+            }
+            each(Sample {
+                scenario: scenario.name.clone(),
+                round,
+                figures,
+            })?;
+        }
+        // The first round has scenarios that the others leave out, and tells little of them.
+        if round != 0 || longest_round.is_zero() {
+            longest_round = round_start.elapsed();
+        }
+        round += 1;
+    }
+    Ok(())
+}
+
+impl Until {
+    fn has_room(self, round: usize, elapsed: Duration, last_round: Duration) -> bool {
+        match self {
+            Self::Rounds(rounds) => round < rounds,
+            // The first round is there in any case.
+            Self::Elapsed(time) => round == 0 || elapsed + last_round / 2 < time,
+        }
+    }
+}
+
+/// The subjects in an order that differs from turn to turn, so that none always follows the
+/// same other one: forwards and backwards, from each as the first.
+fn in_turn(subjects: &[Subject], turn: usize) -> Vec<Subject> {
+    let mut order = subjects.to_vec();
+    order.rotate_left(turn / 2 % subjects.len().max(1));
+    if turn % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_subject_comes_first_and_last_in_turn() {
+        let orders: Vec<_> = (0..8).map(|turn| in_turn(&Subject::USUAL, turn)).collect();
+        let firsts: HashSet<_> = orders.iter().map(|order| order[0]).collect();
+        let lasts: HashSet<_> = orders.iter().map(|order| order[3]).collect();
+        assert_eq!((firsts.len(), lasts.len()), (4, 4));
+    }
+
+    #[test]
+    fn a_run_has_one_round_at_least() {
+        let none = Until::Elapsed(Duration::ZERO);
+        assert!(none.has_room(0, Duration::ZERO, Duration::ZERO));
+        assert!(!none.has_room(1, Duration::from_secs(1), Duration::from_secs(1)));
+        assert!(!Until::Rounds(3).has_room(3, Duration::ZERO, Duration::ZERO));
+    }
+}

@@ -1,0 +1,132 @@
+//! The network of the laboratory: one VM behind a gateway, and the real filters between them
+//! with a lease that the gateway granted over DHCP.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::traffic;
+use crate::filter::policy::{Mode, Policy};
+use crate::filter::{self, Check, Config, Inbound, Outbound, Seconds, Verdict};
+use crate::forward::Direction;
+use crate::wire::Mac;
+
+/// Who is on the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// The VM's MAC address.
+    pub vm_mac: Mac,
+    /// The address that the gateway lends to the VM.
+    pub vm: Ipv4Addr,
+    /// The gateway's MAC address.
+    pub gateway_mac: Mac,
+    /// The gateway's address.
+    pub gateway: Ipv4Addr,
+}
+
+/// The one that all scenarios are in.
+pub const LAB: Network = Network {
+    vm_mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+    vm: Ipv4Addr::new(192, 168, 64, 2),
+    gateway_mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
+    gateway: Ipv4Addr::new(192, 168, 64, 1),
+};
+
+/// When the frames of [`Network::filters_with_lease`] come, well before the lease ends.
+pub const NOW: Seconds = Seconds(1000);
+
+impl Network {
+    /// The length of the prefix of its addresses.
+    pub const PREFIX_LEN: u8 = 24;
+
+    /// The two filters, with so many rules, and without a lease yet.
+    ///
+    /// # Errors
+    /// When there are more rules than a policy may have.
+    pub fn filters(&self, rules: usize, max_frame: usize) -> io::Result<(Outbound, Inbound)> {
+        let (allow, block) = traffic::rules(rules);
+        let (policy, _) = Policy::parse(&allow, &block).map_err(io::Error::other)?;
+        let subnet = Ipv4Net::new(self.gateway, Self::PREFIX_LEN).map_err(io::Error::other)?;
+        let (outbound, inbound, _) = filter::pair(&Config {
+            vm_mac: self.vm_mac,
+            gateway: self.gateway,
+            gateway_mac: Some(self.gateway_mac),
+            subnet: Some(subnet.trunc()),
+            mode: Mode::Nat,
+            isolation: true,
+            max_frame,
+            policy: &policy,
+        });
+        Ok((outbound, inbound))
+    }
+
+    /// The same after the VM was granted its lease, at [`NOW`].
+    ///
+    /// # Errors
+    /// As above, and when the filters do not let DHCP through.
+    pub fn filters_with_lease(
+        &self,
+        rules: usize,
+        max_frame: usize,
+    ) -> io::Result<(Outbound, Inbound)> {
+        let (mut outbound, mut inbound) = self.filters(rules, max_frame)?;
+        for (direction, message) in traffic::lease_exchange(self) {
+            match direction {
+                Direction::Outbound => pass_dhcp(&mut outbound, message)?,
+                Direction::Inbound => pass_dhcp(&mut inbound, message)?,
+            }
+        }
+        Ok((outbound, inbound))
+    }
+}
+
+fn pass_dhcp(filter: &mut impl Check, mut message: Vec<u8>) -> io::Result<()> {
+    let len = message.len();
+    // Room to grow, as a slot of a batch has.
+    message.resize(len + 64, 0);
+    let verdict = match filter.check(&message[..len], NOW) {
+        Verdict::Dhcp => filter
+            .dhcp(&mut message, len, NOW)
+            .map_or_else(Verdict::Drop, |_| Verdict::Forward),
+        verdict => verdict,
+    };
+    match verdict {
+        Verdict::Drop(reason) => Err(io::Error::other(format!("DHCP: {}", reason.label()))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::traffic::Traffic;
+    use crate::filter::DropReason;
+
+    #[test]
+    fn the_traffic_passes_the_filters_but_for_what_is_spoofed() {
+        for rules in [0, 32, 4096] {
+            let (outbound, inbound) = LAB.filters_with_lease(rules, 65_550).unwrap();
+            for kind in [
+                Traffic::Flow(64),
+                Traffic::Flow(65_000),
+                Traffic::Imix,
+                Traffic::Mixed,
+            ] {
+                for frame in kind.frames(Direction::Outbound) {
+                    assert_eq!(outbound.check(&frame, NOW), Verdict::Forward, "{kind:?}");
+                }
+                for frame in kind.frames(Direction::Inbound) {
+                    assert_eq!(inbound.check(&frame, NOW), Verdict::Forward, "{kind:?}");
+                }
+            }
+            for frame in Traffic::Spoofed.frames(Direction::Outbound) {
+                let verdict = outbound.check(&frame, NOW);
+                assert_eq!(verdict, Verdict::Drop(DropReason::SourceAddress));
+            }
+            for frame in Traffic::Spoofed.frames(Direction::Inbound) {
+                assert!(matches!(inbound.check(&frame, NOW), Verdict::Drop(_)));
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The scenarios, by name.
+
+use std::time::Duration;
+
+use super::traffic::Traffic;
+use crate::forward::Direction;
+
+/// A situation to measure forwarders in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// How it is called on the command line and in results, as in `outbound/64`.
+    pub name: String,
+    /// In one line, what is measured.
+    pub about: String,
+    pub(super) work: Work,
+    /// It takes part in every so many-th round, counted from the first: long ones in few.
+    pub(super) every: usize,
+}
+
+/// What happens in a scenario.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Work {
+    /// A full queue is worked off, so that every batch is full.
+    Drain {
+        traffic: Traffic,
+        directions: &'static [Direction],
+        rules: usize,
+    },
+    /// Frames come at a fixed rate, for the length of a window.
+    Paced {
+        direction: Direction,
+        frames_per_second: u32,
+    },
+    /// Sixteen frames come at once, with a pause after.
+    Bursts { direction: Direction },
+    /// Many forwarders at once with next to nothing to do.
+    Density { instances: usize },
+    /// The VM reads slowly what the host sends fast, and goes on sending.
+    SlowVm,
+}
+
+/// All scenarios, in the order in which they run.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let ways: [(&str, &'static [Direction]); 3] = [
+        ("outbound", &[Direction::Outbound]),
+        ("inbound", &[Direction::Inbound]),
+        ("both", &Direction::ALL),
+    ];
+    for (way, directions) in ways {
+        let lens = LENGTHS.map(|len| (len.to_string(), Traffic::Flow(len)));
+        let mut kinds = lens.to_vec();
+        kinds.insert(3, ("imix".to_owned(), Traffic::Imix));
+        for (kind, traffic) in kinds {
+            all.push(Scenario {
+                about: format!("full batches, {way}, {}", describe(traffic)),
+                name: format!("{way}/{kind}"),
+                work: Work::Drain {
+                    traffic,
+                    directions,
+                    rules: 32,
+                },
+                every: 1,
+            });
+        }
+    }
+    for direction in Direction::ALL {
+        for (rate, frames_per_second) in [("1k", 1_000), ("10k", 10_000), ("100k", 100_000)] {
+            let way = way(direction);
+            all.push(Scenario {
+                name: format!("load/{way}/{rate}"),
+                about: format!("{frames_per_second} frames a second, {way}, 200 bytes"),
+                work: Work::Paced {
+                    direction,
+                    frames_per_second,
+                },
+                every: 1,
+            });
+        }
+    }
+    for direction in Direction::ALL {
+        let way = way(direction);
+        all.push(Scenario {
+            name: format!("burst/{way}"),
+            about: format!("bursts of {BURST} frames every 2 ms, {way}, 200 bytes"),
+            work: Work::Bursts { direction },
+            every: 1,
+        });
+    }
+    for direction in Direction::ALL {
+        let way = way(direction);
+        all.push(Scenario {
+            name: format!("drops/{way}"),
+            about: format!("full batches of spoofed frames, {way}: none may pass"),
+            work: Work::Drain {
+                traffic: Traffic::Spoofed,
+                directions: match direction {
+                    Direction::Outbound => &[Direction::Outbound],
+                    Direction::Inbound => &[Direction::Inbound],
+                },
+                rules: 32,
+            },
+            every: 1,
+        });
+    }
+    for rules in [0, 32, 4096] {
+        all.push(Scenario {
+            name: format!("rules/{rules}"),
+            about: format!("full batches, outbound, mixed destinations, {rules} rules"),
+            work: Work::Drain {
+                traffic: Traffic::Mixed,
+                directions: &[Direction::Outbound],
+                rules,
+            },
+            every: 1,
+        });
+    }
+    all.push(Scenario {
+        name: "slow-vm".to_owned(),
+        about: "the host floods a VM that reads slowly; latency is that of the VM's own frames"
+            .to_owned(),
+        work: Work::SlowVm,
+        every: 4,
+    });
+    for instances in [24, 50] {
+        all.push(Scenario {
+            name: format!("density/{instances}"),
+            about: format!("{instances} forwarders, idle, then with 20 frames a second each way"),
+            work: Work::Density { instances },
+            every: 16,
+        });
+    }
+    all
+}
+
+/// How `direction` is called in names.
+pub(super) const fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Outbound => "outbound",
+        Direction::Inbound => "inbound",
+    }
+}
+
+fn describe(traffic: Traffic) -> String {
+    match traffic {
+        Traffic::Flow(len) => format!("{len} bytes"),
+        Traffic::Imix => "IMIX (7 x 64, 4 x 594, 1 x 1514 bytes)".to_owned(),
+        Traffic::Mixed => "mixed".to_owned(),
+        Traffic::Spoofed => "spoofed".to_owned(),
+    }
+}
+
+const LENGTHS: [usize; 6] = [64, 256, 1514, 9014, 16_384, 65_000];
+pub(super) const BURST: usize = 16;
+pub(super) const BURST_EVERY: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let all = all();
+        let names: HashSet<_> = all.iter().map(|scenario| &scenario.name).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(names.contains(&"outbound/imix".to_owned()));
+    }
+}

@@ -1,0 +1,346 @@
+//! What the bench sends: frames of a VM and of its gateway, and the DHCP exchange that gives
+//! the filter a lease to judge them by.
+//!
+//! Addresses outside of the laboratory are drawn from a fixed sequence, so that two runs see
+//! the same frames. A frame has room for a stamp: its number and the time when it was sent.
+
+use std::net::Ipv4Addr;
+
+use super::network::{LAB, Network};
+use crate::forward::Direction;
+use crate::wire::Mac;
+
+/// Kinds of traffic, named by the lengths of their frames or by what is wrong with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// UDP to (or from) one address, in frames of so many bytes.
+    Flow(usize),
+    /// The simple IMIX: of twelve frames seven have 64 bytes, four 594, one 1514.
+    Imix,
+    /// 64 bytes, TCP, UDP and ICMP, to many addresses: what branch predictors do not like.
+    Mixed,
+    /// 64 bytes with the source address of somebody else.
+    Spoofed,
+}
+
+impl Traffic {
+    /// A set of frames of this kind, to be sent round and round in this order.
+    #[must_use]
+    pub fn frames(self, direction: Direction) -> Vec<Vec<u8>> {
+        let one = |len, peer, protocol| frame(direction, peer, LAB.vm, protocol, len);
+        match self {
+            Self::Flow(len) => vec![one(len, PEER, UDP)],
+            Self::Imix => IMIX.iter().map(|&len| one(len, PEER, UDP)).collect(),
+            Self::Mixed => addresses()
+                .take(MIXED)
+                .zip(
+                    [TCP, TCP, UDP, TCP, UDP, TCP, ICMP, TCP]
+                        .into_iter()
+                        .cycle(),
+                )
+                .map(|(peer, protocol)| one(64, peer, protocol))
+                .collect(),
+            Self::Spoofed => addresses()
+                .take(MIXED)
+                .map(|stolen| match direction {
+                    Direction::Outbound => frame(direction, PEER, stolen, UDP, 64),
+                    // From the outside, a stolen address is the VM's own (a LAND attack).
+                    Direction::Inbound => frame(direction, LAB.vm, LAB.vm, UDP, 64),
+                })
+                .collect(),
+        }
+    }
+
+    /// The longest frame.
+    #[must_use]
+    pub fn max_len(self) -> usize {
+        match self {
+            Self::Flow(len) => len,
+            Self::Imix => 1514,
+            Self::Mixed | Self::Spoofed => 64,
+        }
+    }
+
+    /// The mean length of its frames, in bytes.
+    #[must_use]
+    pub fn mean_len(self) -> f64 {
+        match self {
+            Self::Imix => f64::from(7 * 64 + 4 * 594 + 1514) / 12.0,
+            #[allow(clippy::cast_precision_loss)] // A length is below 2^16.
+            _ => self.max_len() as f64,
+        }
+    }
+}
+
+/// Rules for a policy of `count`: lists of prefixes to allow and to block, joined by commas.
+/// They share their first bytes with the addresses of [`Traffic::Mixed`] but match none of
+/// them, so that each frame takes the whole search and passes.
+#[must_use]
+pub fn rules(count: usize) -> (String, String) {
+    let mut lists = [const { Vec::new() }; 2];
+    let mut random = Sequence(2);
+    for number in 0..count {
+        let address = random.address() | 0x0080_0000;
+        let len = 24 + random.next() % 9;
+        let prefix = Ipv4Addr::from(address & u32::MAX << (32 - len));
+        lists[number % 2].push(format!("{prefix}/{len}"));
+    }
+    lists.map(|list| list.join(",")).into()
+}
+
+/// The four messages that give the VM its lease, in order, and which way each goes.
+#[must_use]
+pub fn lease_exchange(network: &Network) -> [(Direction, Vec<u8>); 4] {
+    [DISCOVER, OFFER, REQUEST, ACK].map(|kind| match kind {
+        DISCOVER | REQUEST => (Direction::Outbound, from_client(network, kind)),
+        _ => (Direction::Inbound, from_server(network, kind)),
+    })
+}
+
+/// Writes a number and a time into a frame from [`Traffic::frames`], where UDP has its data.
+pub fn stamp(frame: &mut [u8], number: u32, time: u64) {
+    frame[STAMP..STAMP + 4].copy_from_slice(&number.to_be_bytes());
+    frame[STAMP + 4..STAMP + 12].copy_from_slice(&time.to_be_bytes());
+}
+
+/// Reads what [`stamp`] wrote; `None` if the frame is too short for one.
+#[must_use]
+pub fn stamped(frame: &[u8]) -> Option<(u32, u64)> {
+    let (number, rest) = frame.get(STAMP..)?.split_first_chunk()?;
+    let time = rest.first_chunk()?;
+    Some((u32::from_be_bytes(*number), u64::from_be_bytes(*time)))
+}
+
+/// A frame of `len` bytes between the VM at `local` and `peer` behind the gateway.
+fn frame(
+    direction: Direction,
+    peer: Ipv4Addr,
+    local: Ipv4Addr,
+    protocol: u8,
+    len: usize,
+) -> Vec<u8> {
+    let payload_len = len - ETHERNET_LEN - IPV4_LEN;
+    let payload = match protocol {
+        UDP => udp(40_000, 9, &vec![0; payload_len - UDP_LEN]),
+        TCP => tcp(payload_len),
+        _ => {
+            let mut echo = vec![0; payload_len];
+            echo[0] = ECHO_REQUEST;
+            echo
+        }
+    };
+    match direction {
+        Direction::Outbound => ethernet(
+            LAB.gateway_mac,
+            LAB.vm_mac,
+            &ipv4(local, peer, protocol, &payload),
+        ),
+        Direction::Inbound => ethernet(
+            LAB.vm_mac,
+            LAB.gateway_mac,
+            &ipv4(peer, local, protocol, &payload),
+        ),
+    }
+}
+
+fn ethernet(destination: Mac, source: Mac, packet: &[u8]) -> Vec<u8> {
+    [&destination.0[..], &source.0, &[8, 0], packet].concat()
+}
+
+fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = vec![0x45, 0];
+    header.extend(be16(IPV4_LEN + payload.len()));
+    header.extend([0, 1, 0x40, 0, 64, protocol, 0, 0]);
+    header.extend(source.octets());
+    header.extend(destination.octets());
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum);
+    [header, payload.to_vec()].concat()
+}
+
+/// A datagram without a checksum, which UDP over IPv4 may leave out (RFC 768).
+fn udp(source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
+    let mut datagram = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    datagram.extend(be16(UDP_LEN + data.len()));
+    datagram.extend([0, 0]);
+    datagram.extend(data);
+    datagram
+}
+
+/// A segment of an established connection; its checksum is the end points' concern.
+fn tcp(len: usize) -> Vec<u8> {
+    let mut segment = vec![0; len];
+    segment[..4].copy_from_slice(&[0x9c, 0x40, 0x01, 0xbb]);
+    segment[12..16].copy_from_slice(&[5 << 4, 0x10, 0xff, 0xff]);
+    segment
+}
+
+fn from_client(network: &Network, kind: u8) -> Vec<u8> {
+    let mut options = vec![(MESSAGE_TYPE, vec![kind])];
+    if kind == REQUEST {
+        options.push((REQUESTED_ADDRESS, network.vm.octets().into()));
+        options.push((SERVER_IDENTIFIER, network.gateway.octets().into()));
+    }
+    let message = dhcp(network, 1, Ipv4Addr::UNSPECIFIED, &options);
+    let datagram = udp(68, 67, &message);
+    let packet = ipv4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, UDP, &datagram);
+    ethernet(Mac::BROADCAST, network.vm_mac, &packet)
+}
+
+fn from_server(network: &Network, kind: u8) -> Vec<u8> {
+    let mask = u32::MAX << (32 - Network::PREFIX_LEN);
+    let options = [
+        (MESSAGE_TYPE, vec![kind]),
+        (SERVER_IDENTIFIER, network.gateway.octets().into()),
+        (LEASE_TIME, 86_400u32.to_be_bytes().into()),
+        (SUBNET_MASK, mask.to_be_bytes().into()),
+        (ROUTER, network.gateway.octets().into()),
+        (NAME_SERVERS, network.gateway.octets().into()),
+    ];
+    let datagram = udp(67, 68, &dhcp(network, 2, network.vm, &options));
+    ethernet(
+        network.vm_mac,
+        network.gateway_mac,
+        &ipv4(network.gateway, network.vm, UDP, &datagram),
+    )
+}
+
+/// A message of RFC 2131, figure 1.
+fn dhcp(network: &Network, operation: u8, yours: Ipv4Addr, options: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut message = vec![operation, 1, 6, 0];
+    message.extend(TRANSACTION.to_be_bytes());
+    message.extend([0; 8]);
+    message.extend(yours.octets());
+    message.extend([0; 8]);
+    message.extend(network.vm_mac.0);
+    message.extend([0; 10 + 64 + 128]);
+    message.extend([99, 130, 83, 99]);
+    for (code, data) in options {
+        #[allow(clippy::cast_possible_truncation)] // Data has 4 bytes at most.
+        message.extend([*code, data.len() as u8]);
+        message.extend(data);
+    }
+    message.push(255);
+    message
+}
+
+#[allow(clippy::cast_possible_truncation)] // A datagram has less than 64 KiB.
+const fn be16(number: usize) -> [u8; 2] {
+    (number as u16).to_be_bytes()
+}
+
+/// The internet checksum (RFC 1071) of an even number of bytes.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let (words, _) = bytes.as_chunks();
+    let sum: u32 = words
+        .iter()
+        .map(|word| u32::from(u16::from_be_bytes(*word)))
+        .sum();
+    #[allow(clippy::cast_possible_truncation)] // Folded twice, the sum has 16 bits.
+    let folded = ((sum & 0xffff) + (sum >> 16)) as u16;
+    (!folded).to_be_bytes()
+}
+
+/// Addresses on the internet, none of which a rule of [`rules`] matches.
+fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+    let mut random = Sequence(1);
+    std::iter::repeat_with(move || Ipv4Addr::from(random.address() & 0xff7f_ffff))
+}
+
+/// Numbers that look random, the same ones each time (Marsaglia, Xorshift RNGs, 2003).
+struct Sequence(u32);
+
+impl Sequence {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0
+    }
+
+    /// An address in 20.0.0.0 to 35.255.255.255, all of which is public.
+    fn address(&mut self) -> u32 {
+        let number = self.next();
+        (20 + (number >> 24) % 16) << 24 | number & 0x00ff_ffff
+    }
+}
+
+const PEER: Ipv4Addr = Ipv4Addr::new(20, 1, 2, 3);
+const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 1514, 64, 594, 64, 594, 64];
+/// Many enough that no branch predictor learns them by heart.
+const MIXED: usize = 1024;
+const TRANSACTION: u32 = 0x736f_6674;
+
+const ETHERNET_LEN: usize = 14;
+const IPV4_LEN: usize = 20;
+const UDP_LEN: usize = 8;
+const STAMP: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ECHO_REQUEST: u8 = 8;
+
+const DISCOVER: u8 = 1;
+const OFFER: u8 = 2;
+const REQUEST: u8 = 3;
+const ACK: u8 = 5;
+
+const SUBNET_MASK: u8 = 1;
+const ROUTER: u8 = 3;
+const NAME_SERVERS: u8 = 6;
+const REQUESTED_ADDRESS: u8 = 50;
+const LEASE_TIME: u8 = 51;
+const MESSAGE_TYPE: u8 = 53;
+const SERVER_IDENTIFIER: u8 = 54;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_have_the_lengths_that_their_kind_says() {
+        for direction in Direction::ALL {
+            for len in [64, 256, 1514, 9014, 16_384, 65_000] {
+                let frames = Traffic::Flow(len).frames(direction);
+                assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [len]);
+            }
+            let imix = Traffic::Imix.frames(direction);
+            let total: usize = imix.iter().map(Vec::len).sum();
+            assert_eq!(total, 7 * 64 + 4 * 594 + 1514);
+            assert!(
+                Traffic::Mixed
+                    .frames(direction)
+                    .iter()
+                    .all(|frame| frame.len() == 64)
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_with_its_checksum_sums_up_to_nothing() {
+        let frame = &Traffic::Flow(64).frames(Direction::Outbound)[0];
+        assert_eq!(
+            checksum(&frame[ETHERNET_LEN..ETHERNET_LEN + IPV4_LEN]),
+            [0, 0]
+        );
+    }
+
+    #[test]
+    fn a_stamp_is_read_as_it_was_written() {
+        let mut frame = Traffic::Flow(64).frames(Direction::Inbound).remove(0);
+        stamp(&mut frame, 7, 1 << 60);
+        assert_eq!(stamped(&frame), Some((7, 1 << 60)));
+        assert_eq!(stamped(&frame[..50]), None);
+    }
+
+    #[test]
+    fn there_are_as_many_rules_as_asked_for() {
+        assert_eq!(rules(0), (String::new(), String::new()));
+        let (allow, block) = rules(4096);
+        assert_eq!(
+            (allow.split(',').count(), block.split(',').count()),
+            (2048, 2048)
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! The subcommand `bench`: what was typed, and what is shown.
+
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Subcommand};
+use nix::unistd::{geteuid, getuid};
+use softnet::bench::capture::Capture;
+use softnet::bench::compare::{self, Finding};
+use softnet::bench::network::Network;
+use softnet::bench::report::{self, LEGEND, Machine, Results};
+use softnet::bench::scenario::{self, Scenario};
+use softnet::bench::subject::{self, Setup};
+use softnet::bench::{self, Options, Sample, Subject, Until};
+use softnet::forward::Direction;
+use softnet::host::privileges::Identity;
+use softnet::wire::Mac;
+
+/// Measures how fast this machine forwards frames, without a VM and without root.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BenchArgs {
+    /// Scenarios to run: names, or beginnings of names, as --list shows them [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    scenario: Vec<String>,
+
+    /// Forwarders to measure beside the bare loop
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        default_value = "auto,one-frame,always"
+    )]
+    subject: Vec<Subject>,
+
+    /// How many rounds to run [default: as many as fit into --seconds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+
+    /// How long the rounds may take
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "25",
+        conflicts_with = "rounds"
+    )]
+    seconds: u16,
+
+    /// How long frames come at a fixed rate, in milliseconds; idle phases last five times that
+    #[arg(long, value_name = "MS", default_value = "100")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    window: u16,
+
+    /// Write every round's figures to a file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Only list the scenarios
+    #[arg(long)]
+    list: bool,
+
+    /// Instead, judge the frames of a capture (pcap or pcapng) with the filter
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "json", "list"])]
+    pcap: Option<PathBuf>,
+
+    /// The VM in the capture [default: the station that sent most]
+    #[arg(long, value_name = "MAC", requires = "pcap")]
+    vm_mac_address: Option<Mac>,
+
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Tell where B is better, worse or the same as A; exit code 1 where it is worse
+    Compare {
+        /// Results of --json
+        #[arg(value_name = "A.json")]
+        first: PathBuf,
+
+        /// Others, at best of a run that took turns with the first
+        #[arg(value_name = "B.json")]
+        second: PathBuf,
+
+        /// A difference below this is noise
+        #[arg(long, value_name = "PERCENT", default_value = "3")]
+        noise: u8,
+
+        /// Which forwarder of both to compare
+        #[arg(long, value_name = "NAME", default_value = "auto")]
+        subject: Subject,
+    },
+}
+
+/// How a forwarder that is measured is set up, from the bench itself.
+#[derive(Debug, Args)]
+pub(crate) struct SubjectArgs {
+    subject: Subject,
+    #[arg(long)]
+    max_frame: usize,
+    #[arg(long)]
+    rules: usize,
+    #[arg(long)]
+    tap: Option<String>,
+}
+
+/// Runs the bench.
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    give_up_set_id_rights()?;
+    if let Some(BenchCommand::Compare {
+        first,
+        second,
+        noise,
+        subject,
+    }) = &args.command
+    {
+        return compare(first, second, *subject, f64::from(*noise) / 100.0);
+    }
+    if let Some(file) = &args.pcap {
+        return judge(file, args.vm_mac_address);
+    }
+    let scenarios = chosen(&args.scenario)?;
+    if args.list {
+        for scenario in scenarios {
+            writeln!(io::stdout(), "{:18} {}", scenario.name, scenario.about)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut subjects = vec![Subject::Bare];
+    subjects.extend(
+        args.subject
+            .iter()
+            .filter(|subject| **subject != Subject::Bare),
+    );
+    let options = Options {
+        program: std::env::current_exe().context("cannot find this program")?,
+        scenarios,
+        subjects,
+        until: args.rounds.map_or_else(
+            || Until::Elapsed(Duration::from_secs(args.seconds.into())),
+            |rounds| Until::Rounds(rounds.into()),
+        ),
+        window: Duration::from_millis(args.window.into()),
+    };
+    let machine = Machine::this();
+    let mut json = args
+        .json
+        .as_deref()
+        .map(|path| create(path, &machine))
+        .transpose()?;
+    let mut samples = Vec::new();
+    bench::run(&options, show_progress, |sample| {
+        if let Some(file) = &mut json {
+            report::write_sample(file, &sample)?;
+        }
+        samples.push(sample);
+        Ok(())
+    })?;
+    clear_progress();
+    print_table(&machine, &samples, &options.subjects)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(first: &Path, second: &Path, subject: Subject, noise: f64) -> anyhow::Result<ExitCode> {
+    let read = |path: &Path| -> anyhow::Result<Results> {
+        let named = || path.display().to_string();
+        let file = File::open(path).with_context(named)?;
+        report::read(BufReader::new(file)).with_context(named)
+    };
+    let comparisons = compare::compare(&read(first)?, &read(second)?, subject, noise);
+    ensure!(
+        !comparisons.is_empty(),
+        "the two have no scenario in common with the bare loop and {subject}"
+    );
+    write!(io::stdout(), "{}", compare::table(&comparisons))?;
+    let is_worse = comparisons
+        .iter()
+        .any(|comparison| comparison.finding == Finding::Worse);
+    Ok(ExitCode::from(u8::from(is_worse)))
+}
+
+fn judge(path: &Path, vm_mac: Option<Mac>) -> anyhow::Result<ExitCode> {
+    let named = || path.display().to_string();
+    let file = File::open(path).with_context(named)?;
+    let capture = Capture::read(file).with_context(named)?;
+    let network = capture.network(vm_mac);
+    let (outbound, inbound) = network.filters_with_lease(0, MAX_FRAME)?;
+    let judgement = capture.judge(network.vm_mac, &outbound, &inbound);
+    let mut stdout = io::stdout();
+    let Network {
+        vm_mac,
+        vm,
+        gateway_mac,
+        gateway,
+    } = network;
+    writeln!(
+        stdout,
+        "VM {vm_mac} with {vm}, gateway {gateway_mac} with {gateway}, {} frames",
+        capture.frames.len()
+    )?;
+    if capture.cut > 0 {
+        writeln!(
+            stdout,
+            "{} frames were cut when captured: the filter sees them as malformed",
+            capture.cut
+        )?;
+    }
+    for direction in Direction::ALL {
+        let (verdicts, cost) = judgement.of(direction);
+        let cost = cost.map_or_else(
+            || "no frames".to_owned(),
+            |cost| format!("{cost:.1} ns/frame"),
+        );
+        writeln!(stdout, "\n{direction}: {cost}")?;
+        for (label, count) in verdicts {
+            writeln!(stdout, "  {count:>8} {label}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Is the forwarder that is measured.
+pub(crate) fn run_subject(args: SubjectArgs) -> anyhow::Result<ExitCode> {
+    give_up_set_id_rights()?;
+    subject::run(&Setup {
+        subject: args.subject,
+        max_frame: args.max_frame,
+        rules: args.rules,
+        tap: args.tap,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bench writes files that the caller names: with the rights of the caller, not with those
+/// that a set-user-ID program has.
+fn give_up_set_id_rights() -> anyhow::Result<()> {
+    if getuid() != geteuid() {
+        Identity::find(None, None)?.drop_to()?;
+        ensure!(geteuid() == getuid(), "rights could not be given up");
+    }
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
+    let mut all = scenario::all();
+    for name in names {
+        if !all
+            .iter()
+            .any(|scenario| scenario.name.starts_with(name.as_str()))
+        {
+            bail!("no scenario is called {name:?}; --list shows those that are there");
+        }
+    }
+    all.retain(|scenario| {
+        names.is_empty()
+            || names
+                .iter()
+                .any(|name| scenario.name.starts_with(name.as_str()))
+    });
+    Ok(all)
+}
+
+fn create(path: &Path, machine: &Machine) -> anyhow::Result<File> {
+    let what = || format!("cannot write {}", path.display());
+    let mut file = File::create(path).with_context(what)?;
+    report::write_machine(&mut file, machine).with_context(what)?;
+    Ok(file)
+}
+
+fn show_progress(round: usize, scenario: &str) {
+    if io::stderr().is_terminal() {
+        let _ = write!(io::stderr(), "\r\x1b[Kround {}: {scenario}", round + 1);
+    }
+}
+
+fn clear_progress() {
+    if io::stderr().is_terminal() {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+}
+
+/// The longest frame, for captures of whatever network: more than any interface takes.
+const MAX_FRAME: usize = 65_550;
+
+fn print_table(machine: &Machine, samples: &[Sample], subjects: &[Subject]) -> io::Result<()> {
+    let Machine {
+        cpu,
+        cores,
+        kernel,
+        load,
+        ..
+    } = machine;
+    let rounds = samples
+        .iter()
+        .map(|sample| sample.round + 1)
+        .max()
+        .unwrap_or(0);
+    let mut stdout = io::stdout();
+    writeln!(
+        stdout,
+        "{cpu}, {cores} cores, kernel {kernel}, load {load:.1}, {rounds} rounds\n"
+    )?;
+    writeln!(stdout, "{}", report::table(samples, subjects))?;
+    writeln!(stdout, "{LEGEND}")
+}
