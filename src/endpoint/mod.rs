@@ -44,6 +44,14 @@ pub trait Source: Send {
     /// # Errors
     /// When the system cannot wait, which does not happen in good order.
     fn wait(&mut self, stop: &Stop) -> io::Result<()>;
+
+    /// Waits, then receives: in one call, where the system can do that.
+    fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
+        match self.wait(stop) {
+            Ok(()) => self.recv(batch, limit),
+            Err(error) => Received::Failed(error),
+        }
+    }
 }
 
 /// What [`Source::recv`] found.

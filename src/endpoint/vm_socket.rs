@@ -96,6 +96,11 @@ impl Source for FromVm {
     fn wait(&mut self, stop: &Stop) -> io::Result<()> {
         self.0.wait_for_frames(stop)
     }
+
+    #[cfg(target_os = "linux")]
+    fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
+        self.0.wait_and_recv(batch, limit, stop)
+    }
 }
 
 /// Sends to the VM.

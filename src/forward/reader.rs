@@ -75,14 +75,14 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
     /// Waits for frames and receives a batch of them; false when it is time to stop.
     fn receive(&mut self) -> bool {
         while !self.lane.stop.is_set() {
+            let (source, limit) = (&mut self.source, self.limit.frames);
             // Waiting first saves a call that would find nothing, unless there is more.
-            if !self.more
-                && let Err(error) = self.source.wait(&self.lane.stop)
-            {
-                self.pause_after(&error);
-            }
-            self.more = false;
-            match self.source.recv(&mut self.batch, self.limit.frames) {
+            let received = if mem::take(&mut self.more) {
+                source.recv(&mut self.batch, limit)
+            } else {
+                source.wait_and_recv(&mut self.batch, limit, &self.lane.stop)
+            };
+            match received {
                 Received::Frames => {
                     let (frames, bytes) = (self.batch.received(), self.batch.received_bytes());
                     self.lane.stats.add_received(frames, bytes);

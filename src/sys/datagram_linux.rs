@@ -48,6 +48,27 @@ impl Headers {
         slots: impl Iterator<Item = &'slot mut [u8]>,
         lens: &mut [u32],
     ) -> io::Result<usize> {
+        self.recv_with(socket, slots, lens, libc::MSG_DONTWAIT)
+    }
+
+    /// The same, but waits for the first datagram. A socket that was shut down for reading
+    /// does not wait: it gives datagrams without bytes.
+    pub(crate) fn recv_waiting<'slot>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        slots: impl Iterator<Item = &'slot mut [u8]>,
+        lens: &mut [u32],
+    ) -> io::Result<usize> {
+        self.recv_with(socket, slots, lens, libc::MSG_WAITFORONE)
+    }
+
+    fn recv_with<'slot>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        slots: impl Iterator<Item = &'slot mut [u8]>,
+        lens: &mut [u32],
+        flags: libc::c_int,
+    ) -> io::Result<usize> {
         let count = self.point_at(slots.map(|slot| (slot.as_mut_ptr(), slot.len())));
         // SAFETY: by the arguments of recvmmsg(2),
         // - sockfd is open, as it is borrowed;
@@ -60,7 +81,7 @@ impl Headers {
                 socket.as_raw_fd(),
                 self.messages.as_mut_ptr(),
                 count,
-                libc::MSG_DONTWAIT,
+                flags,
                 ptr::null_mut(),
             )
         };
@@ -140,6 +161,34 @@ mod tests {
         assert_eq!(headers.recv(there.as_fd(), slots, &mut lens).unwrap(), 3);
         assert_eq!(lens[..3], [4, 0, 4], "a long datagram is cut to its slot");
         assert_eq!((&buffer[0], &buffer[2]), (b"firs", b"thir"));
+    }
+
+    #[test]
+    fn who_waits_gets_the_first_datagram_and_nothing_once_the_socket_is_shut_down() {
+        let (here, there) = UnixDatagram::pair().unwrap();
+        let mut headers = Headers::new();
+        let mut buffer = [[0; 4]; 2];
+        let mut lens = [9; 2];
+        let mut receive = || {
+            let slots = buffer.iter_mut().map(|slot| &mut slot[..]);
+            let count = headers
+                .recv_waiting(there.as_fd(), slots, &mut lens)
+                .unwrap();
+            lens[..count].to_vec()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                here.send(b"one").unwrap();
+            });
+            assert_eq!(receive(), [3]);
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                there.shutdown(std::net::Shutdown::Read).unwrap();
+            });
+            assert_eq!(receive()[0], 0);
+            assert_eq!(receive()[0], 0, "it stays so");
+        });
     }
 
     #[test]
