@@ -1,19 +1,16 @@
-//! The stop flag: set once, seen by every thread, and able to wake those that sleep.
+//! The stop flag: set once, seen by every thread, and able to wake those that sleep in poll(2).
 //!
 //! A busy thread looks at the flag between batches; one that waits polls the pipe beside its
 //! endpoint. The byte in the pipe is never read, so that it wakes whoever polls later too.
-//! A thread that waits within recv(2) wakes as its socket is shut down for reading, which
-//! lasts just the same.
 
 use std::io::{self, PipeReader, PipeWriter, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Shutdown, shutdown};
 
 /// A handle on the flag. Clones are handles on the same one.
 #[derive(Debug, Clone)]
@@ -26,8 +23,6 @@ struct Shared {
     flag: AtomicBool,
     reader: PipeReader,
     writer: PipeWriter,
-    /// Those that have to be shut down for reading.
-    sockets: Mutex<Vec<Weak<OwnedFd>>>,
 }
 
 impl Stop {
@@ -42,7 +37,6 @@ impl Stop {
                 flag: AtomicBool::new(false),
                 reader,
                 writer,
-                sockets: Mutex::default(),
             }),
         })
     }
@@ -52,23 +46,6 @@ impl Stop {
         if !self.shared.flag.swap(true, Ordering::Release) {
             // The pipe is empty, so this neither blocks nor fails.
             let _ = (&self.shared.writer).write_all(&[1]);
-            self.shared
-                .sockets()
-                .drain(..)
-                .for_each(|socket| shut_down(&socket));
-        }
-    }
-
-    /// Lets the flag shut `socket` down for reading when it is set, so that a receiver that
-    /// waits there returns with nothing. Who sends to it is refused from then on.
-    pub fn shuts_down(&self, socket: &Arc<OwnedFd>) {
-        self.shared.sockets().push(Arc::downgrade(socket));
-        // If it was set before it came into the list, nobody else will.
-        if self.is_set() {
-            self.shared
-                .sockets()
-                .drain(..)
-                .for_each(|socket| shut_down(&socket));
         }
     }
 
@@ -102,20 +79,6 @@ impl Stop {
     }
 }
 
-impl Shared {
-    fn sockets(&self) -> MutexGuard<'_, Vec<Weak<OwnedFd>>> {
-        // Nobody panics while holding it; a list of descriptors has no broken state anyway.
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn shut_down(socket: &Weak<OwnedFd>) {
-    if let Some(socket) = socket.upgrade() {
-        // Fails only where the other end is gone, and then nobody waits any more.
-        let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
-    }
-}
-
 impl AsFd for Stop {
     /// A descriptor that is readable from the moment on that the flag is set.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -125,11 +88,8 @@ impl AsFd for Stop {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
     use std::thread;
     use std::time::Instant;
-
-    use nix::sys::socket::{MsgFlags, recv};
 
     use super::*;
 
@@ -150,30 +110,6 @@ mod tests {
         let start = Instant::now();
         stop.or_after(Duration::from_secs(60));
         assert!(start.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn who_waits_in_recv_wakes_and_later_ones_do_not_wait() {
-        let stop = Stop::new().unwrap();
-        let (here, _there) = UnixDatagram::pair().unwrap();
-        let here = Arc::new(OwnedFd::from(here));
-        stop.shuts_down(&here);
-        let receive = || recv(here.as_raw_fd(), &mut [0; 9], MsgFlags::empty());
-        thread::scope(|scope| {
-            let waiting = scope.spawn(receive);
-            thread::sleep(Duration::from_millis(20));
-            stop.set();
-            assert_eq!(waiting.join().unwrap(), Ok(0));
-        });
-        assert_eq!(receive(), Ok(0));
-
-        let (late, _there) = UnixDatagram::pair().unwrap();
-        let late = Arc::new(OwnedFd::from(late));
-        stop.shuts_down(&late);
-        assert_eq!(
-            recv(late.as_raw_fd(), &mut [0; 9], MsgFlags::empty()),
-            Ok(0)
-        );
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Bridge, HAND_OVERS, Lengths, MAX_FRAME, bridge, bridge_with, eventually, number_of, numbered,
+    Bridge, HAND_OVERS, Lengths, MAX_FRAME, TART_SNDBUF, bridge, bridge_with, eventually,
+    forward_between, number_of, numbered, pair,
 };
 use softnet::filter::DropReason;
 use softnet::forward::{Direction, HandOver};
@@ -338,5 +339,34 @@ fn stopping_is_quick_and_leaves_no_frame_uncounted_even_when_all_is_full() {
             outbound.balance() && inbound.balance(),
             "{outbound:?} {inbound:?}"
         );
+    }
+}
+
+#[test]
+fn a_second_forwarder_goes_on_where_the_first_stopped() {
+    for hand_over in HAND_OVERS {
+        let (vm, vm_inner) = pair(TART_SNDBUF);
+        let (host, host_inner) = pair(TART_SNDBUF);
+        let mut buffer = [0; 2048];
+        for round in 0..3 {
+            // Sent while nobody forwards, received by whoever does next.
+            vm.send(&numbered(round, 60)).unwrap();
+            let inner = (
+                vm_inner.try_clone().unwrap(),
+                host_inner.try_clone().unwrap(),
+            );
+            let forwarding = forward_between(inner.0, inner.1, hand_over);
+            let len = host.recv(&mut buffer).unwrap();
+            assert_eq!(number_of(&buffer[..len]), round);
+            // All threads sleep by now, in whatever call they sleep in.
+            thread::sleep(Duration::from_millis(5));
+            let start = Instant::now();
+            assert!(forwarding.finish().iter().all(Counts::balance));
+            assert!(
+                start.elapsed() < Duration::from_millis(500),
+                "{:?}",
+                start.elapsed()
+            );
+        }
     }
 }

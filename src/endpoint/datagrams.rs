@@ -21,8 +21,6 @@ use crate::sys::datagram::Headers;
 pub(super) struct Datagrams {
     socket: Arc<OwnedFd>,
     headers: Headers,
-    #[cfg(target_os = "linux")]
-    is_shut_down_by_stop: bool,
 }
 
 impl Datagrams {
@@ -30,8 +28,6 @@ impl Datagrams {
         Self {
             socket: Arc::new(socket),
             headers: Headers::new(),
-            #[cfg(target_os = "linux")]
-            is_shut_down_by_stop: false,
         }
     }
 
@@ -41,9 +37,9 @@ impl Datagrams {
         received(result, batch)
     }
 
-    /// Waits for frames within the call that receives them, until `stop` shuts the socket down
-    /// for reading. To poll first would cost a fifth of the CPU time that a frame takes which
-    /// comes alone.
+    /// Waits for frames within the call that receives them, which a signal interrupts when it
+    /// is time to stop. To poll first would cost a fifth of the CPU time that a frame takes
+    /// which comes alone.
     #[cfg(target_os = "linux")]
     pub(super) fn wait_and_recv(
         &mut self,
@@ -51,16 +47,10 @@ impl Datagrams {
         limit: usize,
         stop: &Stop,
     ) -> Received {
-        if !self.is_shut_down_by_stop {
-            stop.shuts_down(&self.socket);
-            self.is_shut_down_by_stop = true;
-        }
         let (slots, lens) = batch.fill(limit);
         let result = self.headers.recv_waiting(self.socket.as_fd(), slots, lens);
         match received(result, batch) {
-            // Nothing but the end of waiting, and no datagram.
-            Received::Frames if stop.is_set() && batch.received_bytes() == 0 => Received::Nothing,
-            // The other holder of our end has made it non-blocking.
+            // Not waited at all: whoever shares the socket has made it non-blocking.
             Received::Nothing if !stop.is_set() => match self.wait_for_frames(stop) {
                 Ok(()) => Received::Nothing,
                 Err(error) => Received::Failed(error),
@@ -117,8 +107,6 @@ impl Clone for Datagrams {
         Self {
             socket: Arc::clone(&self.socket),
             headers: Headers::new(),
-            #[cfg(target_os = "linux")]
-            is_shut_down_by_stop: false,
         }
     }
 }

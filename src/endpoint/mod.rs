@@ -45,7 +45,8 @@ pub trait Source: Send {
     /// When the system cannot wait, which does not happen in good order.
     fn wait(&mut self, stop: &Stop) -> io::Result<()>;
 
-    /// Waits, then receives: in one call, where the system can do that.
+    /// Waits, then receives: in one call, where the system can do that. A wait within the
+    /// call ends when the thread is interrupted, with [`Received::Nothing`].
     fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
         match self.wait(stop) {
             Ok(()) => self.recv(batch, limit),

@@ -14,11 +14,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
+#[cfg(target_os = "linux")]
+use std::{thread, time::Duration};
 
 use crate::endpoint::Endpoint;
 use crate::filter::Check;
 use crate::stats::{Counts, Stats};
 use crate::stop::Stop;
+#[cfg(target_os = "linux")]
+use crate::sys::interrupt;
 
 use self::lane::Lane;
 use self::reader::Reader;
@@ -100,8 +104,10 @@ pub struct Forwarding {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Starts to forward between `vm` and `host` what the two filters let through, until `stop`
-/// is set. It is set from inside when the VM's end of its socket turns out to be gone.
+/// Starts to forward between `vm` and `host` what the two filters let through, until
+/// [`Forwarding::finish`]. `stop` is set then, and before that from inside when the VM's end
+/// of its socket turns out to be gone; whoever sets it otherwise has to call `finish` as
+/// well, since a thread that sleeps in a system call may not see the flag.
 ///
 /// Buffers are made here, for frames as long as the host's interface takes; no memory is
 /// allocated once frames flow.
@@ -116,6 +122,8 @@ pub fn start<V: Endpoint, H: Endpoint>(
     options: &Options,
     stop: &Stop,
 ) -> io::Result<Forwarding> {
+    #[cfg(target_os = "linux")]
+    interrupt::prepare()?;
     let max_frame = host.max_frame().max(vm.max_frame());
     let (from_vm, to_vm) = vm.split();
     let (from_host, to_host) = host.split();
@@ -203,6 +211,8 @@ impl Forwarding {
             .name(format!("{direction} {role}"))
             .stack_size(STACK_SIZE)
             .spawn(move || {
+                #[cfg(target_os = "linux")]
+                interrupt::allow();
                 on_start(direction);
                 work();
             })?;
@@ -212,6 +222,11 @@ impl Forwarding {
 
     fn end(&mut self) {
         self.stop.set();
+        #[cfg(target_os = "linux")]
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            self.threads.iter().for_each(interrupt::interrupt);
+            thread::sleep(INTERRUPT_AGAIN);
+        }
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so on stderr; its frames are lost.
             let _ = thread.join();
@@ -225,6 +240,10 @@ impl Drop for Forwarding {
         self.end();
     }
 }
+
+/// Between two attempts to wake a thread that may have missed the first.
+#[cfg(target_os = "linux")]
+const INTERRUPT_AGAIN: Duration = Duration::from_micros(500);
 
 /// A thread's stack: far more than the few frames of calls need, in debug builds too.
 const STACK_SIZE: usize = 128 << 10;

@@ -30,6 +30,10 @@ pub(crate) mod pidfd;
 pub(crate) mod privileges;
 
 #[cfg(target_os = "linux")]
+#[path = "interrupt_linux.rs"]
+pub(crate) mod interrupt;
+
+#[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]
 pub(crate) mod tap;
 

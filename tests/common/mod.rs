@@ -3,6 +3,7 @@
 
 pub(crate) mod frames;
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,22 @@ pub(crate) fn bridge_with(
         forwarding,
         stop,
     }
+}
+
+/// Starts a forwarder between the inner ends of two sockets.
+pub(crate) fn forward_between(
+    vm: impl Into<OwnedFd>,
+    host: UnixDatagram,
+    hand_over: HandOver,
+) -> Forwarding {
+    let vm = VmSocket::new(vm.into(), MAX_FRAME).unwrap();
+    let host = SyntheticHost::new(host, MAX_FRAME);
+    let (outbound, inbound) = (Lengths(MAX_FRAME), Lengths(MAX_FRAME));
+    let options = Options {
+        hand_over,
+        ..Options::default()
+    };
+    forward::start(vm, host, outbound, inbound, &options, &Stop::new().unwrap()).unwrap()
 }
 
 /// Starts a forwarder with the filters of a VM, and lets the gateway grant it a lease.
