@@ -122,7 +122,9 @@ impl Outbound {
         if destination != self.parties.gateway && destination != u32::from(Ipv4Addr::BROADCAST) {
             return Err(DropReason::DhcpDestination);
         }
-        self.judge_gateway_mac(ethernet.destination, true)?;
+        // As long as the gateway's MAC is not known, a VM that outlived the last softnet may
+        // still renew its lease by unicast.
+        self.judge_broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
         Ok(Verdict::Dhcp)
     }
 
@@ -147,25 +149,17 @@ impl Outbound {
         } else if sender != lease.address() || !lease.is_valid(now) {
             return Err(DropReason::ArpSenderAddress);
         }
-        self.judge_gateway_mac(ethernet.destination, false)?;
+        self.judge_broadcast(ethernet.destination, !self.isolation)?;
         Ok(Verdict::Forward)
     }
 
-    /// ARP and DHCP go to everybody or to the gateway. As long as the gateway's MAC is not
-    /// known, a VM that outlived the last softnet may still renew its lease with the gateway.
-    fn judge_gateway_mac(&self, mac: Mac, is_dhcp: bool) -> Result<(), DropReason> {
+    /// ARP and DHCP go to everybody or to the gateway, or to any station if it is `open`.
+    fn judge_broadcast(&self, mac: Mac, open: bool) -> Result<(), DropReason> {
         if mac == Mac::BROADCAST || self.lease.is_gateway_mac(mac) {
-            return Ok(());
-        }
-        if mac.is_multicast() {
-            return Err(DropReason::DestinationGroup);
-        }
-        let is_open = if is_dhcp {
-            self.lease.gateway_mac().is_none()
-        } else {
-            !self.isolation
-        };
-        if is_open {
+            Ok(())
+        } else if mac.is_multicast() {
+            Err(DropReason::DestinationGroup)
+        } else if open {
             Ok(())
         } else {
             Err(DropReason::DestinationMac)

@@ -150,6 +150,7 @@ fn frames_leaving_the_vm_have_the_outcome_of_the_table() {
         row("an empty one",                      fragment(17, 185, false, 0),           LEASED, "", "", Err(Fragment)),
         row("the ping of death",                 fragment(1, 8189, false, 100),         LEASED, "", "", Err(Fragment)),
         row("the last that a packet can have",   fragment(1, 8187, false, 19),          LEASED, "", "", Ok(())),
+        row("a byte more",                       fragment(1, 8187, false, 20),          LEASED, "", "", Err(Fragment)),
         row("one of IPv6 in IPv4",               fragment(41, 185, false, 100),         LEASED, "", "", Err(Ipv6InIpv4)),
         row("the first of UDP",                  first_udp(9, 100),                     LEASED, "", "", Ok(())),
         row("a first that claims to be all",     first_udp(9, 64),                      LEASED, "", "", Err(TransportMalformed)),
