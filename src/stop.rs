@@ -60,18 +60,36 @@ impl Stop {
     /// # Errors
     /// Those of poll(2), of which only lack of memory can happen here.
     pub fn or_event(&self, fd: BorrowedFd<'_>, event: PollFlags) -> io::Result<()> {
-        let mut fds = [PollFd::new(fd, event), self.poll_fd()];
-        match poll(&mut fds, PollTimeout::NONE) {
-            // A signal for some other purpose: look again whatever there is.
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.poll(fd, event, PollTimeout::NONE).map(drop)
+    }
+
+    /// The same for no longer than `time`, to the millisecond. Returns whether there is an
+    /// event on `fd`.
+    ///
+    /// # Errors
+    /// As of [`or_event`](Self::or_event).
+    pub fn or_event_within(
+        &self,
+        fd: BorrowedFd<'_>,
+        event: PollFlags,
+        time: Duration,
+    ) -> io::Result<bool> {
+        self.poll(fd, event, timeout(time))
     }
 
     /// Sleeps for `time`, to the millisecond, or until the flag is set.
     pub fn or_after(&self, time: Duration) {
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        let _ = poll(&mut [self.poll_fd()], timeout);
+        let _ = poll(&mut [self.poll_fd()], timeout(time));
+    }
+
+    fn poll(&self, fd: BorrowedFd<'_>, event: PollFlags, timeout: PollTimeout) -> io::Result<bool> {
+        let mut fds = [PollFd::new(fd, event), self.poll_fd()];
+        match poll(&mut fds, timeout) {
+            Ok(_) => Ok(fds[0].any() == Some(true)),
+            // A signal for some other purpose: look again whatever there is.
+            Err(Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn poll_fd(&self) -> PollFd<'_> {
@@ -84,6 +102,10 @@ impl AsFd for Stop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.reader.as_fd()
     }
+}
+
+fn timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)
 }
 
 #[cfg(test)]
@@ -119,5 +141,18 @@ mod tests {
         writer.write_all(b"x").unwrap();
         stop.or_event(reader.as_fd(), PollFlags::POLLIN).unwrap();
         assert!(!stop.is_set());
+    }
+
+    #[test]
+    fn a_wait_with_a_limit_tells_an_event_from_its_end() {
+        let stop = Stop::new().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let wait = || {
+            let limit = Duration::from_millis(5);
+            stop.or_event_within(reader.as_fd(), PollFlags::POLLIN, limit)
+        };
+        assert!(!wait().unwrap());
+        writer.write_all(b"x").unwrap();
+        assert!(wait().unwrap());
     }
 }

@@ -4,17 +4,15 @@
 //! batches with one call.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::socket::{MsgFlags, send};
 
 use super::{Kind, Received, Sent, kind, received};
 use crate::batch::Batch;
 use crate::stop::Stop;
-use crate::sys::datagram::Headers;
+use crate::sys::datagram::{self, Headers};
 
 /// The socket, with one thread's room for headers.
 #[derive(Debug)]
@@ -86,16 +84,11 @@ impl Datagrams {
     }
 
     /// Sends pending frames with one call. For a single frame, send(2) takes a fifth less
-    /// time than sendmmsg(2) does.
+    /// time than sendmmsg(2) does (Linux).
     fn send_some(&mut self, batch: &Batch) -> io::Result<usize> {
         let mut pending = batch.pending();
         match (pending.len(), pending.next()) {
-            (1, Some(frame)) => {
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-                send(self.socket.as_raw_fd(), frame, flags)
-                    .map(|_| 1)
-                    .map_err(Errno::into)
-            }
+            (1, Some(frame)) => datagram::send_one(self.socket.as_fd(), frame).map(|()| 1),
             (2.., _) => self.headers.send(self.socket.as_fd(), batch.pending()),
             _ => Ok(0),
         }

@@ -10,6 +10,8 @@ pub mod synthetic;
 #[cfg(target_os = "linux")]
 pub mod tap;
 pub mod vm_socket;
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub mod vmnet;
 
 use std::io;
 

@@ -10,6 +10,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use nix::sys::socket::{MsgFlags, send};
+
 use super::cvt;
 use crate::batch::FRAMES_MAX;
 
@@ -133,6 +135,13 @@ impl Headers {
         }
         count
     }
+}
+
+/// Sends one datagram, without blocking.
+pub(crate) fn send_one(socket: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    send(socket.as_raw_fd(), frame, flags)?;
+    Ok(())
 }
 
 impl fmt::Debug for Headers {

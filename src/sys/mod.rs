@@ -3,7 +3,12 @@
 //!
 //! Files here turn a call into a safe function that takes slices and descriptors that the
 //! caller owns, and reports what the system answered. They decide nothing.
+//!
+//! The feature `vmnet-sim` puts macOS' way of moving frames in the place of Linux', for tests.
 #![allow(unsafe_code)]
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+mod block;
 
 #[cfg(target_os = "linux")]
 #[path = "bare_linux.rs"]
@@ -13,11 +18,18 @@ pub(crate) mod bare;
 #[path = "child_linux.rs"]
 pub(crate) mod child;
 
-#[cfg(target_os = "linux")]
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 #[path = "datagram_linux.rs"]
 pub(crate) mod datagram;
 
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[path = "datagram_darwin.rs"]
+pub(crate) mod datagram;
+
 pub(crate) mod descriptor;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub(crate) mod dynamic;
 
 pub(crate) mod identity;
 
@@ -40,6 +52,12 @@ pub(crate) mod tap;
 #[cfg(target_os = "linux")]
 #[path = "unix_diag_linux.rs"]
 pub(crate) mod unix_diag;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub(crate) mod vmnet;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+mod xpc;
 
 use std::io;
 
