@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use common::{Lengths, MAX_FRAME, TART_SNDBUF, eventually, number_of, numbered, pair};
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::endpoint::vmnet::{NetType, Vmnet, VmnetError};
-use softnet::filter::DropReason;
+use softnet::endpoint::vmnet::{Vmnet, VmnetError};
+use softnet::filter::{DropReason, Mode};
 use softnet::forward::{self, Direction, Forwarding, HandOver, Options};
 use softnet::stats::Counts;
 use softnet::stop::Stop;
-use vmnet_sim::{Call, Host, Script, script};
+use vmnet_sim::{Call, Host, REFUSED, Script, script};
 
 /// A forwarder between a VM and a simulated vmnet.
 struct Mac {
@@ -29,7 +29,7 @@ struct Mac {
 
 fn mac(name: &str, hand_over: HandOver) -> Mac {
     let host = Script::named(name).unwrap().install();
-    let vmnet = Vmnet::open(NetType::Nat, true, || false).unwrap();
+    let vmnet = Vmnet::open(Mode::Nat, true, || false).unwrap();
     let (vm, inner) = pair(TART_SNDBUF);
     vm.set_read_timeout(Some(PATIENCE)).unwrap();
     let fd = inner.as_raw_fd();
@@ -163,8 +163,6 @@ fn a_frame_that_vmnet_refuses_is_dropped_alone() {
     }
 }
 
-const REFUSED: &[u8] = b"vmnet refuses this";
-
 #[test]
 fn an_event_that_never_comes_is_made_up_for_within_the_safety_poll() {
     let mac = mac("once", HandOver::Auto);
@@ -272,7 +270,7 @@ fn a_vm_that_is_gone_ends_the_forwarder_from_either_side() {
 
 #[test]
 fn an_interface_is_as_was_asked_and_says_what_it_is() {
-    for (net_type, mode) in [(NetType::Nat, 1001), (NetType::Host, 1000)] {
+    for (net_type, mode) in [(Mode::Nat, 1001), (Mode::Host, 1000)] {
         for isolated in [true, false] {
             let host = Script::well().install();
             let vmnet = Vmnet::open(net_type, isolated, || false).unwrap();
@@ -289,7 +287,7 @@ fn an_interface_is_as_was_asked_and_says_what_it_is() {
 fn a_start_that_fails_says_what_to_do() {
     let start = |name: &str| {
         let _host = Script::named(name).unwrap().install();
-        Vmnet::open(NetType::Nat, true, || false).unwrap_err()
+        Vmnet::open(Mode::Nat, true, || false).unwrap_err()
     };
     assert!(matches!(start("start-busy"), VmnetError::Busy));
     for (name, number) in [
@@ -313,7 +311,7 @@ fn a_start_that_fails_says_what_to_do() {
 fn a_start_that_is_never_answered_can_be_interrupted() {
     let _host = Script::named("start-never").unwrap().install();
     let start = Instant::now();
-    let result = Vmnet::open(NetType::Nat, true, || {
+    let result = Vmnet::open(Mode::Nat, true, || {
         start.elapsed() > Duration::from_millis(100)
     });
     assert!(matches!(result, Err(VmnetError::Interrupted)), "{result:?}");
@@ -324,7 +322,7 @@ fn a_start_that_is_never_answered_can_be_interrupted() {
 fn rules_for_ports_are_answered_later_or_never() {
     let rule_of = |name: &str| {
         let host = Script::named(name).unwrap().install();
-        let vmnet = Vmnet::open(NetType::Nat, true, || false).unwrap();
+        let vmnet = Vmnet::open(Mode::Nat, true, || false).unwrap();
         let rules = vmnet.port_rules();
         let asked = rules.add(2222, [192, 168, 64, 2].into(), 22).unwrap();
         let answer = asked.by(Instant::now() + Duration::from_millis(300));

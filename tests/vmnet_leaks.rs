@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{Lengths, MAX_FRAME, TART_SNDBUF, eventually, numbered, pair};
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::endpoint::vmnet::{NetType, Vmnet};
+use softnet::endpoint::vmnet::Vmnet;
+use softnet::filter::Mode;
 use softnet::forward::{self, Options};
 use softnet::stop::Stop;
 use vmnet_sim::{Live, Script, script};
@@ -35,7 +36,7 @@ fn every_end_leaves_nothing_behind() {
 
 fn one_life(name: &str) {
     let host = Script::named(name).unwrap().install();
-    let Ok(vmnet) = Vmnet::open(NetType::Nat, true, || false) else {
+    let Ok(vmnet) = Vmnet::open(Mode::Nat, true, || false) else {
         return;
     };
     let rules = vmnet.port_rules();

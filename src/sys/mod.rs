@@ -29,6 +29,9 @@ pub(crate) mod datagram;
 pub(crate) mod descriptor;
 
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+mod dispatch;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 pub(crate) mod dynamic;
 
 pub(crate) mod identity;

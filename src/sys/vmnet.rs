@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, bounded};
 use nix::errno::Errno;
 
 use super::block::Block;
+use super::dispatch::Queue;
 use super::dynamic;
 use super::xpc::{Borrowed, Dictionary};
 use crate::batch::FRAMES_MAX;
@@ -82,8 +83,9 @@ impl Interface {
         let control = Queue::new(c"softnet.vmnet.control");
         // SAFETY: by vmnet.h, a dictionary, a queue, and a block that takes a status and a
         // dictionary; vmnet copies the block and keeps what it needs of the others.
-        let raw =
-            unsafe { vmnet_start_interface(description.as_ptr(), control.0, handler.as_ptr()) };
+        let raw = unsafe {
+            vmnet_start_interface(description.as_ptr(), control.as_ptr(), handler.as_ptr())
+        };
         let interface = Self {
             raw: NonNull::new(raw).ok_or(Status::FAILURE)?,
             events: Queue::new(c"softnet.vmnet.events"),
@@ -105,7 +107,7 @@ impl Interface {
             vmnet_interface_set_event_callback(
                 self.raw.as_ptr(),
                 PACKETS_AVAILABLE,
-                self.events.0,
+                self.events.as_ptr(),
                 block.as_ptr(),
             )
         })
@@ -222,7 +224,7 @@ impl Interface {
         self.ask(|raw, handler| {
             // SAFETY: by vmnet.h, a started interface, a queue, and a block that takes a
             // status.
-            unsafe { vmnet_stop_interface(raw, self.control.0, handler) }
+            unsafe { vmnet_stop_interface(raw, self.control.as_ptr(), handler) }
         })
     }
 
@@ -374,29 +376,6 @@ impl From<Status> for io::Error {
     }
 }
 
-/// A serial dispatch queue.
-struct Queue(*mut c_void);
-
-impl Queue {
-    fn new(label: &CStr) -> Self {
-        // SAFETY: no attribute stands for a serial queue; a class of service and a priority
-        // within it are numbers.
-        let attribute = unsafe {
-            dispatch_queue_attr_make_with_qos_class(ptr::null_mut(), USER_INTERACTIVE, 0)
-        };
-        // SAFETY: a C string, copied, and an attribute from above.
-        Self(unsafe { dispatch_queue_create(label.as_ptr(), attribute) })
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        // SAFETY: this is our reference, and the last use of it; what still has to run on the
-        // queue keeps it.
-        unsafe { dispatch_release(self.0) };
-    }
-}
-
 /// The text of a key: the framework exports variables that point at it.
 fn key(variable: *const *const c_char) -> &'static CStr {
     // SAFETY: it is one of the variables below, which the framework set before we started.
@@ -411,8 +390,6 @@ fn late_key(symbol: &CStr) -> Option<&'static CStr> {
 }
 
 const PACKETS_AVAILABLE: u32 = 1;
-/// QOS_CLASS_USER_INTERACTIVE of sys/qos.h.
-const USER_INTERACTIVE: u32 = 0x21;
 /// IPPROTO_TCP.
 const PROTOCOL_TCP: u8 = 6;
 /// AF_INET.
@@ -461,15 +438,4 @@ unsafe extern "C" {
         address_family: u8,
         handler: *const c_void,
     ) -> u32;
-}
-
-// In libSystem, which every program on macOS is linked with.
-unsafe extern "C" {
-    fn dispatch_queue_attr_make_with_qos_class(
-        attribute: *mut c_void,
-        class: u32,
-        relative_priority: c_int,
-    ) -> *mut c_void;
-    fn dispatch_queue_create(label: *const c_char, attribute: *mut c_void) -> *mut c_void;
-    fn dispatch_release(object: *mut c_void);
 }

@@ -139,7 +139,7 @@ pub unsafe extern "C" fn dlsym(_handle: *mut c_void, symbol: *const c_char) -> *
     match unsafe { CStr::from_ptr(symbol) }.to_bytes() {
         b"recvmsg_x" => recvmsg_x as *mut c_void,
         b"sendmsg_x" => sendmsg_x as *mut c_void,
-        name => crate::vmnet::late_key(name).map_or(ptr::null_mut(), |key| key.cast_mut().cast()),
+        name => crate::keys::late_key(name).map_or(ptr::null_mut(), |key| key.cast_mut().cast()),
     }
 }
 

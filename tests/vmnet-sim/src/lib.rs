@@ -12,7 +12,10 @@
 mod block;
 mod datagram;
 mod dispatch;
+mod frames;
+mod keys;
 pub mod outside;
+mod ports;
 pub mod script;
 mod vmnet;
 mod xpc;
@@ -20,6 +23,7 @@ mod xpc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 pub use datagram::{Call, dlsym, fail_next, set_macos_version, sysctlbyname};
+pub use frames::REFUSED;
 pub use script::Script;
 pub use vmnet::{Host, Rule};
 

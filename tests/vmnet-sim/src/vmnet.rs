@@ -5,7 +5,7 @@
 //! stop, two reads or two writes at once.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::mem;
 use std::net::Ipv4Addr;
 use std::ptr;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::block::Copied;
 use crate::dispatch::Queue;
-use crate::script::{Events, Read, Rules, Script, Start, Stop, Write};
+use crate::script::{Events, Script, Start, Stop};
 use crate::xpc::{self, Owned, Value};
 use crate::{Counter, outside};
 
@@ -25,10 +25,10 @@ pub(crate) static LIVE: Counter = Counter::new();
 /// A `vmnet_return_t`.
 pub type Status = u32;
 
-const SUCCESS: Status = 1000;
-const INVALID_ARGUMENT: Status = 1003;
-const BUFFER_EXHAUSTED: Status = 1007;
-const TOO_MANY_PACKETS: Status = 1008;
+pub(crate) const SUCCESS: Status = 1000;
+pub(crate) const INVALID_ARGUMENT: Status = 1003;
+pub(crate) const BUFFER_EXHAUSTED: Status = 1007;
+pub(crate) const TOO_MANY_PACKETS: Status = 1008;
 
 /// A TCP port of the host that leads to the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,29 +45,29 @@ pub struct Rule {
 #[derive(Clone)]
 pub struct Host(Arc<Interface>);
 
-struct Interface {
-    script: Script,
-    state: Mutex<State>,
-    written: Condvar,
-    reading: AtomicBool,
-    writing: AtomicBool,
+pub(crate) struct Interface {
+    pub(crate) script: Script,
+    pub(crate) state: Mutex<State>,
+    pub(crate) written: Condvar,
+    pub(crate) reading: AtomicBool,
+    pub(crate) writing: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     started: bool,
     stopped: bool,
     description: (u64, bool),
-    inbound: VecDeque<Vec<u8>>,
-    outbound: VecDeque<Vec<u8>>,
+    pub(crate) inbound: VecDeque<Vec<u8>>,
+    pub(crate) outbound: VecDeque<Vec<u8>>,
     callback: Option<(Arc<Copied>, Queue)>,
-    armed: bool,
+    pub(crate) armed: bool,
     calls_back: u32,
-    reads: u32,
-    writes: u32,
-    first_write: Option<Instant>,
-    rules: Vec<Rule>,
-    rules_refused: u32,
+    pub(crate) reads: u32,
+    pub(crate) writes: u32,
+    pub(crate) first_write: Option<Instant>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules_refused: u32,
     misuse: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ impl Host {
 }
 
 impl Interface {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
@@ -196,7 +196,7 @@ impl Interface {
         });
     }
 
-    fn misused(&self, how: &str) -> Status {
+    pub(crate) fn misused(&self, how: &str) -> Status {
         self.lock().misuse.push(how.to_owned());
         INVALID_ARGUMENT
     }
@@ -208,7 +208,7 @@ static NUMBER: AtomicUsize = AtomicUsize::new(1);
 /// Those that were stopped too, so that a late call is noticed.
 static INTERFACES: LazyLock<Mutex<HashMap<usize, Arc<Interface>>>> = LazyLock::new(Mutex::default);
 
-fn interface(raw: *mut c_void) -> Option<Arc<Interface>> {
+pub(crate) fn interface(raw: *mut c_void) -> Option<Arc<Interface>> {
     let found = INTERFACES.lock().unwrap().get(&raw.addr()).cloned()?;
     if found.lock().stopped || !found.lock().started {
         found.misused("a call for an interface that is not started, or stopped");
@@ -331,261 +331,4 @@ pub unsafe extern "C" fn vmnet_stop_interface(
         }),
     }
     SUCCESS
-}
-
-// --- frames ---
-
-/// `struct vmpktdesc`
-#[repr(C)]
-pub struct Packet {
-    size: usize,
-    vectors: *mut libc::iovec,
-    vector_count: u32,
-    flags: u32,
-}
-
-/// Notes a second call while one is under way.
-struct Alone<'flag>(&'flag AtomicBool);
-
-impl<'flag> Alone<'flag> {
-    fn try_new(flag: &'flag AtomicBool) -> Option<Self> {
-        (!flag.swap(true, Ordering::SeqCst)).then_some(Self(flag))
-    }
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vmnet_read(
-    raw: *mut c_void,
-    packets: *mut Packet,
-    count: *mut c_int,
-) -> Status {
-    let Some(interface) = interface(raw) else {
-        return INVALID_ARGUMENT;
-    };
-    let Some(_alone) = Alone::try_new(&interface.reading) else {
-        return interface.misused("two reads at once");
-    };
-    let asked = usize::try_from(unsafe { *count }).unwrap_or(0);
-    if asked == 0 || asked as u64 > interface.script.limits.map_or(200, |limits| limits.0) {
-        interface.misused("a read of too few or too many packets");
-        return TOO_MANY_PACKETS;
-    }
-    let packets = unsafe { std::slice::from_raw_parts_mut(packets, asked) };
-    for packet in &*packets {
-        let fits = packet.vector_count == 1
-            && packet.flags == 0
-            && unsafe { (*packet.vectors).iov_len } == packet.size
-            && packet.size >= interface.script.max_packet_size;
-        if !fits {
-            return interface.misused("a descriptor for a read that was not reset, or too short");
-        }
-    }
-    let mut state = interface.lock();
-    state.reads += 1;
-    match interface.script.read {
-        Read::Failing(status) if state.reads.is_multiple_of(3) => return status,
-        Read::Broken(status) if state.reads > 2 => return status,
-        _ => (),
-    }
-    let room = if interface.script.read == Read::Short {
-        1
-    } else {
-        asked
-    };
-    let mut received = 0;
-    while received < room
-        && let Some(frame) = state.inbound.pop_front()
-    {
-        let packet = &mut packets[received];
-        let len = frame.len().min(packet.size);
-        let start = unsafe { (*packet.vectors).iov_base }.cast();
-        unsafe { ptr::copy_nonoverlapping(frame.as_ptr(), start, len) };
-        packet.size = len;
-        packet.flags = 0xdead;
-        received += 1;
-    }
-    if received == 0 {
-        state.armed = true;
-    }
-    unsafe { *count = c_int::try_from(received).unwrap() };
-    SUCCESS
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vmnet_write(
-    raw: *mut c_void,
-    packets: *mut Packet,
-    count: *mut c_int,
-) -> Status {
-    let Some(interface) = interface(raw) else {
-        return INVALID_ARGUMENT;
-    };
-    let Some(_alone) = Alone::try_new(&interface.writing) else {
-        return interface.misused("two writes at once");
-    };
-    let asked = usize::try_from(unsafe { *count }).unwrap_or(0);
-    if asked == 0 || asked as u64 > interface.script.limits.map_or(200, |limits| limits.1) {
-        interface.misused("a write of too few or too many packets");
-        return TOO_MANY_PACKETS;
-    }
-    let mut frames = Vec::new();
-    for packet in unsafe { std::slice::from_raw_parts(packets, asked) } {
-        let vector = unsafe { &*packet.vectors };
-        if packet.vector_count != 1 || vector.iov_len != packet.size || packet.flags != 0 {
-            return interface.misused("a descriptor for a write that was not reset");
-        }
-        frames.push(unsafe {
-            std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), vector.iov_len)
-        });
-    }
-    let mut state = interface.lock();
-    state.writes += 1;
-    let legal = |frame: &&[u8]| {
-        (14..=interface.script.max_packet_size).contains(&frame.len()) && !frame.ends_with(REFUSED)
-    };
-    if !frames.iter().all(legal) {
-        return INVALID_ARGUMENT;
-    }
-    let odd = !state.writes.is_multiple_of(2);
-    let since = state.first_write.get_or_insert_with(Instant::now).elapsed();
-    let (taken, status) = match interface.script.write {
-        Write::Half => (asked.div_ceil(2), SUCCESS),
-        Write::HalfAndError(status) if odd && asked > 1 => (asked / 2, status),
-        Write::NoneAndSuccess if odd => (0, SUCCESS),
-        Write::Exhausted(time) if since < time => (0, BUFFER_EXHAUSTED),
-        Write::Broken(status) => (asked, status),
-        _ => (asked, SUCCESS),
-    };
-    if !matches!(interface.script.write, Write::Broken(_)) {
-        state
-            .outbound
-            .extend(frames[..taken].iter().map(|frame| frame.to_vec()));
-    }
-    interface.written.notify_all();
-    unsafe { *count = c_int::try_from(taken).unwrap() };
-    status
-}
-
-/// A frame that ends like this is refused, with the batch that it is in.
-pub const REFUSED: &[u8] = b"vmnet refuses this";
-
-// --- port forwarding ---
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vmnet_interface_add_ip_port_forwarding_rule(
-    raw: *mut c_void,
-    protocol: u8,
-    external: u16,
-    family: u8,
-    address: *const c_void,
-    internal: u16,
-    handler: *const c_void,
-) -> Status {
-    let Some(interface) = interface(raw) else {
-        return INVALID_ARGUMENT;
-    };
-    if (protocol, family) != (6, 2) {
-        return interface.misused("a rule for neither TCP nor IPv4");
-    }
-    let to = Ipv4Addr::from(unsafe { ptr::read_unaligned(address.cast::<[u8; 4]>()) });
-    answer(&interface, handler, move |rules| {
-        if rules.iter().any(|rule| rule.external == external) {
-            return INVALID_ARGUMENT;
-        }
-        rules.push(Rule {
-            external,
-            to,
-            internal,
-        });
-        SUCCESS
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vmnet_interface_remove_ip_port_forwarding_rule(
-    raw: *mut c_void,
-    protocol: u8,
-    external: u16,
-    family: u8,
-    handler: *const c_void,
-) -> Status {
-    let Some(interface) = interface(raw) else {
-        return INVALID_ARGUMENT;
-    };
-    if (protocol, family) != (6, 2) {
-        return interface.misused("a rule for neither TCP nor IPv4");
-    }
-    answer(&interface, handler, move |rules| {
-        let before = rules.len();
-        rules.retain(|rule| rule.external != external);
-        if rules.len() < before {
-            SUCCESS
-        } else {
-            INVALID_ARGUMENT
-        }
-    })
-}
-
-/// Answers from a thread of nobody's, as vmnet does where it takes no queue.
-fn answer(
-    interface: &Arc<Interface>,
-    handler: *const c_void,
-    change: impl FnOnce(&mut Vec<Rule>) -> Status + Send + 'static,
-) -> Status {
-    let handler = Copied::of(handler);
-    let interface = Arc::clone(interface);
-    thread::spawn(move || {
-        let status = {
-            let mut state = interface.lock();
-            match interface.script.rules {
-                Rules::Never => return mem::forget(handler),
-                Rules::Refused(status, times) if state.rules_refused < times => {
-                    state.rules_refused += 1;
-                    status
-                }
-                _ => change(&mut state.rules),
-            }
-        };
-        handler.call_1(status);
-    });
-    SUCCESS
-}
-
-// --- keys ---
-
-#[repr(transparent)]
-pub struct Key(*const c_char);
-
-unsafe impl Sync for Key {}
-
-macro_rules! keys {
-    ($($name:ident = $text:literal),* $(,)?) => {
-        $(#[unsafe(no_mangle)] #[allow(non_upper_case_globals)] pub static $name: Key = Key($text.as_ptr());)*
-    };
-}
-keys! {
-    vmnet_operation_mode_key = c"vmnet_operation_mode",
-    vmnet_enable_isolation_key = c"vmnet_enable_isolation",
-    vmnet_start_address_key = c"vmnet_start_address",
-    vmnet_subnet_mask_key = c"vmnet_subnet_mask",
-    vmnet_mtu_key = c"vmnet_mtu",
-    vmnet_max_packet_size_key = c"vmnet_max_packet_size",
-}
-
-static READ_MAX: Key = Key(c"vmnet_read_max_packets".as_ptr());
-static WRITE_MAX: Key = Key(c"vmnet_write_max_packets".as_ptr());
-
-/// What macOS 15 added, by the names of the variables.
-pub(crate) fn late_key(symbol: &[u8]) -> Option<*const Key> {
-    match symbol {
-        b"vmnet_read_max_packets_key" => Some(&raw const READ_MAX),
-        b"vmnet_write_max_packets_key" => Some(&raw const WRITE_MAX),
-        _ => None,
-    }
 }

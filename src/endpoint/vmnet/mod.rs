@@ -6,37 +6,29 @@
 //! and the forwarder's thread reads until nothing is left, which is right whether vmnet calls
 //! again while frames are waiting or only when new ones come.
 
+mod error;
+mod wake;
+
+use std::ffi::CString;
 use std::fmt;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use ipnet::Ipv4Net;
-use nix::poll::PollFlags;
-use nix::unistd::geteuid;
-use thiserror::Error;
 
+use self::error::{START_TIMEOUT, refused};
+use self::wake::Wake;
 use super::{Endpoint, Received, Sent, Sink, Source};
 use crate::batch::{Batch, FRAMES_MAX};
-use crate::filter::DropReason;
+use crate::filter::{self, DropReason};
 use crate::stop::Stop;
-use crate::sys::dynamic::macos_version;
 use crate::sys::vmnet::{Interface, Mode, Packets, Parameters, Status};
 
-/// How far a VM gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NetType {
-    /// Through the host to wherever it can go (vmnet's shared mode).
-    #[default]
-    Nat,
-    /// To the host and, without isolation, other VMs.
-    Host,
-}
+pub use self::error::VmnetError;
 
 /// A started interface.
 pub struct Vmnet {
@@ -49,43 +41,6 @@ pub struct Vmnet {
     limits: [usize; 2],
 }
 
-/// Why there is no interface.
-#[derive(Debug, Error)]
-pub enum VmnetError {
-    /// This user may not start one.
-    #[error("vmnet does not start for this user (status {status}): {remedy}")]
-    NotAuthorized {
-        /// What vmnet answered.
-        status: u32,
-        /// How to get the rights on this version of macOS.
-        remedy: &'static str,
-    },
-    /// Another user of vmnet has the subnet, or the mode.
-    #[error(
-        "macOS' sharing service is busy (status 1009): another program holds the network; stop \
-         other virtual machines or Internet Sharing, and try again"
-    )]
-    Busy,
-    /// Something else.
-    #[error("vmnet does not start (status {0}); `log show --last 1m` may tell why")]
-    Refused(u32),
-    /// No answer.
-    #[error(
-        "vmnet did not answer within {} seconds; restart macOS' sharing service (or the Mac)",
-        START_TIMEOUT.as_secs()
-    )]
-    NoAnswer,
-    /// An answer without what has to be in it.
-    #[error("vmnet started, but does not say {0}")]
-    Incomplete(&'static str),
-    /// It was asked to end while it waited.
-    #[error("stopped while vmnet was starting")]
-    Interrupted,
-    /// The system refused something else.
-    #[error("cannot prepare for vmnet's events")]
-    System(#[from] io::Error),
-}
-
 impl Vmnet {
     /// Starts an interface and waits until it is there, asking `interrupted` all the while
     /// whether that is still wanted. `isolated` keeps other VMs on the same bridge away, if
@@ -95,13 +50,13 @@ impl Vmnet {
     /// # Errors
     /// See [`VmnetError`].
     pub fn open(
-        net_type: NetType,
+        net_type: filter::Mode,
         isolated: bool,
         mut interrupted: impl FnMut() -> bool,
     ) -> Result<Self, VmnetError> {
         let mode = match net_type {
-            NetType::Nat => Mode::Shared,
-            NetType::Host => Mode::Host,
+            filter::Mode::Nat => Mode::Shared,
+            filter::Mode::Host => Mode::Host,
         };
         let (interface, answer) = Interface::start(mode, isolated).map_err(refused)?;
         let deadline = Instant::now() + START_TIMEOUT;
@@ -134,7 +89,7 @@ impl Vmnet {
         wake: Arc<Wake>,
         parameters: &Parameters,
     ) -> Result<Self, VmnetError> {
-        let address = |text: &Option<std::ffi::CString>| -> Option<Ipv4Addr> {
+        let address = |text: &Option<CString>| -> Option<Ipv4Addr> {
             text.as_ref()?.to_str().ok()?.parse().ok()
         };
         // By vmnet.h the first address of the range is the host's own.
@@ -387,60 +342,6 @@ impl Drop for Shared {
     }
 }
 
-/// What vmnet's callback wakes the reader with: a pipe that holds one byte at most.
-struct Wake {
-    signalled: AtomicBool,
-    reader: PipeReader,
-    writer: PipeWriter,
-}
-
-impl Wake {
-    fn new() -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        Ok(Self {
-            signalled: AtomicBool::new(false),
-            reader,
-            writer,
-        })
-    }
-
-    /// Never blocks: the pipe is empty whenever `signalled` was false.
-    fn signal(&self) {
-        if !self.signalled.swap(true, Ordering::AcqRel) {
-            let _ = (&self.writer).write_all(&[1]);
-        }
-    }
-
-    /// Waits for a signal, the time of the safety poll, or `stop`.
-    fn wait(&self, stop: &Stop) -> io::Result<()> {
-        if stop.or_event_within(self.reader.as_fd(), PollFlags::POLLIN, SAFETY_POLL)? {
-            (&self.reader).read_exact(&mut [0])?;
-            // Before frames are read: a signal from now on is for frames that came later.
-            self.signalled.store(false, Ordering::Release);
-        }
-        Ok(())
-    }
-}
-
-/// What vmnet's refusal to start means.
-fn refused(status: Status) -> VmnetError {
-    match status {
-        Status::SHARING_SERVICE_BUSY => VmnetError::Busy,
-        // Without rights, systems before NOT_AUTHORIZED came say no more than FAILURE.
-        Status::NOT_AUTHORIZED | Status::FAILURE if !geteuid().is_root() => {
-            VmnetError::NotAuthorized {
-                status: status.number(),
-                remedy: if macos_version().0 >= 26 {
-                    REMEDY_ENTITLEMENT
-                } else {
-                    REMEDY_ROOT
-                },
-            }
-        }
-        status => VmnetError::Refused(status.number()),
-    }
-}
-
 macro_rules! opaque_debug {
     ($($name:ident),*) => {$(
         impl fmt::Debug for $name {
@@ -452,19 +353,9 @@ macro_rules! opaque_debug {
 }
 opaque_debug!(Vmnet, FromVmnet, ToVmnet, PortRules);
 
-const REMEDY_ENTITLEMENT: &str = "sign softnet with the entitlement com.apple.security.virtualization \
-    (codesign -f -s - --entitlements softnet.entitlements softnet), or make it SUID root";
-const REMEDY_ROOT: &str = "this macOS needs root for it: make softnet SUID root (chown root, chmod \
-    u+s), or allow it in sudoers without a password";
-
-/// One user in production waits as long; a dead sharing service never answers.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
 const START_STEP: Duration = Duration::from_millis(20);
 /// Softnet has a second to end in, of which this is the only part that may take long.
 const STOP_TIMEOUT: Duration = Duration::from_millis(400);
-/// Until a Mac has shown that vmnet never forgets to call back. It costs ten wake-ups a
-/// second of an idle VM.
-const SAFETY_POLL: Duration = Duration::from_millis(100);
 /// Frames, before macOS 15 says how many it takes: Apple's documentation allows 200 for a call.
 const PACKETS_MAX: usize = 200;
 /// From the least MTU of IPv4 to the longest that vmnet gives with segmentation offload.
