@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::{Pid, getppid};
 
+use crate::sys::peer::{Peer, Question};
 use crate::sys::pidfd;
-use crate::sys::unix_diag::{Peer, Question};
 
 /// The process that started this one.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Vm {
     #[must_use]
     pub fn is_gone(&mut self) -> bool {
         // An error is not an answer: the next time will tell.
-        matches!(self.question.ask(), Ok(Peer::Closed | Peer::None))
+        self.question.ask().is_ok_and(|peer| peer != Peer::Open)
     }
 }
 

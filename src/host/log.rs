@@ -1,7 +1,8 @@
 //! The log: lines on standard error, never on standard output, which may be a control socket.
 //!
 //! A line is `softnet: ` and a message, with the level between them unless it is `info`.
-//! There are no colours, and no times either: journald and other collectors add theirs.
+//! There are no colours, and no times either: journald and other collectors add theirs. On
+//! macOS the lines go to the system's log too.
 
 use std::env;
 use std::fmt;
@@ -79,6 +80,8 @@ impl Write for Stderr {
         if poll(&mut fds, PollTimeout::ZERO) == Ok(1) {
             let _ = stderr.lock().write_all(line);
         }
+        #[cfg(target_os = "macos")]
+        crate::sys::syslog::write(line);
         Ok(line.len())
     }
 

@@ -12,14 +12,12 @@ pub mod liveness;
 
 pub mod log;
 
-#[cfg(target_os = "linux")]
 pub mod placement;
 
 pub mod privileges;
 
 pub mod signals;
 
-#[cfg(target_os = "linux")]
 pub mod spawn;
 
 use std::io;

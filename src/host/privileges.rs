@@ -6,7 +6,7 @@
 use std::env;
 use std::ffi::CString;
 
-use nix::unistd::{Gid, Group, Uid, User, getgid, getgrouplist, getuid};
+use nix::unistd::{Gid, Group, Uid, User, getgid, getuid};
 
 use super::HostError;
 use crate::sys::{identity, privileges};
@@ -148,7 +148,7 @@ impl Caller {
 fn groups_of(uid: Uid, gid: Gid) -> Vec<Gid> {
     let user = User::from_uid(uid).ok().flatten();
     let name = user.and_then(|user| CString::new(user.name).ok());
-    let groups = name.and_then(|name| getgrouplist(&name, gid).ok());
+    let groups = name.and_then(|name| privileges::groups_of(&name, gid).ok());
     groups.unwrap_or_else(|| vec![gid])
 }
 

@@ -3,11 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, ExitStatus};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 use tracing::debug;
 
@@ -20,23 +21,19 @@ use crate::sys::child;
 /// # Errors
 /// When the process has no descriptors left.
 pub fn socket() -> Result<(OwnedFd, OwnedFd), HostError> {
-    let (ours, vms) = socketpair(
-        AddressFamily::Unix,
-        SockType::Datagram,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(HostError::system("make a socketpair"))?;
+    // Closed on execve(2), both.
+    let (ours, vms) = UnixDatagram::pair().map_err(HostError::system("make a socketpair"))?;
     for end in [&ours, &vms] {
-        // Root may go over the limits of net.core.{w,r}mem_max, others get what these allow.
-        if setsockopt(end, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
-            let _ = setsockopt(end, sockopt::SndBuf, &SEND_BUFFER);
-        }
-        if setsockopt(end, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            let _ = setsockopt(end, sockopt::RcvBuf, &RECEIVE_BUFFER);
+        let _ = setsockopt(end, sockopt::SndBuf, &SEND_BUFFER);
+        let _ = setsockopt(end, sockopt::RcvBuf, &RECEIVE_BUFFER);
+        // Root may go over the limits of net.core.{w,r}mem_max.
+        #[cfg(target_os = "linux")]
+        {
+            let _ = setsockopt(end, sockopt::SndBufForce, &SEND_BUFFER);
+            let _ = setsockopt(end, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         }
     }
-    Ok((ours, vms))
+    Ok((ours.into(), vms.into()))
 }
 
 /// A command that runs.

@@ -25,7 +25,6 @@ pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
 ///
 /// To be called before the process opens anything, since whatever owns a closed descriptor
 /// would go on using its number.
-#[cfg(target_os = "linux")]
 pub(crate) fn close_others(kept: Option<&OwnedFd>) -> io::Result<()> {
     const FIRST: u32 = 3;
     let kept = kept
@@ -41,6 +40,12 @@ pub(crate) fn close_others(kept: Option<&OwnedFd>) -> io::Result<()> {
 }
 
 /// Closes the descriptors `first..=last`.
+#[cfg(target_os = "macos")]
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    close_listed(first, last)
+}
+
+/// Closes the descriptors `first..=last`.
 #[cfg(target_os = "linux")]
 fn close_range(first: u32, last: u32) -> io::Result<()> {
     // By number, because glibc has the function only since 2.34.
@@ -52,11 +57,10 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     }
 }
 
-/// The same on Linux before 5.9, from the list in /proc.
-#[cfg(target_os = "linux")]
+/// The same from the list that the kernel keeps, on macOS and on Linux before 5.9.
 fn close_listed(first: u32, last: u32) -> io::Result<()> {
     // The list is closed before the first of its entries is, for it has a descriptor itself.
-    let names: Vec<_> = std::fs::read_dir("/proc/self/fd")?.collect::<io::Result<_>>()?;
+    let names: Vec<_> = std::fs::read_dir(LIST)?.collect::<io::Result<_>>()?;
     let numbers = names
         .iter()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -67,6 +71,11 @@ fn close_listed(first: u32, last: u32) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(target_os = "linux")]
+const LIST: &str = "/proc/self/fd";
+#[cfg(target_os = "macos")]
+const LIST: &str = "/dev/fd";
 
 #[cfg(test)]
 mod tests {

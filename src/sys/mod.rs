@@ -18,6 +18,10 @@ pub(crate) mod bare;
 #[path = "child_linux.rs"]
 pub(crate) mod child;
 
+#[cfg(target_os = "macos")]
+#[path = "child_darwin.rs"]
+pub(crate) mod child;
+
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 #[path = "datagram_linux.rs"]
 pub(crate) mod datagram;
@@ -37,12 +41,36 @@ pub(crate) mod dynamic;
 pub(crate) mod identity;
 
 #[cfg(target_os = "linux")]
+#[path = "unix_diag_linux.rs"]
+pub(crate) mod peer;
+
+#[cfg(target_os = "macos")]
+#[path = "peer_darwin.rs"]
+pub(crate) mod peer;
+
+#[cfg(target_os = "linux")]
 #[path = "pidfd_linux.rs"]
 pub(crate) mod pidfd;
+
+#[cfg(target_os = "macos")]
+#[path = "pidfd_darwin.rs"]
+pub(crate) mod pidfd;
+
+#[cfg(target_os = "macos")]
+#[path = "placement_darwin.rs"]
+pub(crate) mod placement;
 
 #[cfg(target_os = "linux")]
 #[path = "privileges_linux.rs"]
 pub(crate) mod privileges;
+
+#[cfg(target_os = "macos")]
+#[path = "privileges_darwin.rs"]
+pub(crate) mod privileges;
+
+#[cfg(target_os = "macos")]
+#[path = "syslog_darwin.rs"]
+pub(crate) mod syslog;
 
 #[cfg(target_os = "linux")]
 #[path = "interrupt_linux.rs"]
@@ -51,10 +79,6 @@ pub(crate) mod interrupt;
 #[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]
 pub(crate) mod tap;
-
-#[cfg(target_os = "linux")]
-#[path = "unix_diag_linux.rs"]
-pub(crate) mod unix_diag;
 
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 pub(crate) mod vmnet;

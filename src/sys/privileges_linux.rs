@@ -1,6 +1,7 @@
 //! Giving up rights on Linux: ids for the whole process, capabilities for this thread, which
 //! must therefore be the only one yet.
 
+use std::ffi::CStr;
 use std::{fs, io};
 
 use caps::CapSet;
@@ -49,6 +50,11 @@ pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
 /// was made without privileges (user_namespaces(7)).
 fn groups_are_fixed() -> bool {
     fs::read("/proc/self/setgroups").is_ok_and(|setting| setting.starts_with(b"deny"))
+}
+
+/// The groups that the user `name` with the primary group `gid` is in.
+pub(crate) fn groups_of(name: &CStr, gid: Gid) -> io::Result<Vec<Gid>> {
+    Ok(unistd::getgrouplist(name, gid)?)
 }
 
 /// Tries to get rights back, and names what worked.
