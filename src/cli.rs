@@ -14,10 +14,11 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, value_parser};
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
-use softnet::host::placement::Pin;
+use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
 use crate::benchmark::{BenchArgs, SubjectArgs};
+use crate::uplink;
 
 /// What the command line amounts to.
 pub(crate) enum Parsed {
@@ -35,7 +36,12 @@ pub(crate) enum Invocation {
     /// Nothing: sudo was asked whether it would start softnet, and it did.
     Probe,
     /// Forwarding for a VM that somebody else starts.
-    Forward { vm_fd: RawFd, config: Config },
+    Forward {
+        vm_fd: RawFd,
+        /// Whether sudo has started this process for softnet itself.
+        escalated: bool,
+        config: Config,
+    },
     /// Starting a command that is a VM, and forwarding for it.
     Run {
         command: Vec<OsString>,
@@ -55,8 +61,7 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     /// What in the above deserves one, to be logged.
     pub(crate) warnings: Vec<HostBits>,
-    pub(crate) tap: String,
-    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) uplink: uplink::Config,
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) hand_over: HandOver,
@@ -144,7 +149,7 @@ struct ForwardingArgs {
     vm_net_type: Mode,
 
     /// TAP device on the host's side; made, and brought up, if there is none of this name
-    #[arg(long, value_name = "NAME", required = true, value_parser = interface)]
+    #[arg(long, value_name = "NAME", required = uplink::NEEDS_TAP, value_parser = interface)]
     tap: Option<String>,
 
     /// The gateway's address [default: that of the bridge that the TAP is in, or of the TAP]
@@ -201,10 +206,24 @@ struct ForwardingArgs {
     sudo_escalation_done: bool,
 }
 
-/// A port of the host that leads to a port of the VM.
+/// What was said about the host's side, of which each system has some.
+#[derive(Debug)]
+pub(crate) struct HostFlags {
+    pub(crate) tap: Option<String>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) expose: Vec<Exposed>,
+    pub(crate) lease_time: Option<u32>,
+}
+
+/// A port of the host that leads to a port of the VM: `EXTERNAL:INTERNAL`.
 #[derive(Debug, Clone, Copy)]
-struct Exposed {
-    external: NonZeroU16,
+pub(crate) struct Exposed {
+    pub(crate) external: NonZeroU16,
+    #[cfg_attr(
+        not(any(target_os = "macos", feature = "vmnet-sim")),
+        expect(dead_code)
+    )]
+    pub(crate) internal: NonZeroU16,
 }
 
 impl LowArgs {
@@ -221,6 +240,7 @@ impl LowArgs {
             Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
             None => {
                 let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
+                let escalated = self.forwarding.sudo_escalation_done;
                 if vm_fd == 2 {
                     return Err(
                         "--vm-fd 2 is standard error, which softnet logs to: pass the \
@@ -230,7 +250,11 @@ impl LowArgs {
                 }
                 (
                     self.forwarding,
-                    Box::new(move |config| Invocation::Forward { vm_fd, config }),
+                    Box::new(move |config| Invocation::Forward {
+                        vm_fd,
+                        escalated,
+                        config,
+                    }),
                 )
             }
         };
@@ -257,38 +281,27 @@ impl ForwardingArgs {
         if self.control_fd.is_some() {
             return Err("--control-fd is not supported yet".to_owned());
         }
-        self.refuse_what_only_macos_has()?;
+        if matches!(self.pin, Pin::Cpus { .. }) && !Placement::CAN_PIN {
+            return Err("--pin: this system pins no thread to a processor".to_owned());
+        }
+        let uplink = uplink::Config::new(HostFlags {
+            tap: self.tap,
+            gateway: self.gateway,
+            expose: self.expose,
+            lease_time: self.bootpd_lease_time,
+        })?;
         let (policy, warnings) = policy(&self.allow, &self.block)?;
         Ok(Config {
             mac: self.vm_mac_address.ok_or("--vm-mac-address is missing")?,
             mode: self.vm_net_type,
             policy,
             warnings,
-            tap: self.tap.ok_or("--tap is missing")?,
-            gateway: self.gateway,
+            uplink,
             user: self.user,
             group: self.group,
             hand_over: self.hand_over,
             pin: self.pin,
         })
-    }
-
-    fn refuse_what_only_macos_has(&self) -> Result<(), String> {
-        if !self.expose.is_empty() {
-            return Err(
-                "--expose is for macOS: on Linux, let the firewall forward ports \
-                        (nftables, dnat)"
-                    .to_owned(),
-            );
-        }
-        if self.bootpd_lease_time.is_some() {
-            return Err(
-                "--bootpd-lease-time is for macOS: on Linux, the DHCP server that you \
-                        run has such a setting"
-                    .to_owned(),
-            );
-        }
-        Ok(())
     }
 }
 
@@ -355,7 +368,7 @@ fn exposed(text: &str) -> Result<Exposed, String> {
     let port = |text: &str| text.parse::<NonZeroU16>().ok();
     let (external, internal) = text.split_once(':').unwrap_or((text, ""));
     match (port(external), port(internal)) {
-        (Some(external), Some(_)) => Ok(Exposed { external }),
+        (Some(external), Some(internal)) => Ok(Exposed { external, internal }),
         _ => Err("not EXTERNAL:INTERNAL, two ports from 1 to 65535, as in 2222:22".to_owned()),
     }
 }

@@ -7,6 +7,7 @@ mod benchmark;
 mod cli;
 mod report;
 mod run;
+mod uplink;
 
 use std::env;
 use std::io::{self, Write};

@@ -9,12 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use softnet::endpoint::Endpoint;
-use softnet::endpoint::tap::Tap;
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::filter::{self, LeaseCell};
 use softnet::forward::{self, Direction, Forwarding, Options};
-use softnet::host::gateway::{self, Gateway, Watch};
 use softnet::host::liveness::{Parent, Vm};
 use softnet::host::placement::Placement;
 use softnet::host::privileges::Identity;
@@ -22,30 +19,40 @@ use softnet::host::signals::Signals;
 use softnet::host::spawn::{self, Command};
 use softnet::host::{descriptors, log};
 use softnet::stop::Stop;
+use softnet::wire::Mac;
 use tracing::{debug, info, warn};
 
 use crate::benchmark;
 use crate::cli::{Config, Invocation};
 use crate::report::Reporter;
+use crate::uplink::{self, Attendant, Uplink};
 
 /// Does what the command line said, to the end.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
     match invocation {
         Invocation::Probe => Ok(ExitCode::SUCCESS),
-        Invocation::Forward { vm_fd, config } => {
+        Invocation::Forward {
+            vm_fd,
+            escalated,
+            config,
+        } => {
+            uplink::get_rights(vm_fd, escalated, &config)?;
             let socket = descriptors::inherit(Some(vm_fd))?.context("no descriptor")?;
             // Early, for whoever started softnet may be gone any moment.
             let parent = Parent::watch();
             log::start();
-            let session = Session::open(&config, socket)?;
-            session.forward(&config, None)?.wait(parent.as_ref())?;
+            if let Some(session) = Session::open(&config, socket)? {
+                session.forward(&config, None)?.wait(parent.as_ref())?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Invocation::Run { command, config } => {
             descriptors::inherit(None)?;
             log::start();
             let (ours, vms) = spawn::socket()?;
-            let session = Session::open(&config, ours)?;
+            let Some(session) = Session::open(&config, ours)? else {
+                return Ok(ExitCode::SUCCESS);
+            };
             let code = session.forward(&config, Some((command, vms)))?.wait(None)?;
             Ok(ExitCode::from(code.unwrap_or_default()))
         }
@@ -59,44 +66,37 @@ struct Session {
     identity: Identity,
     vm: VmSocket,
     vm_watch: Option<Vm>,
-    tap: Tap,
-    gateway: Gateway,
-    gateway_watch: Watch,
+    uplink: Uplink,
     signals: Signals,
 }
 
 impl Session {
-    fn open(config: &Config, socket: OwnedFd) -> anyhow::Result<Self> {
+    /// Opens it all; None if a signal said stop before it was there.
+    fn open(config: &Config, socket: OwnedFd) -> anyhow::Result<Option<Self>> {
         config
             .warnings
             .iter()
             .for_each(|warning| warn!("{warning}"));
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
         // From here on a stop waits for its turn; looking up users might take its time.
-        let signals = Signals::catch()?;
+        let mut signals = Signals::catch()?;
         VmSocket::check(&socket)?;
-        // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
-        if identity.are_borrowed() {
-            identity.drop_to()?;
-        }
-        let tap = Tap::open(&config.tap)?;
-        let gateway = gateway::find(&config.tap, config.gateway)?;
-        let gateway_watch = Watch::new(&config.tap, gateway)?;
+        let Some(uplink) = Uplink::open(config, &identity, &mut signals)? else {
+            return Ok(None);
+        };
         let vm_watch = Vm::watch(socket.as_fd());
         let vm_watch = vm_watch.map_err(|error| {
             info!("that the VM is gone will show only when a frame is sent to it: {error}");
         });
-        let vm = VmSocket::new(socket, tap.max_frame())?;
+        let vm = VmSocket::new(socket, uplink.max_frame())?;
         let vm_watch = vm_watch.ok();
-        Ok(Self {
+        Ok(Some(Self {
             identity,
             vm,
             vm_watch,
-            tap,
-            gateway,
-            gateway_watch,
+            uplink,
             signals,
-        })
+        }))
     }
 
     /// Starts the command, if there is one, gives up rights, and starts forwarding.
@@ -124,26 +124,31 @@ impl Session {
             }),
         };
         let stop = Stop::new().context("cannot make a pipe")?;
+        let gateway = self.uplink.gateway();
         let (outbound, inbound, lease) = filter::pair(&filter::Config {
             vm_mac: config.mac,
-            gateway: self.gateway.address,
-            gateway_mac: self.gateway.mac,
-            subnet: self.gateway.subnet,
+            gateway: gateway.address,
+            gateway_mac: gateway.mac,
+            subnet: gateway.subnet,
             mode: config.mode,
             isolation: !config.policy.wants_isolation_off(),
-            max_frame: self.tap.max_frame(),
+            max_frame: self.uplink.max_frame(),
             policy: &config.policy,
         });
-        let forwarding = forward::start(self.vm, self.tap, outbound, inbound, &options, &stop)
-            .context("cannot start threads")?;
         info!(
             "forwarding for {} over {}, gateway {}",
-            config.mac, config.tap, self.gateway.address
+            config.mac,
+            self.uplink.name(),
+            gateway.address
         );
+        let (host, attendant) = self.uplink.split();
+        let forwarding = forward::start(self.vm, host, outbound, inbound, &options, &stop)
+            .context("cannot start threads")?;
         Ok(Control {
             signals: self.signals,
             vm: self.vm_watch,
-            gateway: self.gateway_watch,
+            attendant,
+            mac: config.mac,
             lease,
             command,
             forwarding: Some((forwarding, Reporter::new())),
@@ -157,7 +162,8 @@ impl Session {
 struct Control {
     signals: Signals,
     vm: Option<Vm>,
-    gateway: Watch,
+    attendant: Attendant,
+    mac: Mac,
     lease: Arc<LeaseCell>,
     command: Option<Command>,
     /// None once it has ended, which a command may outlive.
@@ -195,7 +201,7 @@ impl Control {
                     break None;
                 }
             }
-            self.follow_gateway();
+            self.attendant.look(&self.lease);
             if let Some((forwarding, reporter)) = &mut self.forwarding {
                 reporter.look(|| Direction::ALL.map(|direction| forwarding.counts(direction)));
             }
@@ -207,11 +213,12 @@ impl Control {
     /// Sleeps until something happens, for a second at most.
     fn sleep(&self, parent: Option<&Parent>) -> anyhow::Result<()> {
         let event = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds = vec![event(self.signals.as_fd()), event(self.gateway.as_fd())];
+        let mut fds = vec![event(self.signals.as_fd())];
+        fds.extend(self.attendant.events().map(event));
         fds.extend(parent.and_then(Parent::event).map(event));
         // Set for good, and of no interest any more, when forwarding has ended.
         fds.extend(self.forwarding.as_ref().map(|_| event(self.stop.as_fd())));
-        let timeout = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX);
+        let timeout = PollTimeout::try_from(self.attendant.tick()).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error).context("cannot wait for events"),
@@ -245,27 +252,17 @@ impl Control {
         self.stop.is_set() || self.vm.as_mut().is_some_and(Vm::is_gone)
     }
 
-    /// Tells the filter when the gateway has got another MAC.
-    fn follow_gateway(&mut self) {
-        match self.gateway.new_mac() {
-            Ok(Some(mac)) => {
-                info!("the gateway's MAC is {mac} now");
-                self.lease.set_gateway_mac(mac);
-            }
-            Ok(None) => (),
-            Err(error) => debug!("cannot look at the gateway: {error}"),
-        }
-    }
-
     fn end_forwarding(&mut self) {
         if let Some((forwarding, reporter)) = self.forwarding.take() {
-            reporter.finish(forwarding.finish());
+            let counts = forwarding.finish();
+            self.attendant.leave(&self.lease, self.mac);
+            reporter.finish(counts);
         }
     }
 }
 
 /// How often the main thread looks around without being woken: less than once a second, and
 /// often enough to notice within two that the VM is gone.
-const TICK: Duration = Duration::from_millis(1100);
+pub(crate) const TICK: Duration = Duration::from_millis(1100);
 /// How long a command may take to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(10);

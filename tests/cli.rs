@@ -1,4 +1,5 @@
 //! What was typed: every wrong input gets one line on standard error, and its exit code.
+#![cfg(target_os = "linux")] // Namespaces, a TAP, and what /proc tells.
 
 mod program;
 

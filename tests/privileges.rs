@@ -1,4 +1,5 @@
 //! Who the program is once it forwards, and what it has open: seen from outside, as root.
+#![cfg(target_os = "linux")] // Namespaces, a TAP, and what /proc tells.
 
 mod program;
 

@@ -1,4 +1,5 @@
 //! `softnet run`: a command for a VM.
+#![cfg(target_os = "linux")] // Namespaces, a TAP, and what /proc tells.
 
 mod program;
 

@@ -6,6 +6,7 @@
 //! 1 MiB and a receive buffer of 4 MiB, and Tart keeps a copy of softnet's end; one datagram
 //! is one Ethernet frame; stop is SIGINT and a wait, which is bounded only in here. The one
 //! thing that Tart does not do is `--tap`.
+#![cfg(target_os = "linux")] // Namespaces, a TAP, and what /proc tells.
 
 mod program;
 

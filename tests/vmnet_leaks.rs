@@ -19,6 +19,7 @@ fn every_end_leaves_nothing_behind() {
     const NOTHING: Live = Live {
         blocks: 0,
         objects: 0,
+        preferences: 0,
         queues: 0,
         interfaces: 0,
     };

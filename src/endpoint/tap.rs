@@ -91,6 +91,14 @@ impl Tap {
     }
 }
 
+impl Tap {
+    /// Another way to send, for when the forwarder has ended: see [`Endpoint::Sink`].
+    #[must_use]
+    pub fn sink(&self) -> ToTap {
+        ToTap(Arc::clone(&self.file))
+    }
+}
+
 impl Endpoint for Tap {
     type Source = FromTap;
     type Sink = ToTap;

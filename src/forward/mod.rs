@@ -27,6 +27,8 @@ use crate::sys::interrupt;
 use self::lane::Lane;
 use self::reader::Reader;
 
+pub use self::reader::now;
+
 /// Which way a frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {

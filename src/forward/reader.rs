@@ -158,7 +158,8 @@ impl Limit {
 }
 
 /// The time of the filter: seconds that go on while the machine sleeps, as leases do.
-fn now() -> Seconds {
+#[must_use]
+pub fn now() -> Seconds {
     // CLOCK_MONOTONIC stands still during sleep on Linux, and goes on during sleep on macOS.
     #[cfg(target_os = "linux")]
     let clock = ClockId::CLOCK_BOOTTIME;

@@ -3,9 +3,14 @@
 //! Nothing in here is on a frame's way. What must be done with rights is done before
 //! [`privileges`] gives them up, and the rest works without.
 
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub mod bootpd;
+
 pub mod descriptors;
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub mod escalation;
+
 pub mod gateway;
 
 pub mod liveness;
@@ -14,7 +19,12 @@ pub mod log;
 
 pub mod placement;
 
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub mod port_forward;
+
 pub mod privileges;
+
+pub mod release;
 
 pub mod signals;
 
@@ -61,6 +71,21 @@ pub enum HostError {
         /// The bridge, or the TAP if it is in none.
         interface: String,
     },
+    /// The sharing preferences of macOS are in somebody else's hands.
+    #[error(
+        "macOS' sharing preferences are locked by another process: close System Settings and \
+         whatever else changes Internet Sharing, and start again"
+    )]
+    PreferencesLocked,
+    /// The sharing preferences of macOS cannot be changed; the number is from SCError.
+    #[error("cannot set the lease time of macOS' DHCP server: SystemConfiguration says {0}")]
+    Preferences(i32),
+    /// This macOS wants root for vmnet, and there is no way to become it.
+    #[error(
+        "vmnet needs root on this macOS: make softnet SUID root (chown root, chmod u+s), or let \
+         sudo run it without a password ({0})"
+    )]
+    NoWayToRoot(&'static str),
     /// The command of `softnet run` did not start.
     #[error("cannot run `{command}`")]
     Command {

@@ -60,6 +60,9 @@ pub(crate) mod pidfd;
 #[path = "placement_darwin.rs"]
 pub(crate) mod placement;
 
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub(crate) mod preferences;
+
 #[cfg(target_os = "linux")]
 #[path = "privileges_linux.rs"]
 pub(crate) mod privileges;

@@ -168,7 +168,8 @@ fn once<const N: usize>(value: &mut Option<[u8; N]>, data: &[u8]) -> Option<()> 
     value.replace(data).is_none().then_some(())
 }
 
-const COOKIE: u32 = 0x6382_5363;
+/// What tells DHCP from BOOTP.
+pub const COOKIE: u32 = 0x6382_5363;
 
 const PAD: u8 = 0;
 const SUBNET_MASK: u8 = 1;
@@ -176,9 +177,12 @@ const NAME_SERVERS: u8 = 6;
 const REQUESTED_ADDRESS: u8 = 50;
 const LEASE_TIME: u8 = 51;
 const OVERLOAD: u8 = 52;
-const MESSAGE_TYPE: u8 = 53;
-const SERVER_IDENTIFIER: u8 = 54;
-const END: u8 = 255;
+/// The option of [`Message::kind`].
+pub const MESSAGE_TYPE: u8 = 53;
+/// The option of [`Message::server`].
+pub const SERVER_IDENTIFIER: u8 = 54;
+/// The option behind which nothing follows.
+pub const END: u8 = 255;
 
 const OVERLOADED_FILE: u8 = 1;
 const OVERLOADED_NAME: u8 = 2;

@@ -15,6 +15,9 @@ pub enum Placement {
 }
 
 impl Placement {
+    /// Whether [`Pin::Cpus`] can be had.
+    pub const CAN_PIN: bool = false;
+
     /// Looks at the machine.
     ///
     /// # Errors

@@ -26,6 +26,9 @@ pub enum Placement {
 }
 
 impl Placement {
+    /// Whether [`Pin::Cpus`] can be had.
+    pub const CAN_PIN: bool = true;
+
     /// Looks at the machine. With [`Pin::Auto`] the group is that of the processor that this
     /// thread runs on, so that the VMs of a large machine end up where it had room.
     ///

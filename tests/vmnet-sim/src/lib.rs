@@ -16,6 +16,7 @@ mod frames;
 mod keys;
 pub mod outside;
 mod ports;
+pub mod preferences;
 pub mod script;
 mod vmnet;
 mod xpc;
@@ -34,6 +35,8 @@ pub struct Live {
     pub blocks: i64,
     /// XPC objects.
     pub objects: i64,
+    /// Objects of CoreFoundation.
+    pub preferences: i64,
     /// Dispatch queues.
     pub queues: i64,
     /// Interfaces.
@@ -46,6 +49,7 @@ pub fn live() -> Live {
     Live {
         blocks: block::LIVE.get(),
         objects: xpc::LIVE.get(),
+        preferences: preferences::LIVE.get(),
         queues: dispatch::LIVE.get(),
         interfaces: vmnet::LIVE.get(),
     }

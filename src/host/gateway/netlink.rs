@@ -15,19 +15,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::net::if_::if_nametoindex;
 
-use super::HostError;
+use super::Gateway;
+use crate::host::HostError;
 use crate::wire::Mac;
-
-/// The VM's way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gateway {
-    /// Its address, which `@host` in a rule means too.
-    pub address: Ipv4Addr,
-    /// The network that it and the VM are in; None if the interface has no address in it.
-    pub subnet: Option<Ipv4Net>,
-    /// Its MAC; None if it is a machine behind the interface rather than this one.
-    pub mac: Option<Mac>,
-}
 
 /// Finds the gateway behind `tap`: the one `named`, or else the first primary IPv4 address of
 /// the bridge that the TAP is in, or of the TAP itself when it is in none.

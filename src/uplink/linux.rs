@@ -1,0 +1,149 @@
+//! The host's side on Linux, with all that is to be done about it while frames flow.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use softnet::endpoint::Endpoint;
+use softnet::endpoint::tap::{Tap, ToTap};
+use softnet::filter::LeaseCell;
+use softnet::host::gateway::{self, Gateway, Watch};
+use softnet::host::privileges::Identity;
+use softnet::host::release;
+use softnet::host::signals::Signals;
+use softnet::wire::Mac;
+use tracing::{debug, info};
+
+use crate::cli::{self, HostFlags};
+
+/// Whether `--tap` has to be there.
+pub(crate) const NEEDS_TAP: bool = true;
+
+/// What was said about the TAP.
+#[derive(Debug)]
+pub(crate) struct Config {
+    tap: String,
+    gateway: Option<Ipv4Addr>,
+}
+
+impl Config {
+    /// Takes what is for Linux, and refuses what is not.
+    pub(crate) fn new(flags: HostFlags) -> Result<Self, String> {
+        if !flags.expose.is_empty() {
+            return Err(
+                "--expose is for macOS: on Linux, let the firewall forward ports \
+                        (nftables, dnat)"
+                    .to_owned(),
+            );
+        }
+        if flags.lease_time.is_some() {
+            return Err(
+                "--bootpd-lease-time is for macOS: on Linux, the DHCP server that you \
+                        run has such a setting"
+                    .to_owned(),
+            );
+        }
+        Ok(Self {
+            tap: flags.tap.ok_or("--tap is missing")?,
+            gateway: flags.gateway,
+        })
+    }
+}
+
+/// Rights are the caller's to have.
+#[allow(clippy::unnecessary_wraps)] // As on macOS.
+pub(crate) fn get_rights(
+    _vm_fd: RawFd,
+    _escalated: bool,
+    _config: &cli::Config,
+) -> anyhow::Result<()> {
+    Ok(())
+}
+
+/// The TAP, and the gateway behind it.
+pub(crate) struct Uplink {
+    tap: Tap,
+    name: String,
+    gateway: Gateway,
+    watch: Watch,
+}
+
+impl Uplink {
+    /// Opens what the command line names; None, on other systems, if a signal came first.
+    pub(crate) fn open(
+        config: &cli::Config,
+        identity: &Identity,
+        _signals: &mut Signals,
+    ) -> anyhow::Result<Option<Self>> {
+        // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
+        if identity.are_borrowed() {
+            identity.drop_to()?;
+        }
+        let tap = Tap::open(&config.uplink.tap)?;
+        let gateway = gateway::find(&config.uplink.tap, config.uplink.gateway)?;
+        Ok(Some(Self {
+            tap,
+            name: config.uplink.tap.clone(),
+            gateway,
+            watch: Watch::new(&config.uplink.tap, gateway)?,
+        }))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn gateway(&self) -> Gateway {
+        self.gateway
+    }
+
+    pub(crate) fn max_frame(&self) -> usize {
+        self.tap.max_frame()
+    }
+
+    /// Parts what the forwarder needs from what attends to the interface meanwhile.
+    pub(crate) fn split(self) -> (Tap, Attendant) {
+        let attendant = Attendant {
+            watch: self.watch,
+            sink: self.tap.sink(),
+            gateway: self.gateway,
+        };
+        (self.tap, attendant)
+    }
+}
+
+/// Follows the gateway, and gives the lease back in the end.
+pub(crate) struct Attendant {
+    watch: Watch,
+    sink: ToTap,
+    gateway: Gateway,
+}
+
+impl Attendant {
+    /// What wakes the main thread for [`look`](Self::look), besides the time.
+    pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.watch.as_fd())
+    }
+
+    /// How soon to look again.
+    pub(crate) fn tick(&self) -> Duration {
+        crate::run::TICK
+    }
+
+    /// Tells the filter when the gateway has got another MAC.
+    pub(crate) fn look(&mut self, lease: &LeaseCell) {
+        match self.watch.new_mac() {
+            Ok(Some(mac)) => {
+                info!("the gateway's MAC is {mac} now");
+                lease.set_gateway_mac(mac);
+            }
+            Ok(None) => (),
+            Err(error) => debug!("cannot look at the gateway: {error}"),
+        }
+    }
+
+    /// Leaves nothing behind; to be called when nothing is forwarded any more.
+    pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
+        release::give_back(&mut self.sink, lease, vm, self.gateway.address);
+    }
+}

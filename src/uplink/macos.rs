@@ -1,0 +1,157 @@
+//! The host's side on macOS, with all that is to be done about it while frames flow.
+
+use std::os::fd::{BorrowedFd, RawFd};
+use std::time::Duration;
+
+use softnet::endpoint::Endpoint;
+use softnet::endpoint::vm_socket;
+use softnet::endpoint::vmnet::{ToVmnet, Vmnet, VmnetError};
+use softnet::filter::LeaseCell;
+use softnet::forward;
+use softnet::host::bootpd;
+use softnet::host::escalation;
+use softnet::host::gateway::Gateway;
+use softnet::host::port_forward::{Exposed, PortForward};
+use softnet::host::privileges::Identity;
+use softnet::host::release;
+use softnet::host::signals::Signals;
+use softnet::wire::Mac;
+use tracing::debug;
+
+use crate::cli::{self, HostFlags};
+
+/// Whether `--tap` has to be there.
+pub(crate) const NEEDS_TAP: bool = false;
+
+/// What was said about the host's side.
+#[derive(Debug)]
+pub(crate) struct Config {
+    expose: Vec<Exposed>,
+    lease_time: Option<u32>,
+}
+
+impl Config {
+    /// Takes what is for macOS, and refuses what is not.
+    pub(crate) fn new(flags: HostFlags) -> Result<Self, String> {
+        if flags.tap.is_some() {
+            return Err("--tap is for Linux: on macOS, vmnet is the host's side".to_owned());
+        }
+        if flags.gateway.is_some() {
+            return Err("--gateway is for Linux: on macOS, vmnet says which it is".to_owned());
+        }
+        let ports = flags.expose.into_iter().map(|exposed| Exposed {
+            external: exposed.external,
+            internal: exposed.internal,
+        });
+        Ok(Self {
+            expose: ports.collect(),
+            lease_time: flags.lease_time,
+        })
+    }
+}
+
+/// Becomes root where vmnet needs that and sudo lets us.
+pub(crate) fn get_rights(
+    vm_fd: RawFd,
+    escalated: bool,
+    config: &cli::Config,
+) -> anyhow::Result<()> {
+    let named = [config.user.is_some(), config.group.is_some()];
+    Ok(escalation::become_root(vm_fd, named, escalated)?)
+}
+
+/// An interface of vmnet.
+pub(crate) struct Uplink {
+    vmnet: Vmnet,
+    ports: PortForward,
+}
+
+impl Uplink {
+    /// Starts an interface; None if a signal came before it was there.
+    pub(crate) fn open(
+        config: &cli::Config,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Option<Self>> {
+        // The DHCP server is set up anew when an interface starts.
+        bootpd::set_lease_time(config.uplink.lease_time)?;
+        let isolated = !config.policy.wants_isolation_off();
+        match Vmnet::open(config.mode, isolated, || signals.stop().is_some()) {
+            Err(VmnetError::Interrupted) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(vmnet) => Ok(Some(Self {
+                ports: PortForward::new(vmnet.port_rules(), &config.uplink.expose),
+                vmnet,
+            })),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        "vmnet"
+    }
+
+    pub(crate) fn gateway(&self) -> Gateway {
+        Gateway {
+            address: self.vmnet.gateway(),
+            subnet: self.vmnet.subnet(),
+            // Learned with the lease.
+            mac: None,
+        }
+    }
+
+    pub(crate) fn max_frame(&self) -> usize {
+        self.vmnet.max_frame()
+    }
+
+    /// Parts what the forwarder needs from what attends to the interface meanwhile.
+    pub(crate) fn split(self) -> (Vmnet, Attendant) {
+        let attendant = Attendant {
+            gateway: self.gateway(),
+            sink: self.vmnet.sink(),
+            ports: self.ports,
+        };
+        (self.vmnet, attendant)
+    }
+}
+
+/// Has the host's ports follow the lease, and gives that back in the end.
+pub(crate) struct Attendant {
+    gateway: Gateway,
+    sink: ToVmnet,
+    ports: PortForward,
+}
+
+impl Attendant {
+    /// What wakes the main thread for [`look`](Self::look), besides the time.
+    #[allow(clippy::unused_self)] // As on Linux.
+    pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// How soon to look again.
+    pub(crate) fn tick(&self) -> Duration {
+        if self.ports.is_settled() {
+            crate::run::TICK
+        } else {
+            SOON
+        }
+    }
+
+    pub(crate) fn look(&mut self, lease: &LeaseCell) {
+        let now = forward::now();
+        let lease = lease.lease().filter(|lease| now < lease.expires);
+        self.ports.follow(lease.map(|lease| lease.address));
+    }
+
+    /// Leaves nothing behind; to be called when nothing is forwarded any more.
+    pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
+        self.ports.remove_all();
+        release::give_back(&mut self.sink, lease, vm, self.gateway.address);
+        let slow = vm_socket::moved_one_by_one();
+        if slow > 0 {
+            debug!("{slow} frames of the VM took a system call each, as this macOS needs");
+        }
+    }
+}
+
+/// Often enough for requests to be followed up, and rare enough to be forgotten.
+const SOON: Duration = Duration::from_millis(50);

@@ -1,0 +1,13 @@
+//! The host's side as the program sees it: one file for each system, with the same functions.
+//! What each takes of the command line, what it opens, and what is to be done about it while
+//! frames flow and when they have ended.
+
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[path = "linux.rs"]
+mod system;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[path = "macos.rs"]
+mod system;
+
+pub(crate) use system::{Attendant, Config, NEEDS_TAP, Uplink, get_rights};
