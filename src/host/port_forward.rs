@@ -92,7 +92,8 @@ impl PortForward {
     pub fn remove_all(&mut self) {
         let deadline = Instant::now() + REMOVE_TIMEOUT;
         self.follow(None);
-        while !self.is_settled() && Instant::now() < deadline {
+        let is_absent = |port: &Port| matches!(port.state, State::Absent { .. });
+        while !self.ports.iter().all(is_absent) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
             self.follow(None);
         }

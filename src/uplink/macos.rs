@@ -70,6 +70,7 @@ impl Uplink {
     /// Starts an interface; None if a signal came before it was there.
     pub(crate) fn open(
         config: &cli::Config,
+        _identity: &Identity,
         signals: &mut Signals,
     ) -> anyhow::Result<Option<Self>> {
         // The DHCP server is set up anew when an interface starts.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use crate::{Host, Script};
+use crate::{Host, Rule, Script};
 
 /// The behaviour.
 pub const SCRIPT: &str = "VMNET_SIM";
@@ -33,22 +33,9 @@ pub(crate) fn host() -> Host {
     let other = directory.join("host");
     let sender = host.clone();
     thread::spawn(move || {
-        let mut reported = (Vec::new(), false);
         loop {
-            if let Some(frame) = sender.recv(Duration::from_millis(5)) {
+            if let Some(frame) = sender.recv(Duration::from_secs(1)) {
                 let _ = outward.send_to(&frame, &other);
-            }
-            let now = (sender.rules(), sender.stopped());
-            if now != reported {
-                let mut rules = String::new();
-                for rule in &now.0 {
-                    writeln!(rules, "{} {}:{}", rule.external, rule.to, rule.internal).unwrap();
-                }
-                let _ = fs::write(directory.join("rules"), rules);
-                if now.1 {
-                    let _ = fs::write(directory.join("stopped"), sender.misuse().join("\n"));
-                }
-                reported = now;
             }
         }
     });
@@ -60,4 +47,29 @@ pub(crate) fn host() -> Host {
         }
     });
     host
+}
+
+/// Writes down the rules that are in force.
+pub(crate) fn report_rules(rules: &[Rule]) {
+    let mut rules = rules.to_vec();
+    // Answers come in any order.
+    rules.sort_by_key(|rule| rule.external);
+    let mut text = String::new();
+    for rule in rules {
+        writeln!(text, "{} {}:{}", rule.external, rule.to, rule.internal).unwrap();
+    }
+    report("rules", &text);
+}
+
+/// Writes down that the interface was stopped, and what the program did wrong until then.
+pub(crate) fn report_stop(misuse: &[String]) {
+    report("stopped", &misuse.join("\n"));
+}
+
+fn report(file: &str, text: &str) {
+    if let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) {
+        // Whole or not at all, for who reads meanwhile.
+        let new = directory.join(format!("{file}.new"));
+        let _ = fs::write(&new, text).and_then(|()| fs::rename(&new, directory.join(file)));
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::block::Copied;
+use crate::outside;
 use crate::script::Rules;
 use crate::vmnet::{INVALID_ARGUMENT, Interface, Rule, SUCCESS, Status, interface};
 
@@ -83,7 +84,11 @@ fn answer(
                     state.rules_refused += 1;
                     status
                 }
-                _ => change(&mut state.rules),
+                _ => {
+                    let status = change(&mut state.rules);
+                    outside::report_rules(&state.rules);
+                    status
+                }
             }
         };
         handler.call_1(status);

@@ -314,6 +314,7 @@ pub unsafe extern "C" fn vmnet_stop_interface(
     let late = {
         let mut state = interface.lock();
         state.stopped = true;
+        outside::report_stop(&state.misuse);
         state.callback.take()
     };
     LIVE.add(-1);
