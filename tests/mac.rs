@@ -278,7 +278,8 @@ fn an_old_macos_is_served_call_by_call() {
         let softnet = Program::start_forwarding(&mut command);
         host.lease(&vm, VM_ADDRESS);
         let log = interrupt(softnet);
-        assert!(log.contains("took a system call each"), "{log}");
+        let (_, count) = log.split_once("as this macOS needs: ").unwrap();
+        assert!(!count.starts_with("0\n"), "{log}");
     });
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{Lengths, MAX_FRAME, TART_SNDBUF, eventually, number_of, numbered, pair};
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::endpoint::vmnet::{Vmnet, VmnetError};
+use softnet::endpoint::vmnet::{Vmnet, VmnetError, missed_events};
 use softnet::filter::{DropReason, Mode};
 use softnet::forward::{self, Direction, Forwarding, HandOver, Options};
 use softnet::stats::Counts;
@@ -178,6 +178,7 @@ fn an_event_that_never_comes_is_made_up_for_within_the_safety_poll() {
         );
         thread::sleep(Duration::from_millis(5));
     }
+    assert!(missed_events() >= 3, "{}", missed_events());
     let _ = mac.finish();
 }
 

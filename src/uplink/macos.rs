@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::vm_socket;
-use softnet::endpoint::vmnet::{ToVmnet, Vmnet, VmnetError};
+use softnet::endpoint::vmnet::{self, ToVmnet, Vmnet, VmnetError};
 use softnet::filter::LeaseCell;
 use softnet::forward;
 use softnet::host::bootpd;
@@ -147,10 +147,9 @@ impl Attendant {
     pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
         self.ports.remove_all();
         release::give_back(&mut self.sink, lease, vm, self.gateway.address);
+        debug!("events that vmnet forgot: {}", vmnet::missed_events());
         let slow = vm_socket::moved_one_by_one();
-        if slow > 0 {
-            debug!("{slow} frames of the VM took a system call each, as this macOS needs");
-        }
+        debug!("frames of the VM that took a system call each, as this macOS needs: {slow}");
     }
 }
 

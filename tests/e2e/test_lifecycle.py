@@ -41,6 +41,23 @@ def test_a_vm_is_cut_off_when_softnet_is_killed(bench):
         assert bench.vm.ping(GATEWAY)
 
 
+def test_the_address_is_given_back_at_a_clean_end_and_only_then(bench):
+    leases = bench.network.leases
+    with bench.softnet() as softnet:
+        address = str(bench.vm.get_lease().address)
+        end(softnet.process, signal.SIGKILL)
+        assert address in leases()
+    with bench.softnet() as softnet:
+        address = str(bench.vm.get_lease().address)
+        assert address in leases()
+        softnet.stop()
+        assert until(lambda: address not in leases(), timeout=2), softnet.said()
+    # The server has it for the VM still, as long as nobody else wants it.
+    with bench.softnet():
+        bench.vm.get_lease()
+        assert bench.vm.ping(GATEWAY)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_it_in_time_under_load(standin, name):
     with standin.softnet() as softnet:

@@ -9,20 +9,31 @@ set -euo pipefail
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 command=$1 architecture=$2
 shift 2
+# By the name that stays when the folder is a link to a cache: cargo builds everything again
+# when the linker or a flag is another.
+mkdir -p "$repo/target/macos"
+tools=$(cd -P "$repo/target/macos" && pwd)
 
 export PATH=/usr/bin:/bin
 export RUSTC=/usr/bin/rustc
 # Debian's compiler is a stable one; the project's code uses nothing else. This is for -Z.
 export RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR=$repo/target/macos/build
-export CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER=$repo/target/macos/zcc
-export CARGO_TARGET_X86_64_APPLE_DARWIN_LINKER=$repo/target/macos/zcc
+export CARGO_TARGET_DIR=$tools/build
+export CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER=$tools/zcc
+export CARGO_TARGET_X86_64_APPLE_DARWIN_LINKER=$tools/zcc
 # rustc would look for xcrun; any directory keeps it from that. Always the same one, since
 # another makes everything be built again.
-export SDKROOT=$repo/target/macos/sdk
+export SDKROOT=$tools/sdk
 export MACOSX_DEPLOYMENT_TARGET=13.0
-# What one of objc, iconv, Security or Foundation is linked for but not used leaves no trace.
-export CARGO_ENCODED_RUSTFLAGS=-Clink-arg=-Wl,-dead_strip_dylibs
+flags=(
+    # What is linked but not used, such as iconv, leaves no trace.
+    -Clink-arg=-Wl,-dead_strip_dylibs
+    # Nor do the folders of whoever builds, which messages of panics would show.
+    "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/registry"
+    "--remap-path-prefix=/usr/lib/rustlib/src/rust=/rust"
+)
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}")
+export CARGO_ENCODED_RUSTFLAGS
 # `test` for the harness of unit tests.
 case "$command" in build) std=std,panic_abort ;; *) std=std,panic_abort,test ;; esac
 

@@ -7,7 +7,9 @@ set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 symbols=$repo/tests/macos/symbols
-tools=$repo/target/macos
+mkdir -p "$repo/target/macos"
+# By the name that stays when the folder is a link to a cache.
+tools=$(cd -P "$repo/target/macos" && pwd)
 zig_version=0.17.1
 # The oldest macOS that the program is to start on.
 macos=13.0
@@ -22,7 +24,7 @@ declare -A has=(
     [rustc-web]=/usr/bin/rustc
     [cargo-web]=/usr/bin/cargo
     [rust-web-clippy]=/usr/bin/clippy-driver
-    [rust-web-src]=/usr/share/doc/rust-web-src
+    [rust-web-src]=/usr/lib/rustlib/src/rust/library/Cargo.lock
     [llvm-22]=/usr/bin/llvm-lipo-22
     [python3-venv]=/usr/share/doc/python3-venv
 )
@@ -44,7 +46,7 @@ fi
 
 venv=$tools/venv
 if ! "$venv/bin/python3" -m ziglang version 2>/dev/null | grep -qxF "$zig_version"; then
-    say "installing zig $zig_version into ${venv#"$repo"/}"
+    say "installing zig $zig_version into target/macos/venv"
     rm -rf "$venv"
     /usr/bin/python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "ziglang==$zig_version"
@@ -80,6 +82,8 @@ for list in "$symbols"/*.framework; do
     stub "$list" "$sdk/Frameworks/$name.framework/$name.tbd"
 done
 for list in "$symbols"/lib*; do
+    # Zig has that one; the list is for tests/macos/verify.py.
+    [ "$(basename "$list")" != libSystem ] || continue
     stub "$list" "$sdk/lib/$(basename "$list").tbd"
 done
 

@@ -33,14 +33,17 @@ impl Wake {
         }
     }
 
-    /// Waits for a signal, the time of the safety poll, or `stop`.
-    pub(super) fn wait(&self, stop: &Stop) -> io::Result<()> {
-        if stop.or_event_within(self.reader.as_fd(), PollFlags::POLLIN, SAFETY_POLL)? {
+    /// Waits for a signal, the time of the safety poll, or `stop`. Returns whether there was
+    /// a signal.
+    pub(super) fn wait(&self, stop: &Stop) -> io::Result<bool> {
+        let signalled =
+            stop.or_event_within(self.reader.as_fd(), PollFlags::POLLIN, SAFETY_POLL)?;
+        if signalled {
             (&self.reader).read_exact(&mut [0])?;
             // Before frames are read: a signal from now on is for frames that came later.
             self.signalled.store(false, Ordering::Release);
         }
-        Ok(())
+        Ok(signalled)
     }
 }
 

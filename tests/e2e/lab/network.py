@@ -107,6 +107,7 @@ class Network:
 
     def _start_servers(self):
         logs = paths.log_directory()
+        self._leases = logs / "leases"
         dnsmasq = spawn(
             *namespace.command_in(self.host, "dnsmasq"),
             # In this mode it stays root, also where that is the root of a user namespace.
@@ -114,13 +115,17 @@ class Network:
             *("--interface=br0", "--bind-interfaces", "--except-interface=lo"),
             f"--dhcp-range={POOL[0]},{POOL[1]},255.255.255.0,600",
             # Without the ping by which it checks an address a lease comes at once.
-            *("--dhcp-authoritative", "--no-ping", f"--dhcp-leasefile={logs}/leases"),
+            *("--dhcp-authoritative", "--no-ping", f"--dhcp-leasefile={self._leases}"),
             *("--no-resolv", "--no-hosts", f"--address=/{NAME_OF_INTERNET}/{INTERNET}"),
             "--log-dhcp",
             log=logs / "dnsmasq.log",
         )
         self._cleanup.callback(end, dnsmasq)
         assert until(lambda: namespace.listens(self.host, 53), timeout=5), f"dnsmasq did not start: see {logs}"
+
+    def leases(self):
+        """The addresses that the DHCP server has lent."""
+        return {line.split()[2] for line in self._leases.read_text().splitlines()}
 
     def new_tap(self):
         """Makes a TAP device in the bridge and returns its name.
