@@ -13,7 +13,7 @@ BARE_LOOP := $(CARGO_TARGET_DIR)/release/examples/bare_loop
 .PHONY: help
 help: ## This list
 	@echo "softnet: targets"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
 demo: release ## A real VM behind softnet: lease, ping, iperf3, a spoof dropped (2 min)
@@ -27,6 +27,7 @@ check: setup-rust ## Does it compile?
 lint: setup-rust ## Format, clippy and documentation; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features vmnet-sim -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
@@ -36,10 +37,19 @@ test: unit e2e ## Every test: cargo's, then end to end
 .PHONY: unit
 unit: setup-rust ## cargo's tests only; as root they include those that need it
 	cargo test --locked
+	cargo test --locked --features vmnet-sim --lib --test vmnet --test vmnet_leaks --test mac
 
 .PHONY: e2e
 e2e: release ## Tests in network namespaces, with a stand-in VM and a QEMU guest (root)
 	$(AS_ROOT) bash tests/e2e/run.sh
+
+.PHONY: macos
+macos: setup-macos ## Binaries for Macs, from Debian: dist/ (the first run takes ten minutes)
+	bash tests/macos/dist.sh
+
+.PHONY: macos-check
+macos-check: setup-macos ## The same, with all that can be checked about them without a Mac
+	bash tests/macos/check.sh
 
 .PHONY: measure
 measure: release ## CPU, latency, wakes and memory against a bare loop (root, 2 min)
@@ -56,3 +66,7 @@ release: setup-rust
 .PHONY: setup-rust
 setup-rust:
 	@bash tests/setup/rust.sh
+
+.PHONY: setup-macos
+setup-macos:
+	@bash tests/setup/macos.sh
