@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -125,6 +126,12 @@ pub(super) fn ring(max_frame: usize) -> (ReaderSide, WriterSide) {
 }
 
 impl ReaderSide {
+    /// Waits for a batch once, in vain: the first wait makes room in the channel for one
+    /// sleeper, which is to happen before frames flow.
+    pub(super) fn warm_up(&self) {
+        let _ = self.empty.recv_timeout(Duration::from_millis(1));
+    }
+
     /// Takes home what came back. Returns whether the writer has nothing to do: every batch
     /// that it was given is home.
     pub(super) fn writer_is_idle(&mut self) -> bool {

@@ -55,6 +55,7 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
     /// Forwards until it is time to stop, and leaves the waiting to the writer; with
     /// `always`, the sending too.
     pub(super) fn run(&mut self, mut ring: ReaderSide, always: bool) {
+        ring.warm_up();
         while self.receive() {
             self.judge();
             if self.batch.pending().len() == 0 {

@@ -125,14 +125,14 @@ mod tests {
         // A right header sums up to all ones.
         assert_eq!(checksum(&packet[..20]), 0);
         let packet = Ipv4::parse(packet).unwrap();
-        assert_eq!(packet.header.source.get(), address.into());
-        assert_eq!(packet.header.destination.get(), gateway.into());
+        assert_eq!(packet.header.source.get(), u32::from(address));
+        assert_eq!(packet.header.destination.get(), u32::from(gateway));
         let (udp, data) = Udp::split(packet.payload).unwrap();
         assert_eq!(usize::from(udp.len.get()), packet.payload.len());
         assert_eq!((udp.source.get(), udp.destination.get()), (68, 67));
         let message = dhcp::Message::parse(data).unwrap();
         assert_eq!(message.kind, dhcp::RELEASE);
-        assert_eq!(message.header.client.get(), address.into());
+        assert_eq!(message.header.client.get(), u32::from(address));
         assert_eq!(message.header.hardware, vm);
         assert_eq!(message.server, Some(gateway.into()));
     }
