@@ -35,4 +35,5 @@ pub mod forward;
 
 pub mod host;
 
+#[cfg(target_os = "linux")]
 pub mod bench;

@@ -38,7 +38,7 @@ impl Datagrams {
     /// Waits for frames within the call that receives them, which a signal interrupts when it
     /// is time to stop. To poll first would cost a fifth of the CPU time that a frame takes
     /// which comes alone.
-    #[cfg(target_os = "linux")]
+    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
     pub(super) fn wait_and_recv(
         &mut self,
         batch: &mut Batch,

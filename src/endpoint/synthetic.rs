@@ -54,7 +54,7 @@ impl Source for FromHost {
         self.0.wait_for_frames(stop)
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
     fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
         self.0.wait_and_recv(batch, limit, stop)
     }

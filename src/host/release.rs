@@ -134,6 +134,6 @@ mod tests {
         assert_eq!(message.kind, dhcp::RELEASE);
         assert_eq!(message.header.client.get(), u32::from(address));
         assert_eq!(message.header.hardware, vm);
-        assert_eq!(message.server, Some(gateway.into()));
+        assert_eq!(message.server, Some(u32::from(gateway)));
     }
 }

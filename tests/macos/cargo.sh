@@ -14,7 +14,7 @@ shift 2
 mkdir -p "$repo/target/macos"
 tools=$(cd -P "$repo/target/macos" && pwd)
 
-export PATH=/usr/bin:/bin
+export PATH=$tools/bin:/usr/bin:/bin
 export RUSTC=/usr/bin/rustc
 # Debian's compiler is a stable one; the project's code uses nothing else. This is for -Z.
 export RUSTC_BOOTSTRAP=1

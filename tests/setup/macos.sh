@@ -109,3 +109,8 @@ END
 chmod +x "$tools/zcc.new"
 cmp -s "$tools/zcc.new" "$tools/zcc" || cp "$tools/zcc.new" "$tools/zcc"
 rm "$tools/zcc.new"
+
+# rustc strips with a tool of its own distribution's, which is LLVM's under another name. It
+# signs anew what it has changed.
+mkdir -p "$tools/bin"
+ln -sf /usr/bin/llvm-objcopy-22 "$tools/bin/rust-objcopy"
