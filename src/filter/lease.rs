@@ -13,6 +13,7 @@
 //! odd while the writer is at it.
 
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 
@@ -45,7 +46,13 @@ pub struct LeaseCell {
     offered: AtomicU32,
     sequence: AtomicU32,
     name_servers: [AtomicU32; NAME_SERVERS_MAX],
+    /// The name that the VM gave itself when it last asked for a lease. Rarely touched, so a
+    /// lock will do.
+    client_id: Mutex<ClientId>,
 }
+
+/// Option 61 of a DHCP message; empty for none.
+pub type ClientId = ArrayVec<u8, 255>;
 
 impl LeaseCell {
     /// A cell without a lease.
@@ -57,6 +64,7 @@ impl LeaseCell {
             offered: AtomicU32::new(0),
             sequence: AtomicU32::new(0),
             name_servers: std::array::from_fn(|_| AtomicU32::new(0)),
+            client_id: Mutex::new(ClientId::new()),
         }
     }
 
@@ -79,6 +87,25 @@ impl LeaseCell {
                 .map(Ipv4Addr::from)
                 .collect(),
         })
+    }
+
+    /// The name under which the DHCP server may know the VM; empty for none. The VM may have
+    /// put anything there.
+    #[must_use]
+    pub fn client_id(&self) -> ClientId {
+        let client_id = self.client_id.lock();
+        client_id.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the name of the VM that asks for a lease. For the outbound side only.
+    pub(super) fn set_client_id(&self, client_id: &[u8]) {
+        if let Ok(client_id) = ClientId::try_from(client_id) {
+            let mut noted = self
+                .client_id
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *noted = client_id;
+        }
     }
 
     /// The MAC address of the gateway, once it is known.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 pub use inbound::Inbound;
-pub use lease::{Lease, LeaseCell, NameServers};
+pub use lease::{ClientId, Lease, LeaseCell, NameServers};
 pub use outbound::Outbound;
 pub use policy::{Mode, Policy};
 pub use verdict::{DropReason, Verdict};

@@ -187,6 +187,9 @@ impl Check for Outbound {
         if gives_up {
             self.lease.give_up(lease);
         }
+        if message.kind == dhcp::REQUEST_LEASE {
+            self.lease.set_client_id(message.client_id);
+        }
         Ok(len)
     }
 }

@@ -12,7 +12,7 @@ use tracing::{debug, info};
 
 use crate::batch::Batch;
 use crate::endpoint::{Sent, Sink};
-use crate::filter::LeaseCell;
+use crate::filter::{ClientId, LeaseCell};
 use crate::forward;
 use crate::wire::{Mac, dhcp, ethernet, ipv4, udp};
 
@@ -24,12 +24,12 @@ pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4
         return;
     };
     let gateway_mac = lease.gateway_mac().unwrap_or(Mac::BROADCAST);
-    let frame = frame(vm, held.address, gateway_mac, gateway);
-    let mut batch = Batch::new(frame.len());
+    let frame = frame(vm, held.address, gateway_mac, gateway, &lease.client_id());
+    let mut batch = Batch::new(FRAME_LEN_MAX);
     let (mut slots, lens) = batch.fill(1);
     if let (Some(slot), Some(len)) = (slots.next(), lens.first_mut()) {
         slot[..frame.len()].copy_from_slice(&frame);
-        *len = FRAME_LEN.into();
+        *len = u32::try_from(frame.len()).unwrap_or(0);
     }
     drop(slots);
     batch.set_received(1);
@@ -45,50 +45,58 @@ fn frame(
     address: Ipv4Addr,
     gateway_mac: Mac,
     gateway: Ipv4Addr,
-) -> [u8; FRAME_LEN as usize] {
-    let mut frame = [0; FRAME_LEN as usize];
-    let mut rest = frame.as_mut_slice();
-    let mut put = |bytes: &[u8]| {
-        let (target, behind) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-        target.copy_from_slice(bytes);
-        rest = behind;
-    };
-    put(&gateway_mac.0);
-    put(&vm.0);
-    put(&ethernet::ethertype::IPV4.to_be_bytes());
+    client_id: &ClientId,
+) -> Vec<u8> {
+    let mut message = Vec::with_capacity(FRAME_LEN_MAX);
+    // Ethernet with addresses of 6 bytes, and no relay.
+    message.extend([dhcp::REQUEST, 1, 6, 0]);
+    // A transaction of one message: any number will do.
+    message.extend_from_slice(&vm.0[2..]);
+    message.extend([0; 4]);
+    message.extend(address.octets());
+    message.extend([0; 12]);
+    message.extend(vm.0);
+    message.extend([0; 10 + 64 + 128]);
+    message.extend(dhcp::COOKIE.to_be_bytes());
+    message.extend([dhcp::MESSAGE_TYPE, 1, dhcp::RELEASE]);
+    message.extend([dhcp::SERVER_IDENTIFIER, 4]);
+    message.extend(gateway.octets());
+    if let (1.., Ok(len)) = (client_id.len(), u8::try_from(client_id.len())) {
+        message.extend([dhcp::CLIENT_IDENTIFIER, len]);
+        message.extend_from_slice(client_id);
+    }
+    message.push(dhcp::END);
+    message.resize(message.len().max(MESSAGE_LEN_MIN), 0);
 
+    let len = |headers: usize| {
+        u16::try_from(headers + message.len())
+            .unwrap_or(0)
+            .to_be_bytes()
+    };
     // Version and header length, type of service, total length, identification, fragment,
     // time to live, protocol, checksum (below), source, destination.
-    put(&[0x45, 0]);
-    put(&IP_LEN.to_be_bytes());
-    put(&[0, 0, 0, 0, 64, ipv4::protocol::UDP, 0, 0]);
-    put(&address.octets());
-    put(&gateway.octets());
+    let mut ip = [0; 20];
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&len(20 + 8));
+    ip[8..10].copy_from_slice(&[64, ipv4::protocol::UDP]);
+    ip[12..16].copy_from_slice(&address.octets());
+    ip[16..20].copy_from_slice(&gateway.octets());
+    let checksum = checksum(&ip);
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
 
-    put(&udp::DHCP_CLIENT.to_be_bytes());
-    put(&udp::DHCP_SERVER.to_be_bytes());
-    put(&(IP_LEN - 20).to_be_bytes());
-    // No checksum, which UDP allows over IPv4 (RFC 768).
-    put(&[0, 0]);
-
-    // Ethernet with addresses of 6 bytes, and no relay.
-    put(&[dhcp::REQUEST, 1, 6, 0]);
-    // A transaction of one message: any number will do.
-    put(&vm.0[2..]);
-    put(&[0; 4]);
-    put(&address.octets());
-    put(&[0; 12]);
-    put(&vm.0);
-    put(&[0; 10 + 64 + 128]);
-    put(&dhcp::COOKIE.to_be_bytes());
-    put(&[dhcp::MESSAGE_TYPE, 1, dhcp::RELEASE]);
-    put(&[dhcp::SERVER_IDENTIFIER, 4]);
-    put(&gateway.octets());
-    put(&[dhcp::END]);
-
-    let checksum = checksum(&frame[14..34]);
-    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-    frame
+    [
+        gateway_mac.0.as_slice(),
+        &vm.0,
+        &ethernet::ethertype::IPV4.to_be_bytes(),
+        &ip,
+        &udp::DHCP_CLIENT.to_be_bytes(),
+        &udp::DHCP_SERVER.to_be_bytes(),
+        &len(8),
+        // No checksum, which UDP allows over IPv4 (RFC 768).
+        &[0, 0],
+        &message,
+    ]
+    .concat()
 }
 
 /// The checksum of an IPv4 header whose own field for it is zero (RFC 1071).
@@ -102,9 +110,10 @@ fn checksum(header: &[u8]) -> u16 {
     })
 }
 
-/// A message is at least 300 bytes long, as BOOTP had it: some servers take no less.
-const IP_LEN: u16 = 20 + 8 + 300;
-const FRAME_LEN: u16 = 14 + IP_LEN;
+/// As BOOTP had it: some servers take no less.
+const MESSAGE_LEN_MIN: usize = 300;
+/// With the longest name of a client.
+const FRAME_LEN_MAX: usize = 14 + 20 + 8 + 240 + 3 + 6 + 2 + 255 + 1;
 
 #[cfg(test)]
 mod tests {
@@ -118,22 +127,28 @@ mod tests {
         let (vm, router) = (Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 1]));
         let address = Ipv4Addr::new(192, 168, 64, 7);
         let gateway = Ipv4Addr::new(192, 168, 64, 1);
-        let frame = frame(vm, address, router, gateway);
+        for len in [0, 7, 255] {
+            let client_id: ClientId = (0..).take(len).collect();
+            let frame = frame(vm, address, router, gateway, &client_id);
+            assert!((342..=FRAME_LEN_MAX).contains(&frame.len()));
 
-        let (ethernet, packet) = Ethernet::split(&frame).unwrap();
-        assert_eq!((ethernet.source, ethernet.destination), (vm, router));
-        // A right header sums up to all ones.
-        assert_eq!(checksum(&packet[..20]), 0);
-        let packet = Ipv4::parse(packet).unwrap();
-        assert_eq!(packet.header.source.get(), u32::from(address));
-        assert_eq!(packet.header.destination.get(), u32::from(gateway));
-        let (udp, data) = Udp::split(packet.payload).unwrap();
-        assert_eq!(usize::from(udp.len.get()), packet.payload.len());
-        assert_eq!((udp.source.get(), udp.destination.get()), (68, 67));
-        let message = dhcp::Message::parse(data).unwrap();
-        assert_eq!(message.kind, dhcp::RELEASE);
-        assert_eq!(message.header.client.get(), u32::from(address));
-        assert_eq!(message.header.hardware, vm);
-        assert_eq!(message.server, Some(u32::from(gateway)));
+            let (ethernet, packet) = Ethernet::split(&frame).unwrap();
+            assert_eq!((ethernet.source, ethernet.destination), (vm, router));
+            // A right header sums up to all ones.
+            assert_eq!(checksum(&packet[..20]), 0);
+            let packet = Ipv4::parse(packet).unwrap();
+            assert_eq!(packet.trailer_len, 0);
+            assert_eq!(packet.header.source.get(), u32::from(address));
+            assert_eq!(packet.header.destination.get(), u32::from(gateway));
+            let (udp, data) = Udp::split(packet.payload).unwrap();
+            assert_eq!(usize::from(udp.len.get()), packet.payload.len());
+            assert_eq!((udp.source.get(), udp.destination.get()), (68, 67));
+            let message = dhcp::Message::parse(data).unwrap();
+            assert_eq!(message.kind, dhcp::RELEASE);
+            assert_eq!(message.header.client.get(), u32::from(address));
+            assert_eq!(message.header.hardware, vm);
+            assert_eq!(message.server, Some(u32::from(gateway)));
+            assert_eq!(message.client_id, client_id.as_slice());
+        }
     }
 }

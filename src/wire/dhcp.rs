@@ -50,6 +50,8 @@ pub struct Message<'a> {
     pub lease_time: Option<u32>,
     /// Option 54: the server that the message is for or from.
     pub server: Option<u32>,
+    /// Option 61: by which name a server may know the client instead of its hardware address.
+    pub client_id: &'a [u8],
     /// Option 1: the mask of the subnet.
     pub mask: Option<u32>,
     /// Option 6: the name servers, whole addresses of it.
@@ -85,6 +87,7 @@ impl<'a> Message<'a> {
             requested: found.requested.map(u32::from_be_bytes),
             lease_time: found.lease_time.map(u32::from_be_bytes),
             server: found.server.map(u32::from_be_bytes),
+            client_id: found.client_id,
             mask: found.mask.map(u32::from_be_bytes),
             name_servers: found.name_servers,
             is_overloaded: found.overload.is_some(),
@@ -121,6 +124,7 @@ struct Found<'a> {
     requested: Option<[u8; 4]>,
     lease_time: Option<[u8; 4]>,
     server: Option<[u8; 4]>,
+    client_id: &'a [u8],
     mask: Option<[u8; 4]>,
     overload: Option<[u8; 1]>,
     name_servers: &'a [U32],
@@ -151,6 +155,7 @@ impl<'a> Found<'a> {
                 OVERLOAD => once(&mut self.overload, data)?,
                 MESSAGE_TYPE => once(&mut self.kind, data)?,
                 SERVER_IDENTIFIER => once(&mut self.server, data)?,
+                CLIENT_IDENTIFIER if self.client_id.is_empty() => self.client_id = data,
                 // A long list may be split over several options (RFC 3396); the first has enough.
                 NAME_SERVERS if self.name_servers.is_empty() => {
                     let whole = data.len() & !3;
@@ -181,6 +186,8 @@ const OVERLOAD: u8 = 52;
 pub const MESSAGE_TYPE: u8 = 53;
 /// The option of [`Message::server`].
 pub const SERVER_IDENTIFIER: u8 = 54;
+/// The option of [`Message::client_id`].
+pub const CLIENT_IDENTIFIER: u8 = 61;
 /// The option behind which nothing follows.
 pub const END: u8 = 255;
 
@@ -207,7 +214,7 @@ mod tests {
     #[test]
     fn a_request_is_read() {
         let bytes = message(&[
-            53, 1, 3, 0, 0, 50, 4, 192, 168, 64, 2, 54, 4, 192, 168, 64, 1, 255, 9,
+            53, 1, 3, 0, 0, 50, 4, 192, 168, 64, 2, 54, 4, 192, 168, 64, 1, 61, 2, 0, 7, 255, 9,
         ]);
         let message = Message::parse(&bytes).unwrap();
         assert_eq!(
@@ -220,6 +227,7 @@ mod tests {
         );
         assert_eq!(message.requested, Some(0xc0a8_4002));
         assert_eq!(message.server, Some(0xc0a8_4001));
+        assert_eq!(message.client_id, [0, 7]);
         assert_eq!((message.lease_time, message.mask), (None, None));
     }
 
