@@ -37,6 +37,10 @@ pub(crate) struct BenchArgs {
     )]
     subject: Vec<Subject>,
 
+    /// Another build of softnet, to measure as `other` in the same rounds
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+
     /// How many rounds to run [default: as many as fit into --seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
@@ -135,10 +139,14 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     subjects.extend(
         args.subject
             .iter()
-            .filter(|subject| **subject != Subject::Bare),
+            .filter(|subject| !matches!(**subject, Subject::Bare | Subject::Other)),
     );
+    if args.against.is_some() {
+        subjects.push(Subject::Other);
+    }
     let options = Options {
         program: std::env::current_exe().context("cannot find this program")?,
+        other: args.against.clone(),
         scenarios,
         subjects,
         until: args.rounds.map_or_else(

@@ -20,6 +20,8 @@ use crate::forward::Direction;
 pub(super) struct Bench<'a> {
     /// The program that the subjects are run by.
     pub(super) program: &'a Path,
+    /// The one that runs [`Subject::Other`].
+    pub(super) other: Option<&'a Path>,
     /// For how long frames come at a fixed rate, and how long an idle phase is.
     pub(super) window: Duration,
 }
@@ -44,13 +46,17 @@ impl Bench<'_> {
     }
 
     fn bed(&self, subject: Subject, max_frame: usize, rules: usize) -> io::Result<Bed> {
+        let (program, subject) = match (subject, self.other) {
+            (Subject::Other, Some(other)) => (other, Subject::Auto),
+            _ => (self.program, subject),
+        };
         let setup = Setup {
             subject,
             max_frame: max_frame.max(USUAL_MAX_FRAME),
             rules,
             tap: None,
         };
-        Bed::new(self.program, &setup)
+        Bed::new(program, &setup)
     }
 
     /// The subject is held, its queue filled, and the subject released: all batches are full,

@@ -41,6 +41,8 @@ use measure::Bench;
 pub struct Options {
     /// The program that runs a subject when called with [`SUBCOMMAND`]: this one, usually.
     pub program: PathBuf,
+    /// Another build of it, for [`Subject::Other`].
+    pub other: Option<PathBuf>,
     /// The scenarios to run.
     pub scenarios: Vec<Scenario>,
     /// Whom to measure in each.
@@ -86,6 +88,7 @@ pub fn run(
     nix::sys::prctl::set_timerslack(1000)?;
     let bench = Bench {
         program: &options.program,
+        other: options.other.as_deref(),
         window: options.window,
     };
     let start = Instant::now();

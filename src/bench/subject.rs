@@ -44,17 +44,20 @@ pub enum Subject {
     Unfiltered,
     /// One thread, frame by frame.
     OneFrame,
+    /// [`Auto`](Self::Auto) of another build: [`Options::other`](super::Options::other).
+    Other,
 }
 
 impl Subject {
     /// All of them, the yardstick first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Bare,
         Self::Auto,
         Self::OneFrame,
         Self::Always,
         Self::Never,
         Self::Unfiltered,
+        Self::Other,
     ];
 
     /// Those that a run measures unless told otherwise.
@@ -76,6 +79,7 @@ impl Subject {
             Self::Never => "never",
             Self::Unfiltered => "unfiltered",
             Self::OneFrame => "one-frame",
+            Self::Other => "other",
         }
     }
 }
