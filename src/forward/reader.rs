@@ -154,7 +154,10 @@ impl Limit {
     /// Follows the lengths of frames, a quarter of the way with each batch.
     fn follow(&mut self, frames: usize, bytes: usize) {
         self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
-        self.frames = (BATCH_BYTES / self.mean_len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX);
+        self.frames = match self.mean_len {
+            JUMBO.. => 1,
+            len => (BATCH_BYTES / len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX),
+        };
     }
 }
 
@@ -172,4 +175,6 @@ pub fn now() -> Seconds {
 
 const BATCH_BYTES: usize = 128 << 10;
 const FRAMES_MIN: usize = 4;
+/// From this length on a frame goes alone, through one buffer that stays in the first cache.
+const JUMBO: usize = 8 << 10;
 const PAUSE: Duration = Duration::from_millis(200);
