@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use nix::unistd::{geteuid, getuid};
 use softnet::bench::capture::Capture;
@@ -24,7 +24,8 @@ use softnet::wire::Mac;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
-    /// Scenarios to run: names, or beginnings of names, as --list shows them [default: all]
+    /// Scenarios to run: names or groups (outbound, load/inbound), or all
+    /// [default: those with a star in --list]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenario: Vec<String>,
 
@@ -128,13 +129,10 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.pcap {
         return judge(file, args.vm_mac_address);
     }
-    let scenarios = chosen(&args.scenario)?;
     if args.list {
-        for scenario in scenarios {
-            writeln!(io::stdout(), "{:18} {}", scenario.name, scenario.about)?;
-        }
-        return Ok(ExitCode::SUCCESS);
+        return list();
     }
+    let scenarios = chosen(&args.scenario)?;
     let mut subjects = vec![Subject::Bare];
     subjects.extend(
         args.subject
@@ -171,6 +169,18 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     })?;
     clear_progress();
     print_table(&machine, &samples, &options.subjects)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list() -> anyhow::Result<ExitCode> {
+    for Scenario { name, about, .. } in scenario::all() {
+        let star = if scenario::USUAL.contains(&name.as_str()) {
+            '*'
+        } else {
+            ' '
+        };
+        writeln!(io::stdout(), "{star} {name:18} {about}")?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -257,18 +267,14 @@ fn give_up_set_id_rights() -> anyhow::Result<()> {
 fn chosen(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     let mut all = scenario::all();
     for name in names {
-        if !all
-            .iter()
-            .any(|scenario| scenario.name.starts_with(name.as_str()))
-        {
-            bail!("no scenario is called {name:?}; --list shows those that are there");
-        }
+        ensure!(
+            all.iter().any(|scenario| scenario.is_called(name)),
+            "no scenario is called {name:?}; --list shows those that there are"
+        );
     }
-    all.retain(|scenario| {
-        names.is_empty()
-            || names
-                .iter()
-                .any(|name| scenario.name.starts_with(name.as_str()))
+    all.retain(|scenario| match names {
+        [] => scenario::USUAL.contains(&scenario.name.as_str()),
+        _ => names.iter().any(|name| scenario.is_called(name)),
     });
     Ok(all)
 }

@@ -103,6 +103,7 @@ fn the_help_is_as_expected() {
     for (words, file) in [
         (&["--help"][..], "help.txt"),
         (&["run", "--help"], "help-run.txt"),
+        (&["bench", "--help"], "help-bench.txt"),
     ] {
         let help = outcome(&mut without(words)).stdout;
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -148,7 +148,8 @@ impl Capture {
             })
         };
         let targets = sent().map(|(ethernet, _)| ethernet.destination);
-        let gateway_mac = most_frequent_station(targets);
+        // Captures of a loopback interface have one address for all.
+        let gateway_mac = most_frequent_station(targets.filter(|mac| *mac != vm_mac));
         let addresses = sent().filter_map(|(_, packet)| Ipv4::parse(packet));
         let vm = most_frequent(addresses.map(|packet| packet.header.source.get()));
         let vm = vm

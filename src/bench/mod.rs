@@ -105,7 +105,8 @@ pub fn run(
             }
             progress(round, &scenario.name);
             let mut figures = Vec::with_capacity(options.subjects.len());
-            for subject in in_turn(&options.subjects, round + number) {
+            let subjects = scenario.subjects(&options.subjects);
+            for subject in in_turn(&subjects, round + number) {
                 figures.push((subject, bench.measure(scenario, subject)?));
             }
             each(Sample {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::subject::Subject;
 use super::traffic::Traffic;
 use crate::forward::Direction;
 
@@ -15,6 +16,44 @@ pub struct Scenario {
     pub(super) work: Work,
     /// It takes part in every so many-th round, counted from the first: long ones in few.
     pub(super) every: usize,
+}
+
+/// Those that a run has unless told otherwise: seven rounds of them take less than 30 s.
+pub const USUAL: [&str; 13] = [
+    "outbound/64",
+    "outbound/1514",
+    "outbound/16384",
+    "inbound/64",
+    "inbound/1514",
+    "both/1514",
+    "load/outbound/1k",
+    "load/outbound/10k",
+    "load/outbound/100k",
+    "drops/outbound",
+    "rules/4096",
+    "slow-vm",
+    "density/24",
+];
+
+impl Scenario {
+    /// Whether a name on the command line means this scenario: it, or a group that it is in.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        let rest = self.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) || name == "all"
+    }
+
+    /// Whom to measure of those asked for. That of many at once takes long, and tells more of
+    /// what ships than of yardsticks.
+    pub(super) fn subjects(&self, asked: &[Subject]) -> Vec<Subject> {
+        let is_wanted = |subject: &Subject| match self.work {
+            Work::Density { .. } => {
+                matches!(subject, Subject::Bare | Subject::Auto | Subject::Other)
+            }
+            _ => true,
+        };
+        asked.iter().copied().filter(is_wanted).collect()
+    }
 }
 
 /// What happens in a scenario.
@@ -121,14 +160,14 @@ pub fn all() -> Vec<Scenario> {
         about: "the host floods a VM that reads slowly; latency is that of the VM's own frames"
             .to_owned(),
         work: Work::SlowVm,
-        every: 4,
+        every: 8,
     });
     for instances in [24, 50] {
         all.push(Scenario {
             name: format!("density/{instances}"),
             about: format!("{instances} forwarders, idle, then with 20 frames a second each way"),
             work: Work::Density { instances },
-            every: 16,
+            every: 64,
         });
     }
     all
@@ -166,6 +205,16 @@ mod tests {
         let all = all();
         let names: HashSet<_> = all.iter().map(|scenario| &scenario.name).collect();
         assert_eq!(names.len(), all.len());
-        assert!(names.contains(&"outbound/imix".to_owned()));
+        assert!(USUAL.iter().all(|name| names.contains(&(*name).to_owned())));
+    }
+
+    #[test]
+    fn a_name_means_a_scenario_or_a_whole_group() {
+        let called = |name: &str| all().iter().filter(|one| one.is_called(name)).count();
+        assert_eq!(called("outbound/64"), 1);
+        assert_eq!(called("outbound"), 7);
+        assert_eq!(called("load/inbound"), 3);
+        assert_eq!((called("out"), called("rules/3")), (0, 0));
+        assert_eq!(called("all"), all().len());
     }
 }
