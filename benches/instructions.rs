@@ -1,0 +1,117 @@
+//! How many instructions the work on a frame takes, counted by Valgrind: the same number each
+//! time, on a busy machine too. `make perf-check` holds them against perf/baseline.
+
+use std::hint::black_box;
+
+use gungraun::{library_benchmark, library_benchmark_group, main};
+use softnet::batch::{Batch, FRAMES_MAX};
+use softnet::bench::network::{LAB, NOW};
+use softnet::bench::traffic::{Traffic, lease_exchange};
+use softnet::filter::{Check, Inbound, Outbound, Verdict};
+use softnet::forward::Direction;
+
+#[library_benchmark]
+#[bench::flow(outbound(Traffic::Flow(64), 32))]
+#[bench::mixed(outbound(Traffic::Mixed, 32))]
+#[bench::mixed_4096_rules(outbound(Traffic::Mixed, 4096))]
+#[bench::spoofed(outbound(Traffic::Spoofed, 32))]
+fn filter_outbound((filter, frames): (Outbound, Vec<Vec<u8>>)) -> (Outbound, Vec<Vec<u8>>) {
+    judge(&filter, &frames);
+    // Given back, so that tearing them down is not counted.
+    (filter, frames)
+}
+
+#[library_benchmark]
+#[bench::flow(inbound(Traffic::Flow(64)))]
+#[bench::mixed(inbound(Traffic::Mixed))]
+fn filter_inbound((filter, frames): (Inbound, Vec<Vec<u8>>)) -> (Inbound, Vec<Vec<u8>>) {
+    judge(&filter, &frames);
+    (filter, frames)
+}
+
+#[library_benchmark]
+#[bench::exchange(dhcp())]
+fn filter_dhcp((mut outbound, mut inbound, mut messages): Dhcp) -> Dhcp {
+    for (direction, message) in &mut messages {
+        let len = message.len() - ROOM;
+        match direction {
+            Direction::Outbound => pass(&mut outbound, message, len),
+            Direction::Inbound => pass(&mut inbound, message, len),
+        }
+    }
+    (outbound, inbound, messages)
+}
+
+#[library_benchmark]
+#[bench::round(Batch::new(1514))]
+fn batch(mut batch: Batch) -> Batch {
+    for _ in 0..ROUNDS {
+        let (slots, lens) = batch.fill(FRAMES_MAX);
+        for (slot, len) in slots.zip(lens) {
+            black_box(slot);
+            *len = 64;
+        }
+        batch.set_received(FRAMES_MAX);
+        black_box(batch.received_bytes());
+        for index in 0..batch.received() {
+            batch.queue(index);
+        }
+        for frame in batch.pending() {
+            black_box(frame);
+        }
+        batch.advance(FRAMES_MAX);
+    }
+    batch
+}
+
+type Dhcp = (Outbound, Inbound, Vec<(Direction, Vec<u8>)>);
+
+fn outbound(traffic: Traffic, rules: usize) -> (Outbound, Vec<Vec<u8>>) {
+    let (outbound, _) = LAB.filters_with_lease(rules, 1514).unwrap();
+    (outbound, frames(traffic, Direction::Outbound))
+}
+
+fn inbound(traffic: Traffic) -> (Inbound, Vec<Vec<u8>>) {
+    let (_, inbound) = LAB.filters_with_lease(32, 1514).unwrap();
+    (inbound, frames(traffic, Direction::Inbound))
+}
+
+fn frames(traffic: Traffic, direction: Direction) -> Vec<Vec<u8>> {
+    traffic
+        .frames(direction)
+        .into_iter()
+        .cycle()
+        .take(FRAMES)
+        .collect()
+}
+
+fn dhcp() -> Dhcp {
+    let (outbound, inbound) = LAB.filters(32, 1514).unwrap();
+    let mut messages = Vec::from(lease_exchange(&LAB));
+    for (_, message) in &mut messages {
+        message.resize(message.len() + ROOM, 0);
+    }
+    (outbound, inbound, messages)
+}
+
+fn judge(filter: &impl Check, frames: &[Vec<u8>]) {
+    for frame in frames {
+        black_box(filter.check(black_box(frame), NOW));
+    }
+}
+
+fn pass(filter: &mut impl Check, slot: &mut [u8], len: usize) {
+    assert_eq!(filter.check(&slot[..len], NOW), Verdict::Dhcp);
+    black_box(filter.dhcp(slot, len, NOW)).unwrap();
+}
+
+const FRAMES: usize = 1024;
+const ROUNDS: usize = 100;
+/// What a message may grow by.
+const ROOM: usize = 64;
+
+library_benchmark_group!(
+    name = data_path,
+    benchmarks = [filter_outbound, filter_inbound, filter_dhcp, batch]
+);
+main!(library_benchmark_groups = data_path);
