@@ -3,9 +3,9 @@
 
 use std::hint::black_box;
 
-use gungraun::{library_benchmark, library_benchmark_group, main};
+use gungraun::{LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use softnet::batch::{Batch, FRAMES_MAX};
-use softnet::bench::network::{LAB, NOW};
+use softnet::bench::network::{LAB, NOW, Slowed};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::filter::{Check, Inbound, Outbound, Verdict};
 use softnet::forward::Direction;
@@ -15,7 +15,7 @@ use softnet::forward::Direction;
 #[bench::mixed(outbound(Traffic::Mixed, 32))]
 #[bench::mixed_4096_rules(outbound(Traffic::Mixed, 4096))]
 #[bench::spoofed(outbound(Traffic::Spoofed, 32))]
-fn filter_outbound((filter, frames): (Outbound, Vec<Vec<u8>>)) -> (Outbound, Vec<Vec<u8>>) {
+fn filter_outbound((filter, frames): Judged<Outbound>) -> Judged<Outbound> {
     judge(&filter, &frames);
     // Given back, so that tearing them down is not counted.
     (filter, frames)
@@ -24,7 +24,7 @@ fn filter_outbound((filter, frames): (Outbound, Vec<Vec<u8>>)) -> (Outbound, Vec
 #[library_benchmark]
 #[bench::flow(inbound(Traffic::Flow(64)))]
 #[bench::mixed(inbound(Traffic::Mixed))]
-fn filter_inbound((filter, frames): (Inbound, Vec<Vec<u8>>)) -> (Inbound, Vec<Vec<u8>>) {
+fn filter_inbound((filter, frames): Judged<Inbound>) -> Judged<Inbound> {
     judge(&filter, &frames);
     (filter, frames)
 }
@@ -64,16 +64,28 @@ fn batch(mut batch: Batch) -> Batch {
     batch
 }
 
+type Judged<F> = (Slowed<F>, Vec<Vec<u8>>);
 type Dhcp = (Outbound, Inbound, Vec<(Direction, Vec<u8>)>);
 
-fn outbound(traffic: Traffic, rules: usize) -> (Outbound, Vec<Vec<u8>>) {
+fn outbound(traffic: Traffic, rules: usize) -> Judged<Outbound> {
     let (outbound, _) = LAB.filters_with_lease(rules, 1514).unwrap();
-    (outbound, frames(traffic, Direction::Outbound))
+    (
+        Slowed::new(outbound, slow()),
+        frames(traffic, Direction::Outbound),
+    )
 }
 
-fn inbound(traffic: Traffic) -> (Inbound, Vec<Vec<u8>>) {
+fn inbound(traffic: Traffic) -> Judged<Inbound> {
     let (_, inbound) = LAB.filters_with_lease(32, 1514).unwrap();
-    (inbound, frames(traffic, Direction::Inbound))
+    (
+        Slowed::new(inbound, slow()),
+        frames(traffic, Direction::Inbound),
+    )
+}
+
+/// How many turns slower to make the filter: perf/check.py shows with it that it can fail.
+fn slow() -> u32 {
+    std::env::var(SLOW).map_or(0, |turns| turns.parse().unwrap())
 }
 
 fn frames(traffic: Traffic, direction: Direction) -> Vec<Vec<u8>> {
@@ -105,6 +117,7 @@ fn pass(filter: &mut impl Check, slot: &mut [u8], len: usize) {
     black_box(filter.dhcp(slot, len, NOW)).unwrap();
 }
 
+const SLOW: &str = "SOFTNET_SLOW_FILTER";
 const FRAMES: usize = 1024;
 const ROUNDS: usize = 100;
 /// What a message may grow by.
@@ -114,4 +127,7 @@ library_benchmark_group!(
     name = data_path,
     benchmarks = [filter_outbound, filter_inbound, filter_dhcp, batch]
 );
-main!(library_benchmark_groups = data_path);
+main!(
+    config = LibraryBenchmarkConfig::default().pass_through_env(SLOW);
+    library_benchmark_groups = data_path
+);

@@ -26,7 +26,7 @@ fn lease(c: &mut Criterion) {
     let (outbound, _) = LAB.filters(0, 1514).unwrap();
     let frame = Traffic::Flow(64).frames(Direction::Outbound).remove(0);
     group.bench_function("none-yet", |b| {
-        b.iter(|| outbound.check(black_box(&frame), NOW))
+        b.iter(|| outbound.check(black_box(&frame), NOW));
     });
     group.finish();
 }

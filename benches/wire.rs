@@ -15,7 +15,7 @@ fn wire(c: &mut Criterion) {
     let mut group = c.benchmark_group("wire");
     let frame = Traffic::Flow(64).frames(Direction::Outbound).remove(0);
     group.bench_function("ethernet", |b| {
-        b.iter(|| Ethernet::split(black_box(&frame)))
+        b.iter(|| Ethernet::split(black_box(&frame)));
     });
     group.bench_function("ethernet-ipv4-udp", |b| {
         b.iter(|| {

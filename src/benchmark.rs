@@ -64,6 +64,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// Make every frame about so many nanoseconds dearer, to see that a check would notice
+    #[arg(long, value_name = "NS", default_value = "0", hide = true)]
+    slow_filter: u32,
+
     /// Only list the scenarios
     #[arg(long)]
     list: bool,
@@ -88,9 +92,10 @@ enum BenchCommand {
         #[arg(value_name = "A.json")]
         first: PathBuf,
 
-        /// Others, at best of a run that took turns with the first
+        /// Others, at best of a run that took turns with the first. Without them, --against of
+        /// the run is A, and --subject is B
         #[arg(value_name = "B.json")]
-        second: PathBuf,
+        second: Option<PathBuf>,
 
         /// A difference below this is noise
         #[arg(long, value_name = "PERCENT", default_value = "3")]
@@ -111,6 +116,8 @@ pub(crate) struct SubjectArgs {
     #[arg(long)]
     rules: usize,
     #[arg(long)]
+    slow_filter: u32,
+    #[arg(long)]
     tap: Option<String>,
 }
 
@@ -124,7 +131,12 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         subject,
     }) = &args.command
     {
-        return compare(first, second, *subject, f64::from(*noise) / 100.0);
+        return compare(
+            first,
+            second.as_deref(),
+            *subject,
+            f64::from(*noise) / 100.0,
+        );
     }
     if let Some(file) = &args.pcap {
         return judge(file, args.vm_mac_address);
@@ -152,6 +164,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
             |rounds| Until::Rounds(rounds.into()),
         ),
         window: Duration::from_millis(args.window.into()),
+        slow_filter: args.slow_filter,
     };
     let machine = Machine::this();
     let mut json = args
@@ -184,16 +197,25 @@ fn list() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn compare(first: &Path, second: &Path, subject: Subject, noise: f64) -> anyhow::Result<ExitCode> {
+fn compare(
+    first: &Path,
+    second: Option<&Path>,
+    subject: Subject,
+    noise: f64,
+) -> anyhow::Result<ExitCode> {
     let read = |path: &Path| -> anyhow::Result<Results> {
         let named = || path.display().to_string();
         let file = File::open(path).with_context(named)?;
         report::read(BufReader::new(file)).with_context(named)
     };
-    let comparisons = compare::compare(&read(first)?, &read(second)?, subject, noise);
+    let one = read(first)?;
+    let comparisons = match second {
+        Some(second) => compare::compare((&one, subject), (&read(second)?, subject), noise),
+        None => compare::compare((&one, Subject::Other), (&one, subject), noise),
+    };
     ensure!(
         !comparisons.is_empty(),
-        "the two have no scenario in common with the bare loop and {subject}"
+        "there is nothing in common to compare"
     );
     write!(io::stdout(), "{}", compare::table(&comparisons))?;
     let is_worse = comparisons
@@ -250,6 +272,7 @@ pub(crate) fn run_subject(args: SubjectArgs) -> anyhow::Result<ExitCode> {
         max_frame: args.max_frame,
         rules: args.rules,
         tap: args.tap,
+        slow_filter: args.slow_filter,
     })?;
     Ok(ExitCode::SUCCESS)
 }

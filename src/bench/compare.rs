@@ -43,28 +43,31 @@ pub struct Comparison {
     pub finding: Finding,
 }
 
-/// Compares what `subject` did in both, with a tolerance of `noise` (0.03 for 3 %).
+/// Compares what a forwarder did in some results with what another did in others (which may
+/// be the same ones), with a tolerance of `noise` (0.03 for 3 %).
 ///
 /// Only costs and yields are compared, in scenarios that both have.
 #[must_use]
-pub fn compare(first: &Results, second: &Results, subject: Subject, noise: f64) -> Vec<Comparison> {
+pub fn compare(
+    (first, one): (&Results, Subject),
+    (second, other): (&Results, Subject),
+    noise: f64,
+) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for (scenario, rounds) in &first.scenarios {
         let Some(others) = second.scenarios.get(scenario) else {
             continue;
         };
         for figure in Figure::ALL {
-            let pairs = rounds.iter().zip(others);
-            let ratios: Vec<f64> = pairs
-                .filter_map(|(one, other)| {
-                    let ratio = to_bare(other, subject, figure)? / to_bare(one, subject, figure)?;
-                    match figure.kind() {
-                        Kind::Cost => Some(ratio),
-                        Kind::Yield => Some(1.0 / ratio),
-                        Kind::Count => None,
-                    }
-                })
-                .collect();
+            let ratio = |(before, after): (&Round, &Round)| {
+                let ratio = to_bare(after, other, figure)? / to_bare(before, one, figure)?;
+                match figure.kind() {
+                    Kind::Cost => Some(ratio),
+                    Kind::Yield => Some(1.0 / ratio),
+                    Kind::Count => None,
+                }
+            };
+            let ratios: Vec<f64> = rounds.iter().zip(others).filter_map(ratio).collect();
             let (Some(quartiles), Some(interval)) =
                 (Quartiles::of(&ratios), median_interval(&ratios))
             else {
@@ -83,7 +86,9 @@ pub fn compare(first: &Results, second: &Results, subject: Subject, noise: f64) 
     comparisons
 }
 
-fn to_bare(round: &BTreeMap<Subject, Figures>, subject: Subject, figure: Figure) -> Option<f64> {
+type Round = BTreeMap<Subject, Figures>;
+
+fn to_bare(round: &Round, subject: Subject, figure: Figure) -> Option<f64> {
     let of = |subject| round.get(&subject)?.get(&figure).copied();
     Some(of(subject)? / of(Subject::Bare)?)
 }
@@ -166,7 +171,8 @@ mod tests {
     }
 
     fn findings(first: &[f64], second: &[f64]) -> Vec<Finding> {
-        let comparisons = compare(&results(first), &results(second), Subject::Auto, 0.03);
+        let (first, second) = (results(first), results(second));
+        let comparisons = compare((&first, Subject::Auto), (&second, Subject::Auto), 0.03);
         comparisons
             .iter()
             .map(|comparison| comparison.finding)

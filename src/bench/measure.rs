@@ -22,6 +22,8 @@ pub(super) struct Bench<'a> {
     pub(super) program: &'a Path,
     /// The one that runs [`Subject::Other`].
     pub(super) other: Option<&'a Path>,
+    /// See [`Setup::slow_filter`].
+    pub(super) slow_filter: u32,
     /// For how long frames come at a fixed rate, and how long an idle phase is.
     pub(super) window: Duration,
 }
@@ -55,6 +57,11 @@ impl Bench<'_> {
             max_frame: max_frame.max(USUAL_MAX_FRAME),
             rules,
             tap: None,
+            slow_filter: if subject == Subject::Bare {
+                0
+            } else {
+                self.slow_filter
+            },
         };
         Bed::new(program, &setup)
     }

@@ -51,6 +51,9 @@ pub struct Options {
     pub until: Until,
     /// For how long frames come at a fixed rate; an idle phase lasts five times that.
     pub window: Duration,
+    /// How much slower to make the filter, to see that a measurement notices:
+    /// [`Setup::slow_filter`](subject::Setup::slow_filter).
+    pub slow_filter: u32,
 }
 
 /// When a run has enough rounds.
@@ -90,6 +93,7 @@ pub fn run(
         program: &options.program,
         other: options.other.as_deref(),
         window: options.window,
+        slow_filter: options.slow_filter,
     };
     let start = Instant::now();
     let mut round = 0;

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::traffic;
 use crate::filter::policy::{Mode, Policy};
-use crate::filter::{self, Check, Config, Inbound, Outbound, Seconds, Verdict};
+use crate::filter::{self, Check, Config, DropReason, Inbound, Outbound, Seconds, Verdict};
 use crate::forward::Direction;
 use crate::wire::Mac;
 
@@ -81,6 +81,35 @@ impl Network {
     }
 }
 
+/// A filter that takes longer than it needs to, to see whether a measurement notices.
+#[derive(Debug)]
+pub struct Slowed<F> {
+    filter: F,
+    turns: u32,
+}
+
+impl<F> Slowed<F> {
+    /// Lets `filter` take so many turns of an empty loop longer for each frame; 0 change
+    /// nothing.
+    pub const fn new(filter: F, turns: u32) -> Self {
+        Self { filter, turns }
+    }
+}
+
+impl<F: Check> Check for Slowed<F> {
+    #[inline]
+    fn check(&self, frame: &[u8], now: Seconds) -> Verdict {
+        for turn in 0..self.turns {
+            std::hint::black_box(turn);
+        }
+        self.filter.check(frame, now)
+    }
+
+    fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
+        self.filter.dhcp(slot, len, now)
+    }
+}
+
 fn pass_dhcp(filter: &mut impl Check, mut message: Vec<u8>) -> io::Result<()> {
     let len = message.len();
     // Room to grow, as a slot of a batch has.
@@ -101,7 +130,6 @@ fn pass_dhcp(filter: &mut impl Check, mut message: Vec<u8>) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::bench::traffic::Traffic;
-    use crate::filter::DropReason;
 
     #[test]
     fn the_traffic_passes_the_filters_but_for_what_is_spoofed() {

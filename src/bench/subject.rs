@@ -14,13 +14,13 @@ use std::str::FromStr;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
-use super::network::LAB;
+use super::network::{LAB, Slowed};
 use super::yardstick::{self, Side};
 use crate::endpoint::Endpoint;
 use crate::endpoint::synthetic::SyntheticHost;
 use crate::endpoint::tap::Tap;
 use crate::endpoint::vm_socket::VmSocket;
-use crate::filter::{Check, DropReason, Seconds, Verdict};
+use crate::filter::{Check, DropReason, Inbound, Outbound, Seconds, Verdict};
 use crate::forward::{self, HandOver, Options};
 use crate::stats::Counts;
 use crate::stop::Stop;
@@ -115,6 +115,9 @@ pub struct Setup {
     pub rules: usize,
     /// The TAP to use instead of standard output.
     pub tap: Option<String>,
+    /// How many turns of an empty loop the filter takes longer for each frame, about one
+    /// nanosecond each. For showing that a measurement would notice.
+    pub slow_filter: u32,
 }
 
 impl Setup {
@@ -124,6 +127,7 @@ impl Setup {
             self.subject.label().to_owned(),
             format!("--max-frame={}", self.max_frame),
             format!("--rules={}", self.rules),
+            format!("--slow-filter={}", self.slow_filter),
         ];
         arguments.extend(self.tap.iter().map(|name| format!("--tap={name}")));
         arguments
@@ -203,7 +207,7 @@ fn run_yardstick(
     if setup.subject == Subject::Bare {
         yardstick::bare(vm, host, setup.max_frame)?;
     } else {
-        let (outbound, inbound) = LAB.filters(setup.rules, setup.max_frame)?;
+        let (outbound, inbound) = filters(setup)?;
         yardstick::one_frame(vm, host, outbound, inbound, setup.max_frame)?;
     }
     signals.forever().next();
@@ -229,11 +233,17 @@ fn run_engine(
     let forwarding = if setup.subject == Subject::Unfiltered {
         forward::start(vm, host, Pass, Pass, &options, &stop)?
     } else {
-        let (outbound, inbound) = LAB.filters(setup.rules, setup.max_frame)?;
+        let (outbound, inbound) = filters(setup)?;
         forward::start(vm, host, outbound, inbound, &options, &stop)?
     };
     signals.forever().next();
     Ok(forwarding.finish())
+}
+
+fn filters(setup: &Setup) -> io::Result<(Slowed<Outbound>, Slowed<Inbound>)> {
+    let (outbound, inbound) = LAB.filters(setup.rules, setup.max_frame)?;
+    let turns = setup.slow_filter;
+    Ok((Slowed::new(outbound, turns), Slowed::new(inbound, turns)))
 }
 
 /// Lets everything pass.
