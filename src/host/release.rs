@@ -31,7 +31,6 @@ pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4
         slot[..frame.len()].copy_from_slice(&frame);
         *len = u32::try_from(frame.len()).unwrap_or(0);
     }
-    drop(slots);
     batch.set_received(1);
     batch.queue(0);
     match sink.send(&mut batch) {
