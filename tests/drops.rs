@@ -287,7 +287,7 @@ fn pair(reason: DropReason) -> Option<Pair> {
             sent(OFFERED, decline(OTHER_IP), decline(VM_IP))
         }
         DropReason::DhcpRogueServer => received(
-            OFFERED,
+            REQUESTS,
             Dhcp::ack().answer().from(OTHER),
             Dhcp::ack().answer(),
         ),
@@ -299,7 +299,47 @@ fn pair(reason: DropReason) -> Option<Pair> {
                 }
                 .answer()
             };
-            received(OFFERED, grant("10.0.0.2"), grant(VM_IP))
+            received(REQUESTS, grant("10.0.0.2"), grant(VM_IP))
+        }
+        DropReason::DhcpTransaction => {
+            let ack = |xid| Dhcp { xid, ..Dhcp::ack() }.answer();
+            received(REQUESTS, ack(0x1234_5679), ack(0x1234_5678))
+        }
+        DropReason::DhcpClientIdentifier => {
+            let ack = |mac: Mac| {
+                Dhcp::ack()
+                    .option(61, &[&[1], &mac.0[..]].concat())
+                    .answer()
+            };
+            received(REQUESTS, ack(OTHER), ack(VM))
+        }
+        DropReason::DhcpOversize => {
+            // The identifier grows by five bytes.
+            let discover = |len| request(1).option(61, &[1, 2]).padded_to(len).broadcast();
+            sent(FRESH, discover(MAX_FRAME - 4), discover(MAX_FRAME - 5))
+        }
+        DropReason::DhcpRate => {
+            // 32 messages may come at once.
+            let asking: [fn(&mut World, Frame) -> Outcome; 2] = [
+                |world, frame| {
+                    (0..32).for_each(|_| world.ask(1));
+                    world.send(frame)
+                },
+                |world, frame| {
+                    (0..31).for_each(|_| world.ask(1));
+                    world.send(frame)
+                },
+            ];
+            let case = |pass| Case {
+                state: FRESH,
+                block: "",
+                pass,
+                frame: discover(),
+            };
+            Some(Pair {
+                dropped: case(asking[0]),
+                twin: case(asking[1]),
+            })
         }
         DropReason::VmBusy
         | DropReason::VmRefused

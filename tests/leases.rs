@@ -26,7 +26,7 @@ fn an_ack_opens_both_ways_until_it_expires() {
         world.receive(inbound(tcp(INTERNET, VM_IP, 1))),
         Err(NoLease)
     );
-    assert_eq!(world.receive(Dhcp::ack().answer()), Ok(()));
+    assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
     assert_eq!(world.send(web()), Ok(()));
     assert_eq!(world.receive(inbound(tcp(INTERNET, VM_IP, 1))), Ok(()));
 
@@ -53,7 +53,7 @@ fn what_was_granted_can_be_read() {
 #[test]
 fn a_broadcast_ack_counts_too() {
     let mut world = World::new(OFFERED, "", "");
-    assert_eq!(world.receive(Dhcp::ack().answer_to_all()), Ok(()));
+    assert_eq!(world.request(Dhcp::ack().answer_to_all()), Ok(()));
     assert_eq!(world.send(web()), Ok(()));
 }
 
@@ -87,7 +87,7 @@ fn a_running_vm_renews_with_a_softnet_that_saw_no_grant() {
 #[test]
 fn a_nak_takes_the_lease_back() {
     let mut world = World::new(LEASED, "", "");
-    assert_eq!(world.receive(nak().answer_to_all()), Ok(()));
+    assert_eq!(world.request(nak().answer_to_all()), Ok(()));
     assert_eq!(world.send(web()), Err(NoLease));
     assert_eq!(world.send(arp(1, (VM, "0.0.0.0"), VM_IP)), Err(ArpProbe));
 }
@@ -122,7 +122,7 @@ fn a_forged_answer_changes_nothing() {
         .answer_to_all(),
     ];
     for forgery in forgeries {
-        let mut world = World::new(LEASED, "", "");
+        let mut world = World::new(RENEWS, "", "");
         let before = world.lease.lease();
         assert!(world.receive(forgery.clone()).is_err(), "{forgery:?}");
         assert_eq!(world.lease.lease(), before, "{forgery:?}");
@@ -131,20 +131,195 @@ fn a_forged_answer_changes_nothing() {
 
 #[test]
 fn an_answer_to_inform_grants_nothing() {
-    let mut world = World::new(FRESH, "", "");
-    let answer = Dhcp {
-        yiaddr: "0.0.0.0",
-        ..Dhcp::ack()
-    };
-    assert_eq!(world.receive(answer.answer()), Ok(()));
-    // With an address, but without a time.
-    assert_eq!(world.receive(Dhcp::reply(5).answer()), Ok(()));
-    assert_eq!(world.lease.lease(), None);
+    for state in [
+        INFORMS,
+        State {
+            asks: Some(8),
+            ..FRESH
+        },
+    ] {
+        for answer in [
+            Dhcp {
+                yiaddr: "0.0.0.0",
+                ..Dhcp::reply(5)
+            },
+            // With an address, and even with a time.
+            Dhcp::reply(5),
+            Dhcp {
+                yiaddr: "192.168.64.9",
+                ..Dhcp::ack()
+            },
+        ] {
+            let mut world = World::new(state, "", "");
+            let before = world.lease.lease();
+            assert_eq!(world.receive(answer.answer()), Ok(()));
+            assert_eq!(world.lease.lease(), before);
+        }
+    }
+}
 
-    let mut world = World::new(LEASED, "", "");
-    let before = world.lease.lease();
-    assert_eq!(world.receive(Dhcp::reply(5).answer()), Ok(()));
-    assert_eq!(world.lease.lease(), before);
+#[test]
+fn a_grant_without_a_time_grants_nothing() {
+    let mut world = World::new(OFFERED, "", "");
+    assert_eq!(world.request(Dhcp::reply(5).answer()), Ok(()));
+    assert_eq!(world.lease.lease(), None);
+}
+
+#[test]
+fn an_answer_counts_only_with_the_question() {
+    for (state, answer) in [
+        (FRESH, Dhcp::reply(2)),
+        (FRESH, Dhcp::ack()),
+        (LEASED, Dhcp::ack()),
+        (LEASED, nak()),
+        // To another question.
+        (DISCOVERS, Dhcp::ack()),
+        (DISCOVERS, nak()),
+        (REQUESTS, Dhcp::reply(2)),
+        (INFORMS, Dhcp::reply(2)),
+        (INFORMS, nak()),
+        // Of another transaction.
+        (
+            DISCOVERS,
+            Dhcp {
+                xid: 0x1234_5679,
+                ..Dhcp::reply(2)
+            },
+        ),
+        (
+            RENEWS,
+            Dhcp {
+                xid: 0x1234_5679,
+                ..Dhcp::ack()
+            },
+        ),
+    ] {
+        let mut world = World::new(state, "", "");
+        let before = world.lease.lease();
+        let outcome = world.receive(answer.answer_to_all());
+        assert_eq!(outcome, Err(DhcpTransaction), "{state:?} {answer:?}");
+        assert_eq!(world.lease.lease(), before);
+    }
+}
+
+#[test]
+fn a_question_is_answered_once_and_not_for_ever() {
+    for answer in [Dhcp::ack(), nak()] {
+        let mut world = World::new(RENEWS, "", "");
+        assert_eq!(world.receive(answer.answer()), Ok(()));
+        assert_eq!(world.receive(answer.answer()), Err(DhcpTransaction));
+    }
+    // There may be several offers.
+    let mut world = World::new(DISCOVERS, "", "");
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    world.now.0 += 63;
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    world.now.0 += 1;
+    let late = world.receive(Dhcp::reply(2).answer());
+    assert_eq!(late, Err(DhcpTransaction));
+}
+
+#[test]
+fn several_transactions_may_wait() {
+    let mut world = World::new(FRESH, "", "");
+    for xid in 1..=8 {
+        let discover = Dhcp {
+            xid,
+            ..Dhcp::request(1)
+        };
+        assert_eq!(world.send(discover.broadcast()), Ok(()));
+    }
+    for xid in 1..=8 {
+        let offer = Dhcp {
+            xid,
+            ..Dhcp::reply(2)
+        };
+        assert_eq!(world.receive(offer.answer()), Ok(()), "{xid}");
+    }
+}
+
+#[test]
+fn a_lease_is_granted_at_once_to_who_asked_for_that() {
+    let grant = || Dhcp::ack().option(80, &[]).answer();
+    let mut world = World::new(DISCOVERS, "", "");
+    assert_eq!(world.receive(grant()), Err(DhcpTransaction));
+
+    let discover = Dhcp::request(1).option(80, &[]).broadcast();
+    assert_eq!(world.send(discover), Ok(()));
+    // The server may not want to.
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    let plain = world.receive(Dhcp::ack().answer());
+    assert_eq!(plain, Err(DhcpTransaction));
+    assert_eq!(world.receive(grant()), Ok(()));
+    assert_eq!(world.send(web()), Ok(()));
+}
+
+#[test]
+fn an_answer_that_the_vm_does_not_wait_for_any_more_binds_nothing() {
+    // The server granted the lease before it heard that it is free again.
+    for give_back in [
+        Dhcp {
+            ciaddr: VM_IP,
+            ..Dhcp::request(7)
+        }
+        .unicast(VM_IP),
+        Dhcp::request(4).address(50, VM_IP).broadcast(),
+    ] {
+        let mut world = World::new(RENEWS, "", "");
+        assert_eq!(world.send(give_back), Ok(()));
+        let late = world.receive(Dhcp::ack().answer());
+        assert_eq!(late, Err(DhcpTransaction));
+        assert_eq!(world.lease.lease(), None);
+        assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
+        assert_eq!(world.send(web()), Ok(()));
+    }
+}
+
+#[test]
+fn a_vm_that_asks_without_end_is_slowed_down() {
+    let mut world = World::new(FRESH, "", "");
+    let discover = || Dhcp::request(1).broadcast();
+    let sent = |world: &mut World, frame: fn() -> Frame| {
+        (0..100).take_while(|_| world.send(frame()).is_ok()).count()
+    };
+    let discovers = || Dhcp::request(1).broadcast();
+    assert_eq!(sent(&mut world, discovers), 32);
+    assert_eq!(world.send(discover()), Err(DhcpRate));
+    // What is refused for something else takes nothing away, and is called by its name.
+    let other = || {
+        Dhcp {
+            chaddr: OTHER,
+            ..Dhcp::request(1)
+        }
+        .broadcast()
+    };
+    assert_eq!(world.send(other()), Err(DhcpHardwareAddress));
+    world.now.0 += 1;
+    assert_eq!(sent(&mut world, other), 0);
+    assert_eq!(sent(&mut world, discovers), 1);
+    world.now.0 += 20;
+    assert_eq!(sent(&mut world, discovers), 20);
+    world.now.0 += 1000;
+    assert_eq!(sent(&mut world, discovers), 32);
+}
+
+#[test]
+fn a_vm_cannot_decline_the_whole_pool() {
+    let mut world = World::new(FRESH, "", "");
+    let mut declined = 0;
+    for _ in 0..600 {
+        world.ask(1);
+        assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+        let decline = Dhcp::request(4).address(50, VM_IP).broadcast();
+        match world.send(decline) {
+            Ok(()) => declined += 1,
+            refused => assert_eq!(refused, Err(DhcpRate)),
+        }
+        world.now.0 += 2;
+    }
+    // Twenty minutes.
+    assert_eq!(declined, 4 + 19);
 }
 
 #[test]
@@ -165,6 +340,7 @@ fn what_the_vm_gives_back_is_not_its_any_more() {
 #[test]
 fn declining_an_offer_leaves_the_lease() {
     let mut world = World::new(LEASED, "", "");
+    world.ask(1);
     let offer = Dhcp {
         yiaddr: "192.168.64.9",
         ..Dhcp::reply(2)
@@ -185,7 +361,7 @@ fn a_new_address_replaces_the_old() {
         yiaddr: "192.168.64.9",
         ..Dhcp::ack()
     };
-    assert_eq!(world.receive(grant.answer()), Ok(()));
+    assert_eq!(world.request(grant.answer()), Ok(()));
     assert_eq!(world.send(web()), Err(SourceAddress));
     assert_eq!(world.send(tcp("192.168.64.9", INTERNET, 443)), Ok(()));
 }
@@ -201,7 +377,7 @@ fn a_lease_time_of_any_length_is_kept_without_overflow() {
         }
         .address(54, GATEWAY_IP);
         assert_eq!(
-            world.receive(ack.option(51, &time.to_be_bytes()).answer()),
+            world.request(ack.option(51, &time.to_be_bytes()).answer()),
             Ok(())
         );
         world
@@ -227,7 +403,7 @@ fn more_name_servers_than_four_are_forgotten() {
     let ack = Dhcp::reply(5)
         .option(51, &[0, 0, 0, 60])
         .option(6, &servers);
-    assert_eq!(world.receive(ack.answer()), Ok(()));
+    assert_eq!(world.request(ack.answer()), Ok(()));
     let mut ask = |server| world.send(udp(VM_IP, 5000, server, 53, &[]));
     assert_eq!(ask("10.0.0.1"), Ok(()));
     assert_eq!(ask("10.0.0.4"), Ok(()));
@@ -240,7 +416,7 @@ fn name_servers_are_replaced_with_the_lease() {
     let ack = Dhcp::reply(5)
         .option(51, &[0, 0, 2, 0])
         .address(6, "10.0.0.1");
-    assert_eq!(world.receive(ack.answer()), Ok(()));
+    assert_eq!(world.request(ack.answer()), Ok(()));
     assert_eq!(world.send(udp(VM_IP, 5000, "10.0.0.1", 53, &[])), Ok(()));
     assert_eq!(
         world.send(udp(VM_IP, 5000, NAME_SERVER, 53, &[])),
@@ -260,7 +436,7 @@ fn no_name_server_makes_a_group_or_the_loopback_reachable() {
     for server in servers {
         let mut world = World::new(OFFERED, "", "");
         let ack = Dhcp::reply(5).option(51, &[0, 0, 2, 0]).address(6, server);
-        assert_eq!(world.receive(ack.answer()), Ok(()));
+        assert_eq!(world.request(ack.answer()), Ok(()));
         assert!(
             world.send(udp(VM_IP, 5000, server, 53, &[])).is_err(),
             "{server}"
@@ -272,9 +448,10 @@ fn no_name_server_makes_a_group_or_the_loopback_reachable() {
 fn the_gateways_mac_is_pinned_by_the_reply_that_grants() {
     let mut world = World::new(UNKNOWN, "", "");
     assert_eq!(world.lease.gateway_mac(), None);
+    world.ask(1);
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
     assert_eq!(world.lease.gateway_mac(), None);
-    assert_eq!(world.receive(Dhcp::ack().answer()), Ok(()));
+    assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
     assert_eq!(world.lease.gateway_mac(), Some(GATEWAY));
     assert_eq!(
         world.receive(Dhcp::ack().answer().from(OTHER)),
@@ -287,7 +464,7 @@ fn the_gateways_mac_is_pinned_by_the_reply_that_grants() {
 fn a_gateway_made_anew_is_pinned_when_the_lease_has_run_out() {
     let anew = Mac([2, 0, 0, 0, 0, 9]);
     let mut world = World::new(UNKNOWN_EXPIRED, "", "");
-    assert_eq!(world.receive(Dhcp::ack().answer().from(anew)), Ok(()));
+    assert_eq!(world.request(Dhcp::ack().answer().from(anew)), Ok(()));
     assert_eq!(world.lease.gateway_mac(), Some(anew));
     assert_eq!(world.send(web().to(anew)), Ok(()));
     assert_eq!(world.send(web()), Err(DestinationMac));
@@ -314,7 +491,7 @@ fn what_the_system_says_of_the_gateway_counts_at_once() {
 #[test]
 fn a_message_that_shrank_to_nothing_is_dropped() {
     use softnet::filter::Check;
-    let mut world = World::new(LEASED, "", "");
+    let mut world = World::new(RENEWS, "", "");
     for len in [0, 13, 42, 281, usize::MAX] {
         let mut slot = Dhcp::ack().answer().0;
         assert_eq!(

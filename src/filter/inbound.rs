@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::dhcp::Parties;
+use super::dhcp::{Noted, Parties, ReplyGuard, Transactions};
 use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
 use super::policy::Mode;
 use super::prefix::{Destination, PrefixTable};
@@ -27,10 +27,16 @@ pub struct Inbound {
     max_frame: usize,
     table: Arc<PrefixTable>,
     lease: Arc<LeaseCell>,
+    guard: ReplyGuard,
 }
 
 impl Inbound {
-    pub(super) fn new(config: &Config<'_>, table: Arc<PrefixTable>, lease: Arc<LeaseCell>) -> Self {
+    pub(super) fn new(
+        config: &Config<'_>,
+        table: Arc<PrefixTable>,
+        lease: Arc<LeaseCell>,
+        transactions: Arc<Transactions>,
+    ) -> Self {
         Self {
             parties: Parties::new(config),
             mode: config.mode,
@@ -39,6 +45,7 @@ impl Inbound {
             max_frame: config.max_frame,
             table,
             lease,
+            guard: ReplyGuard::new(config, transactions),
         }
     }
 
@@ -178,7 +185,7 @@ impl Inbound {
                 self.lease.clear();
                 self.lease.set_offered(0);
             }
-            // Without a lease time it answers INFORM, which changes nothing (RFC 2131, 4.3.5).
+            // Without a lease time it grants nothing.
             (dhcp::ACK, Some(time)) if address != 0 => {
                 if self.pins_gateway {
                     self.lease.set_gateway_mac(ethernet);
@@ -210,10 +217,19 @@ impl Check for Inbound {
 
     fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
         let frame = slot.get(..len).ok_or(DropReason::DhcpMalformed)?;
-        let (ethernet, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
+        let (_, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
         self.parties.check_reply(&message)?;
-        self.learn(ethernet.source, &message, now);
-        Ok(len)
+        let answer = self.guard.pass(&Noted::of(&message), slot, len, now)?;
+        // Read anew, as it may have been rewritten.
+        let frame = slot.get(..answer.len).ok_or(DropReason::DhcpMalformed)?;
+        let (ethernet, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
+        if answer.is_about_lease {
+            self.learn(ethernet.source, &message, now);
+        }
+        if message.kind == dhcp::ACK && self.guard.is_void(&answer) {
+            self.lease.clear();
+        }
+        Ok(answer.len)
     }
 }
 

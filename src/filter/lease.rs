@@ -13,7 +13,6 @@
 //! odd while the writer is at it.
 
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 
@@ -46,13 +45,7 @@ pub struct LeaseCell {
     offered: AtomicU32,
     sequence: AtomicU32,
     name_servers: [AtomicU32; NAME_SERVERS_MAX],
-    /// The name that the VM gave itself when it last asked for a lease. Rarely touched, so a
-    /// lock will do.
-    client_id: Mutex<ClientId>,
 }
-
-/// Option 61 of a DHCP message; empty for none.
-pub type ClientId = ArrayVec<u8, 255>;
 
 impl LeaseCell {
     /// A cell without a lease.
@@ -64,7 +57,6 @@ impl LeaseCell {
             offered: AtomicU32::new(0),
             sequence: AtomicU32::new(0),
             name_servers: std::array::from_fn(|_| AtomicU32::new(0)),
-            client_id: Mutex::new(ClientId::new()),
         }
     }
 
@@ -87,25 +79,6 @@ impl LeaseCell {
                 .map(Ipv4Addr::from)
                 .collect(),
         })
-    }
-
-    /// The name under which the DHCP server may know the VM; empty for none. The VM may have
-    /// put anything there.
-    #[must_use]
-    pub fn client_id(&self) -> ClientId {
-        let client_id = self.client_id.lock();
-        client_id.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes the name of the VM that asks for a lease. For the outbound side only.
-    pub(super) fn set_client_id(&self, client_id: &[u8]) {
-        if let Ok(client_id) = ClientId::try_from(client_id) {
-            let mut noted = self
-                .client_id
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *noted = client_id;
-        }
     }
 
     /// The MAC address of the gateway, once it is known.
@@ -169,13 +142,14 @@ impl LeaseCell {
         self.hot.swap(0, Ordering::AcqRel);
     }
 
-    /// Forgets the lease that the VM itself gave back, unless another was granted meanwhile.
-    /// This is the one write that the outbound side makes: the server may now give the
+    /// Forgets the lease of an address that the VM itself gave back, renewed meanwhile or
+    /// not. This is the one write that the outbound side makes: the server may now give the
     /// address to somebody else, so that not one frame more may carry it.
-    pub(super) fn give_up(&self, lease: Hot) {
+    pub(super) fn give_up(&self, address: u32) {
+        let without = |hot| (Hot(hot).address() == address).then_some(0);
         let _ = self
             .hot
-            .compare_exchange(lease.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, without);
     }
 
     /// The address that the server offered and that the VM may probe for.
@@ -282,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_a_lease_leaves_a_newer_one() {
+    fn giving_up_an_address_leaves_another() {
         let cell = LeaseCell::new(None);
-        cell.bind(&lease(2, 600));
-        let old = cell.hot();
+        let address = |last| lease(last, 0).address.into();
         cell.bind(&lease(3, 900));
-        cell.give_up(old);
+        cell.give_up(address(2));
         assert_eq!(cell.lease(), Some(lease(3, 900)));
-        cell.give_up(cell.hot());
+        cell.bind(&lease(3, 1800));
+        cell.give_up(address(3));
         assert_eq!(cell.lease(), None);
     }
 
@@ -338,16 +312,15 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_giving_up_never_takes_a_lease_granted_meanwhile() {
+    fn loom_giving_up_an_address_never_takes_another_granted_meanwhile() {
         loom::model(|| {
             let cell = Arc::new(LeaseCell::new(None));
             cell.bind(&grant(1));
-            let seen = cell.hot();
             let writer = thread::spawn({
                 let cell = Arc::clone(&cell);
                 move || cell.bind(&grant(2))
             });
-            cell.give_up(seen);
+            cell.give_up(0x0a00_0001);
             writer.join().unwrap();
             assert_eq!(cell.lease(), Some(grant(2)));
         });

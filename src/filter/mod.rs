@@ -13,8 +13,8 @@
 //!   VM <------------------------ inbound  <------------------------ host
 //! ```
 //!
-//! Both directions leave DHCP messages to dhcp.rs, which says what a client may ask and
-//! what a server may answer. docs/filtering.md lists every rule.
+//! Both directions leave DHCP messages to the guard in dhcp/, which says what a client may
+//! ask and what a server may answer. docs/filtering.md lists every rule.
 
 mod atomic;
 mod dhcp;
@@ -33,7 +33,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 pub use inbound::Inbound;
-pub use lease::{ClientId, Lease, LeaseCell, NameServers};
+pub use lease::{Lease, LeaseCell, NameServers};
 pub use outbound::Outbound;
 pub use policy::{Mode, Policy};
 pub use verdict::{DropReason, Verdict};
@@ -101,7 +101,13 @@ pub struct Config<'a> {
 pub fn pair(config: &Config<'_>) -> (Outbound, Inbound, Arc<LeaseCell>) {
     let lease = Arc::new(LeaseCell::new(config.gateway_mac));
     let table = Arc::new(config.policy.compile(config.gateway, config.mode));
-    let outbound = Outbound::new(config, Arc::clone(&table), Arc::clone(&lease));
-    let inbound = Inbound::new(config, table, Arc::clone(&lease));
+    let asked = Arc::new(dhcp::Transactions::new());
+    let outbound = Outbound::new(
+        config,
+        Arc::clone(&table),
+        Arc::clone(&lease),
+        Arc::clone(&asked),
+    );
+    let inbound = Inbound::new(config, table, Arc::clone(&lease), asked);
     (outbound, inbound, lease)
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::dhcp::Parties;
+use super::dhcp::{Noted, Parties, RequestGuard, Transactions};
 use super::lease::{Hot, LeaseCell};
 use super::policy::Mode;
 use super::prefix::{Destination, PrefixTable};
@@ -22,16 +22,23 @@ pub struct Outbound {
     max_frame: usize,
     table: Arc<PrefixTable>,
     lease: Arc<LeaseCell>,
+    guard: RequestGuard,
 }
 
 impl Outbound {
-    pub(super) fn new(config: &Config<'_>, table: Arc<PrefixTable>, lease: Arc<LeaseCell>) -> Self {
+    pub(super) fn new(
+        config: &Config<'_>,
+        table: Arc<PrefixTable>,
+        lease: Arc<LeaseCell>,
+        transactions: Arc<Transactions>,
+    ) -> Self {
         Self {
             parties: Parties::new(config),
             isolation: config.isolation || config.mode == Mode::Host,
             max_frame: config.max_frame,
             table,
             lease,
+            guard: RequestGuard::new(config, transactions),
         }
     }
 
@@ -173,22 +180,20 @@ impl Check for Outbound {
         self.judge(frame, now).unwrap_or_else(Verdict::Drop)
     }
 
-    fn dhcp(&mut self, slot: &mut [u8], len: usize, _now: Seconds) -> Result<usize, DropReason> {
+    fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
         let frame = slot.get(..len).ok_or(DropReason::DhcpMalformed)?;
         let (_, ip, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
         let lease = self.lease.hot();
         self.parties
             .check_request(&message, ip.source.get(), lease, self.lease.offered())?;
-        let gives_up = match message.kind {
-            dhcp::RELEASE => true,
-            dhcp::DECLINE => message.requested == Some(lease.address()),
-            _ => false,
+        let given_back = match message.kind {
+            dhcp::RELEASE => Some(message.header.client.get()),
+            dhcp::DECLINE => message.requested,
+            _ => None,
         };
-        if gives_up {
-            self.lease.give_up(lease);
-        }
-        if message.kind == dhcp::REQUEST_LEASE {
-            self.lease.set_client_id(message.client_id);
+        let len = self.guard.pass(&Noted::of(&message), slot, len, now)?;
+        if let Some(address) = given_back {
+            self.lease.give_up(address);
         }
         Ok(len)
     }

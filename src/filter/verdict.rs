@@ -131,7 +131,7 @@ drop_reasons! {
     DhcpSource = "dhcp-source",
     /// About another client's hardware address.
     DhcpHardwareAddress = "dhcp-hardware-address",
-    /// A request that pretends to come through a relay.
+    /// A request that pretends to come through a relay, or asks for another network.
     DhcpRelay = "dhcp-relay",
     /// A message type that has no place here.
     DhcpMessageType = "dhcp-message-type",
@@ -147,6 +147,15 @@ drop_reasons! {
     DhcpRogueServer = "dhcp-rogue-server",
     /// Grants an address that no VM on this interface can have.
     DhcpGrantedAddress = "dhcp-granted-address",
+    /// Inbound: answers nothing that the VM has asked and waits for.
+    DhcpTransaction = "dhcp-transaction",
+    /// Inbound: for a client identifier that is not the VM's.
+    DhcpClientIdentifier = "dhcp-client-identifier",
+    /// The client identifier cannot be rewritten: the message would exceed the longest frame,
+    /// or the field that the identifier is in.
+    DhcpOversize = "dhcp-oversize",
+    /// The VM asks more often than any client needs to.
+    DhcpRate = "dhcp-rate",
     // --- not the filter's: the forwarder gives these ---
     /// The VM did not take its frames within the bounded time.
     VmBusy = "vm-busy",

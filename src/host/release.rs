@@ -12,7 +12,7 @@ use tracing::{debug, info};
 
 use crate::batch::Batch;
 use crate::endpoint::{Sent, Sink};
-use crate::filter::{ClientId, LeaseCell};
+use crate::filter::LeaseCell;
 use crate::forward;
 use crate::wire::{Mac, dhcp, ethernet, ipv4, udp};
 
@@ -24,7 +24,7 @@ pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4
         return;
     };
     let gateway_mac = lease.gateway_mac().unwrap_or(Mac::BROADCAST);
-    let frame = frame(vm, held.address, gateway_mac, gateway, &lease.client_id());
+    let frame = frame(vm, held.address, gateway_mac, gateway);
     let mut batch = Batch::new(FRAME_LEN_MAX);
     let (mut slots, lens) = batch.fill(1);
     if let (Some(slot), Some(len)) = (slots.next(), lens.first_mut()) {
@@ -39,13 +39,7 @@ pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4
     }
 }
 
-fn frame(
-    vm: Mac,
-    address: Ipv4Addr,
-    gateway_mac: Mac,
-    gateway: Ipv4Addr,
-    client_id: &ClientId,
-) -> Vec<u8> {
+fn frame(vm: Mac, address: Ipv4Addr, gateway_mac: Mac, gateway: Ipv4Addr) -> Vec<u8> {
     let mut message = Vec::with_capacity(FRAME_LEN_MAX);
     // Ethernet with addresses of 6 bytes, and no relay.
     message.extend([dhcp::REQUEST, 1, 6, 0]);
@@ -60,10 +54,10 @@ fn frame(
     message.extend([dhcp::MESSAGE_TYPE, 1, dhcp::RELEASE]);
     message.extend([dhcp::SERVER_IDENTIFIER, 4]);
     message.extend(gateway.octets());
-    if let (1.., Ok(len)) = (client_id.len(), u8::try_from(client_id.len())) {
-        message.extend([dhcp::CLIENT_IDENTIFIER, len]);
-        message.extend_from_slice(client_id);
-    }
+    // The identifier that the filter gave the VM, if it used any; and to a server that knows
+    // it by its hardware address alone it is the same.
+    message.extend([dhcp::CLIENT_IDENTIFIER, 7]);
+    message.extend(dhcp::identifier_of(vm));
     message.push(dhcp::END);
     message.resize(message.len().max(MESSAGE_LEN_MIN), 0);
 
@@ -111,8 +105,7 @@ fn checksum(header: &[u8]) -> u16 {
 
 /// As BOOTP had it: some servers take no less.
 const MESSAGE_LEN_MIN: usize = 300;
-/// With the longest name of a client.
-const FRAME_LEN_MAX: usize = 14 + 20 + 8 + 240 + 3 + 6 + 2 + 255 + 1;
+const FRAME_LEN_MAX: usize = 14 + 20 + 8 + MESSAGE_LEN_MIN;
 
 #[cfg(test)]
 mod tests {
@@ -126,28 +119,25 @@ mod tests {
         let (vm, router) = (Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 1]));
         let address = Ipv4Addr::new(192, 168, 64, 7);
         let gateway = Ipv4Addr::new(192, 168, 64, 1);
-        for len in [0, 7, 255] {
-            let client_id: ClientId = (0..).take(len).collect();
-            let frame = frame(vm, address, router, gateway, &client_id);
-            assert!((342..=FRAME_LEN_MAX).contains(&frame.len()));
+        let frame = frame(vm, address, router, gateway);
+        assert_eq!(frame.len(), FRAME_LEN_MAX);
 
-            let (ethernet, packet) = Ethernet::split(&frame).unwrap();
-            assert_eq!((ethernet.source, ethernet.destination), (vm, router));
-            // A right header sums up to all ones.
-            assert_eq!(checksum(&packet[..20]), 0);
-            let packet = Ipv4::parse(packet).unwrap();
-            assert_eq!(packet.trailer_len, 0);
-            assert_eq!(packet.header.source.get(), u32::from(address));
-            assert_eq!(packet.header.destination.get(), u32::from(gateway));
-            let (udp, data) = Udp::split(packet.payload).unwrap();
-            assert_eq!(usize::from(udp.len.get()), packet.payload.len());
-            assert_eq!((udp.source.get(), udp.destination.get()), (68, 67));
-            let message = dhcp::Message::parse(data).unwrap();
-            assert_eq!(message.kind, dhcp::RELEASE);
-            assert_eq!(message.header.client.get(), u32::from(address));
-            assert_eq!(message.header.hardware, vm);
-            assert_eq!(message.server, Some(u32::from(gateway)));
-            assert_eq!(message.client_id, client_id.as_slice());
-        }
+        let (ethernet, packet) = Ethernet::split(&frame).unwrap();
+        assert_eq!((ethernet.source, ethernet.destination), (vm, router));
+        // A right header sums up to all ones.
+        assert_eq!(checksum(&packet[..20]), 0);
+        let packet = Ipv4::parse(packet).unwrap();
+        assert_eq!(packet.trailer_len, 0);
+        assert_eq!(packet.header.source.get(), u32::from(address));
+        assert_eq!(packet.header.destination.get(), u32::from(gateway));
+        let (udp, data) = Udp::split(packet.payload).unwrap();
+        assert_eq!(usize::from(udp.len.get()), packet.payload.len());
+        assert_eq!((udp.source.get(), udp.destination.get()), (68, 67));
+        let message = dhcp::Message::parse(data).unwrap();
+        assert_eq!(message.kind, dhcp::RELEASE);
+        assert_eq!(message.header.client.get(), u32::from(address));
+        assert_eq!(message.header.hardware, vm);
+        assert_eq!(message.server, Some(u32::from(gateway)));
+        assert_eq!(message.identifier.unwrap().data, dhcp::identifier_of(vm));
     }
 }

@@ -4,6 +4,8 @@
 //! nothing. An option that decides may come only once and in its proper length: which of
 //! two a server or a client would believe cannot be known.
 
+use std::mem::offset_of;
+
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -50,14 +52,39 @@ pub struct Message<'a> {
     pub lease_time: Option<u32>,
     /// Option 54: the server that the message is for or from.
     pub server: Option<u32>,
-    /// Option 61: by which name a server may know the client instead of its hardware address.
-    pub client_id: &'a [u8],
     /// Option 1: the mask of the subnet.
     pub mask: Option<u32>,
     /// Option 6: the name servers, whole addresses of it.
     pub name_servers: &'a [U32],
+    /// Option 61: whom the server takes the client for, before the hardware address.
+    pub identifier: Option<Identifier<'a>>,
+    /// Option 80: the client takes a lease without asking twice (RFC 4039).
+    pub is_rapid: bool,
+    /// Whether it speaks as a relay, or for another network: option 82 (RFC 3046) or 118
+    /// (RFC 3011).
+    pub speaks_for_others: bool,
     /// Whether options are hidden in the name and file fields (option 52).
     pub is_overloaded: bool,
+}
+
+/// The client identifier, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identifier<'a> {
+    /// 2 to 255 bytes.
+    pub data: &'a [u8],
+    /// For who wants to change it.
+    pub place: Place,
+}
+
+/// Where an option is, in bytes from the start of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The start of its data, behind the code and the length.
+    pub start: usize,
+    /// The end of the options in the same area. What follows them is not read.
+    pub options_end: usize,
+    /// The end of the area.
+    pub area_end: usize,
 }
 
 impl<'a> Message<'a> {
@@ -72,14 +99,14 @@ impl<'a> Message<'a> {
             return None;
         }
         let mut found = Found::default();
-        found.walk(options)?;
+        found.walk(options, size_of::<Header>())?;
         // The file field is read before the name field (RFC 2131, 4.1).
         let overload = found.overload.map_or(0, |[fields]| fields);
         if overload & OVERLOADED_FILE != 0 {
-            found.walk(&header.boot_file)?;
+            found.walk(&header.boot_file, BOOT_FILE)?;
         }
         if overload & OVERLOADED_NAME != 0 {
-            found.walk(&header.server_name)?;
+            found.walk(&header.server_name, SERVER_NAME)?;
         }
         Some(Self {
             header,
@@ -87,12 +114,22 @@ impl<'a> Message<'a> {
             requested: found.requested.map(u32::from_be_bytes),
             lease_time: found.lease_time.map(u32::from_be_bytes),
             server: found.server.map(u32::from_be_bytes),
-            client_id: found.client_id,
             mask: found.mask.map(u32::from_be_bytes),
             name_servers: found.name_servers,
+            identifier: found.identifier,
+            is_rapid: found.is_rapid,
+            speaks_for_others: found.speaks_for_others,
             is_overloaded: found.overload.is_some(),
         })
     }
+}
+
+/// The identifier of a client that is known by its hardware address alone: the type of the
+/// hardware (1, Ethernet) and the address (RFC 2132, 9.14).
+#[must_use]
+pub const fn identifier_of(mac: Mac) -> [u8; 7] {
+    let [a, b, c, d, e, f] = mac.0;
+    [1, a, b, c, d, e, f]
 }
 
 /// Values of [`Header::operation`].
@@ -124,30 +161,36 @@ struct Found<'a> {
     requested: Option<[u8; 4]>,
     lease_time: Option<[u8; 4]>,
     server: Option<[u8; 4]>,
-    client_id: &'a [u8],
     mask: Option<[u8; 4]>,
     overload: Option<[u8; 1]>,
     name_servers: &'a [U32],
+    identifier: Option<Identifier<'a>>,
+    is_rapid: bool,
+    speaks_for_others: bool,
 }
 
 impl<'a> Found<'a> {
-    /// Takes the options of one area. The end option may be missing: clients were seen that
-    /// fill the message to its last byte.
-    fn walk(&mut self, mut area: &'a [u8]) -> Option<()> {
-        loop {
-            let (code, data, rest) = match *area {
-                [] | [END, ..] => return Some(()),
+    /// Takes the options of one area, which begins at `start` in the message. The end option
+    /// may be missing: clients were seen that fill the message to its last byte.
+    fn walk(&mut self, area: &'a [u8], start: usize) -> Option<()> {
+        let place_of = |rest: &[u8]| start.wrapping_add(area.len()).wrapping_sub(rest.len());
+        let mut identifier = None;
+        let mut next = area;
+        let behind = loop {
+            let (code, from_data, data, rest) = match *next {
+                [] => break next,
+                [END, ref rest @ ..] => break rest,
                 [PAD, ref rest @ ..] => {
-                    area = rest;
+                    next = rest;
                     continue;
                 }
                 [code, len, ref rest @ ..] => {
-                    let (data, rest) = rest.split_at_checked(usize::from(len))?;
-                    (code, data, rest)
+                    let (data, behind) = rest.split_at_checked(usize::from(len))?;
+                    (code, rest, data, behind)
                 }
                 [_] => return None,
             };
-            area = rest;
+            next = rest;
             match code {
                 SUBNET_MASK => once(&mut self.mask, data)?,
                 REQUESTED_ADDRESS => once(&mut self.requested, data)?,
@@ -155,7 +198,13 @@ impl<'a> Found<'a> {
                 OVERLOAD => once(&mut self.overload, data)?,
                 MESSAGE_TYPE => once(&mut self.kind, data)?,
                 SERVER_IDENTIFIER => once(&mut self.server, data)?,
-                CLIENT_IDENTIFIER if self.client_id.is_empty() => self.client_id = data,
+                CLIENT_IDENTIFIER if self.identifier.is_none() && data.len() >= 2 => {
+                    let first = identifier.replace((data, place_of(from_data)));
+                    first.is_none().then_some(())?;
+                }
+                CLIENT_IDENTIFIER => return None,
+                RAPID_COMMIT => self.is_rapid = true,
+                RELAY_AGENT | SUBNET_SELECTION => self.speaks_for_others = true,
                 // A long list may be split over several options (RFC 3396); the first has enough.
                 NAME_SERVERS if self.name_servers.is_empty() => {
                     let whole = data.len() & !3;
@@ -163,7 +212,16 @@ impl<'a> Found<'a> {
                 }
                 _ => {}
             }
+        };
+        if let Some((data, start)) = identifier {
+            let place = Place {
+                start,
+                options_end: place_of(behind),
+                area_end: place_of(&[]),
+            };
+            self.identifier = Some(Identifier { data, place });
         }
+        Some(())
     }
 }
 
@@ -182,17 +240,23 @@ const NAME_SERVERS: u8 = 6;
 const REQUESTED_ADDRESS: u8 = 50;
 const LEASE_TIME: u8 = 51;
 const OVERLOAD: u8 = 52;
-/// The option of [`Message::kind`].
+/// The code of [`Message::kind`].
 pub const MESSAGE_TYPE: u8 = 53;
-/// The option of [`Message::server`].
+/// The code of [`Message::server`].
 pub const SERVER_IDENTIFIER: u8 = 54;
-/// The option of [`Message::client_id`].
+/// The code of [`Message::identifier`].
 pub const CLIENT_IDENTIFIER: u8 = 61;
+const RAPID_COMMIT: u8 = 80;
+const RELAY_AGENT: u8 = 82;
+const SUBNET_SELECTION: u8 = 118;
 /// The option behind which nothing follows.
 pub const END: u8 = 255;
 
 const OVERLOADED_FILE: u8 = 1;
 const OVERLOADED_NAME: u8 = 2;
+
+const SERVER_NAME: usize = offset_of!(Header, server_name);
+const BOOT_FILE: usize = offset_of!(Header, boot_file);
 
 const _: () = assert!(size_of::<Header>() == 240);
 
@@ -227,7 +291,6 @@ mod tests {
         );
         assert_eq!(message.requested, Some(0xc0a8_4002));
         assert_eq!(message.server, Some(0xc0a8_4001));
-        assert_eq!(message.client_id, [0, 7]);
         assert_eq!((message.lease_time, message.mask), (None, None));
     }
 
@@ -266,6 +329,57 @@ mod tests {
     }
 
     #[test]
+    fn the_client_identifier_is_found_with_the_room_behind_it() {
+        let mut bytes = message(&[53, 1, 1, 61, 3, 0, b'v', b'm', 0, 12, 1, b'h', 255, 0, 0]);
+        let identifier = Message::parse(&bytes).unwrap().identifier.unwrap();
+        assert_eq!(identifier.data, [0, b'v', b'm']);
+        let place = Place {
+            start: 245,
+            options_end: 253,
+            area_end: 255,
+        };
+        assert_eq!(identifier.place, place);
+
+        bytes.truncate(252);
+        let identifier = Message::parse(&bytes).unwrap().identifier.unwrap();
+        let place = Place {
+            options_end: 252,
+            area_end: 252,
+            ..place
+        };
+        assert_eq!(identifier.place, place);
+    }
+
+    #[test]
+    fn a_client_identifier_in_another_field_is_found_there() {
+        for (announced, field, end) in [(1, 108, 236), (2, 44, 108)] {
+            let mut bytes = message(&[53, 1, 5, 52, 1, announced, 255]);
+            bytes[field..field + 6].copy_from_slice(&[0, 61, 2, 7, 8, 255]);
+            let identifier = Message::parse(&bytes).unwrap().identifier.unwrap();
+            assert_eq!(identifier.data, [7, 8]);
+            let place = Place {
+                start: field + 3,
+                options_end: field + 6,
+                area_end: end,
+            };
+            assert_eq!(identifier.place, place);
+        }
+    }
+
+    #[test]
+    fn what_asks_for_others_or_in_haste_is_seen() {
+        let read = |options: &[u8]| {
+            let bytes = message(options);
+            let message = Message::parse(&bytes).unwrap();
+            (message.speaks_for_others, message.is_rapid)
+        };
+        assert_eq!(read(&[53, 1, 1]), (false, false));
+        assert_eq!(read(&[53, 1, 1, 80, 0]), (false, true));
+        assert_eq!(read(&[53, 1, 1, 82, 3, 1, 1, b'a']), (true, false));
+        assert_eq!(read(&[53, 1, 1, 118, 4, 10, 0, 0, 0]), (true, false));
+    }
+
+    #[test]
     fn what_is_ambiguous_or_cut_is_refused() {
         for options in [
             &[53, 1, 3, 53, 1, 7][..],                 // two types
@@ -276,6 +390,9 @@ mod tests {
             &[53, 1, 3, 12],                           // no length
             &[],                                       // no type
             &[255, 53, 1, 3],                          // a type behind the end
+            &[53, 1, 3, 61, 0],                        // an identifier of nothing
+            &[53, 1, 3, 61, 1, 1],                     // and of one byte
+            &[53, 1, 3, 61, 2, 1, 1, 61, 2, 1, 1],     // two identifiers, or one in two parts
         ] {
             assert!(Message::parse(&message(options)).is_none(), "{options:?}");
         }

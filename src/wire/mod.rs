@@ -3,7 +3,7 @@
 //! Each file is one protocol. A header is a struct with the layout of the wire (zerocopy
 //! checks that at compile time), borrowed from the frame; `None` means that the bytes are
 //! too short for it, or that a length within them lies. Nothing here allocates, and the
-//! lints below forbid what could panic.
+//! lints below forbid what could panic. Frames are changed by rewrite.rs alone.
 
 #![cfg_attr(
     not(test),
@@ -14,6 +14,7 @@ pub mod arp;
 pub mod dhcp;
 pub mod ethernet;
 pub mod ipv4;
+pub mod rewrite;
 pub mod tcp;
 pub mod udp;
 

@@ -73,6 +73,12 @@ impl Frame {
         self.set(20, &field.to_be_bytes())
     }
 
+    /// With the right checksum of a UDP datagram, which [`udp`] leaves out.
+    pub fn with_udp_checksum(self) -> Self {
+        let sum = checksum(&with_pseudo_header(&self.0));
+        self.set(40, &sum.to_be_bytes())
+    }
+
     /// With these IP options, whose length must be a multiple of four.
     pub fn options(mut self, options: &[u8]) -> Self {
         self.0.splice(34..34, options.iter().copied());
@@ -211,6 +217,12 @@ impl Dhcp {
         self.option(code, &ip(address).octets())
     }
 
+    /// With pad options up to a frame of so many bytes.
+    pub fn padded_to(mut self, frame_len: usize) -> Self {
+        self.options.resize(frame_len - 42 - 240 - 1, 0);
+        self
+    }
+
     pub fn message(&self) -> Vec<u8> {
         let mut message = vec![self.op, 1, 6, 0];
         message.extend(self.xid.to_be_bytes());
@@ -272,6 +284,8 @@ pub struct State {
     pub isolation: bool,
     pub gateway_mac: Option<Mac>,
     pub subnet: Option<&'static str>,
+    /// The kind of DHCP message that the VM waits for an answer to, besides.
+    pub asks: Option<u8>,
 }
 
 pub const LEASED: State = State {
@@ -280,6 +294,7 @@ pub const LEASED: State = State {
     isolation: true,
     gateway_mac: Some(GATEWAY),
     subnet: Some("192.168.64.0/24"),
+    asks: None,
 };
 pub const FRESH: State = State {
     known: Known::Nothing,
@@ -315,6 +330,27 @@ pub const UNKNOWN: State = State {
 pub const UNKNOWN_EXPIRED: State = State {
     known: Known::ExpiredLease,
     ..PINNED
+};
+
+/// The VM looks for a server.
+pub const DISCOVERS: State = State {
+    asks: Some(1),
+    ..FRESH
+};
+/// The VM wants the address that it was offered.
+pub const REQUESTS: State = State {
+    asks: Some(3),
+    ..OFFERED
+};
+/// The VM wants to keep its address.
+pub const RENEWS: State = State {
+    asks: Some(3),
+    ..LEASED
+};
+/// The VM wants to know more.
+pub const INFORMS: State = State {
+    asks: Some(8),
+    ..LEASED
 };
 
 /// A frame's outcome, with the DHCP filter's word where it has it.
@@ -360,7 +396,31 @@ impl World {
         if state.known == Known::ExpiredLease {
             world.now.0 += 600;
         }
+        if let Some(kind) = state.asks {
+            world.ask(kind);
+        }
         world
+    }
+
+    /// The VM asks the DHCP server.
+    pub fn ask(&mut self, kind: u8) {
+        assert_eq!(self.send(Dhcp::request(kind).broadcast()), Ok(()));
+    }
+
+    /// The VM wants a lease, and this is the answer.
+    pub fn request(&mut self, answer: Frame) -> Outcome {
+        self.ask(3);
+        self.receive(answer)
+    }
+
+    /// A DHCP message leaves the VM: as it reaches the server.
+    pub fn send_dhcp(&mut self, frame: Frame) -> Result<Frame, DropReason> {
+        rewritten(&mut self.outbound, frame, self.now)
+    }
+
+    /// A DHCP message arrives for the VM: as it reaches it.
+    pub fn receive_dhcp(&mut self, frame: Frame) -> Result<Frame, DropReason> {
+        rewritten(&mut self.inbound, frame, self.now)
     }
 
     /// A frame leaves the VM.
@@ -378,13 +438,38 @@ fn outcome(check: &mut impl Check, frame: Frame, now: Seconds) -> Outcome {
     match check.check(&frame.0, now) {
         Verdict::Forward => Ok(()),
         Verdict::Drop(reason) => Err(reason),
-        Verdict::Dhcp => {
-            let len = frame.0.len();
-            let mut slot = frame.0;
-            slot.resize(2048, 0);
-            check.dhcp(&mut slot, len, now).map(|_| ())
-        }
+        Verdict::Dhcp => rewrite(check, frame, now).map(|_| ()),
     }
+}
+
+fn rewritten(check: &mut impl Check, frame: Frame, now: Seconds) -> Result<Frame, DropReason> {
+    match check.check(&frame.0, now) {
+        Verdict::Forward => panic!("this is no DHCP"),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Dhcp => rewrite(check, frame, now),
+    }
+}
+
+fn rewrite(check: &mut impl Check, frame: Frame, now: Seconds) -> Result<Frame, DropReason> {
+    let len = frame.0.len();
+    let mut slot = frame.0;
+    slot.resize(2048, 0xaa);
+    let len = check.dhcp(&mut slot, len, now)?;
+    slot.truncate(len);
+    Ok(Frame(slot))
+}
+
+/// Whether the lengths and checksums of a UDP frame without IP options are right.
+pub fn is_right(Frame(frame): &Frame) -> bool {
+    let len = |at: usize| usize::from(frame[at]) << 8 | usize::from(frame[at + 1]);
+    len(16) == frame.len() - 14
+        && len(38) == frame.len() - 34
+        && checksum(&frame[14..34]) == 0
+        && checksum(&with_pseudo_header(frame)) == 0
+}
+
+fn with_pseudo_header(frame: &[u8]) -> Vec<u8> {
+    [&frame[26..34], &[0, 17], &frame[38..40], &frame[34..]].concat()
 }
 
 fn checksum(bytes: &[u8]) -> u16 {

@@ -2,7 +2,22 @@
 //!
 //! A server binds an address to whom the message names, not to whom the frame comes from.
 //! So the message must agree with the frame: a VM speaks for itself only, and only the
-//! gateway answers.
+//! gateway answers, and only what the VM has asked.
+//!
+//! ```text
+//!   request:  rules -> bucket (how often) -> identifier (rewritten) -> transactions (open)
+//!   reply:    rules -> transactions (found) -> identifier (restored) -> the lease
+//! ```
+//!
+//! The rules are below; each other station is a file.
+
+mod bucket;
+mod guard;
+mod identifier;
+mod transactions;
+
+pub(super) use self::guard::{Noted, ReplyGuard, RequestGuard};
+pub(super) use self::transactions::Transactions;
 
 use super::Config;
 use super::lease::Hot;
@@ -48,7 +63,7 @@ impl Parties {
         if header.hardware != self.vm {
             return Err(DropReason::DhcpHardwareAddress);
         }
-        if header.relay.get() != 0 {
+        if header.relay.get() != 0 || message.speaks_for_others {
             return Err(DropReason::DhcpRelay);
         }
         if message.server.is_some_and(|server| server != self.gateway) {
@@ -80,7 +95,7 @@ impl Parties {
     }
 
     /// Whether this is an answer of the gateway to the VM. That it comes from the gateway has
-    /// been checked.
+    /// been checked; whether the VM has asked for it is for [`ReplyGuard`].
     pub(super) fn check_reply(&self, message: &Message<'_>) -> Result<(), DropReason> {
         let header = message.header;
         if header.operation != dhcp::REPLY {
