@@ -42,7 +42,7 @@ def test_a_vm_is_cut_off_when_softnet_is_killed(bench):
 
 
 def test_the_address_is_given_back_at_a_clean_end_and_only_then(bench):
-    leases = bench.network.leases
+    leases = bench.network.dhcp.leases
     with bench.softnet() as softnet:
         address = str(bench.vm.get_lease().address)
         end(softnet.process, signal.SIGKILL)

@@ -7,9 +7,11 @@ socket, so that no end of file ever comes from there. `Run` lets it start the VM
 
 import contextlib
 import itertools
+import os
 import re
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 from lab import namespace, paths
@@ -39,6 +41,8 @@ class _Started:
             *namespace.command_in(self._network.host, *interpreter, self._program, *arguments),
             log=self.log,
             die_with_us=False,
+            # At this level it tells how often it dropped what, and not only that it did.
+            env=os.environ | {"SOFTNET_LOG": "debug"},
             **options,
         )
         self._cleanup.callback(end, self.process)
@@ -58,6 +62,16 @@ class _Started:
         pattern = rf"^.*\[{direction}\] dropped a frame: {reason}$"
         line = until(lambda: re.search(pattern, self.said(), re.MULTILINE), timeout)
         return line and line[0]
+
+    def drops(self, direction):
+        """How many frames it has said to have dropped, by reason; it says so once a second."""
+        lists = re.findall(
+            rf"\[{direction}\] dropped since the last such line: (.*)$", self.said(), re.MULTILINE
+        )
+        drops = Counter()
+        for reason, number in re.findall(r"([a-z0-9-]+) (\d+)", "\n".join(lists)):
+            drops[reason] += int(number)
+        return drops
 
     def traffic(self):
         """The bytes that it has written to its TAP device, and read from there."""

@@ -26,10 +26,13 @@ class Guest(VM):
 
     kind = "QEMU guest"
     dhcp_script = "/etc/udhcpc.sh"
+    download_bytes = 16 << 20
     _numbers = itertools.count()
 
-    def __init__(self):
+    def __init__(self, may_reboot=False):
         number = next(self._numbers)
+        # Otherwise a kernel that panics, or reboots, ends QEMU, so that the tests notice.
+        self._reboots = () if may_reboot else ("-no-reboot",)
         self.mac = f"52:54:00:00:01:{number:02x}"
         self.log = paths.log_directory() / f"guest{number}.log"
         self._answers = itertools.count()
@@ -60,7 +63,7 @@ class Guest(VM):
         """The command that starts QEMU, which gets the VM's end as descriptor `fd`."""
         return (
             *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "192"),
-            *("-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+            *("-smp", "1", "-nodefaults", "-no-user-config", *self._reboots, "-display", "none"),
             *("-chardev", f"socket,id=console,path={self._console_path}", "-serial", "chardev:console"),
             *("-kernel", paths.KERNEL, "-initrd", paths.INITRD),
             "-append",
@@ -97,6 +100,11 @@ class Guest(VM):
 
     def send(self, *frames, pad=0):
         self.check(f"rawsend eth0 1 0 {pad} " + " ".join(bytes(frame).hex() for frame in frames))
+
+    def reboot(self):
+        """Restarts the guest without ado, and waits until it is up again."""
+        self._console.sendall(b"busybox reboot -f\n")
+        self._read_until(r"GUEST-READY\n", BOOT_SECONDS)
 
     def stop(self):
         """Shuts the guest down, after which QEMU ends."""

@@ -18,9 +18,10 @@ import re
 import socket
 import struct
 
-from lab import namespace, paths
+from lab import namespace
 from lab.packets import Packets
-from lab.process import end, run, spawn, until
+from lab.process import run, until
+from lab.servers import Dnsmasq
 
 GATEWAY, GATEWAY_MAC = "192.168.64.1", "02:00:00:00:00:01"
 PEER, PEER_MAC = "192.168.64.50", "02:00:00:00:00:50"
@@ -29,7 +30,9 @@ PEER_PORT = "peer0"
 INTERNET, OTHER_INTERNET = "1.2.3.4", "8.8.8.8"
 PRIVATE = ("10.9.8.7", "172.16.5.5", "169.254.169.254")
 NAME_OF_INTERNET = "inet.test"
+NAMES = {NAME_OF_INTERNET: INTERNET}
 POOL = "192.168.64.100", "192.168.64.250"
+POOL_RANGE = [f"192.168.64.{last}" for last in range(100, 251)]
 
 SIOCGIFFLAGS = 0x8913
 IFF_RUNNING = 0x40
@@ -106,26 +109,20 @@ class Network:
         )
 
     def _start_servers(self):
-        logs = paths.log_directory()
-        self._leases = logs / "leases"
-        dnsmasq = spawn(
-            *namespace.command_in(self.host, "dnsmasq"),
-            # In this mode it stays root, also where that is the root of a user namespace.
-            *("--no-daemon", "--conf-file=/dev/null"),
-            *("--interface=br0", "--bind-interfaces", "--except-interface=lo"),
-            f"--dhcp-range={POOL[0]},{POOL[1]},255.255.255.0,600",
-            # Without the ping by which it checks an address a lease comes at once.
-            *("--dhcp-authoritative", "--no-ping", f"--dhcp-leasefile={self._leases}"),
-            *("--no-resolv", "--no-hosts", f"--address=/{NAME_OF_INTERNET}/{INTERNET}"),
-            "--log-dhcp",
-            log=logs / "dnsmasq.log",
-        )
-        self._cleanup.callback(end, dnsmasq)
-        assert until(lambda: namespace.listens(self.host, 53), timeout=5), f"dnsmasq did not start: see {logs}"
+        self.dhcp = Dnsmasq(self.host, POOL, NAMES)
+        self._cleanup.callback(lambda: self.dhcp.end())
 
-    def leases(self):
-        """The addresses that the DHCP server has lent."""
-        return {line.split()[2] for line in self._leases.read_text().splitlines()}
+    @contextlib.contextmanager
+    def dhcp_with(self, *pool):
+        """Another server that grants addresses from this pool, in the place of the usual one,
+        which has forgotten nothing when it comes back."""
+        self.dhcp.end()
+        usual, self.dhcp = self.dhcp, Dnsmasq(self.host, pool, NAMES)
+        try:
+            yield self.dhcp
+        finally:
+            self.dhcp.end()
+            self.dhcp = Dnsmasq(self.host, POOL, NAMES, usual.leases_file)
 
     def new_tap(self):
         """Makes a TAP device in the bridge and returns its name.
@@ -145,6 +142,16 @@ class Network:
     def tap_is_open(self, name):
         """Whether a process holds the TAP device open: only then it has a carrier."""
         return tap_is_open(self.host, name)
+
+    @contextlib.contextmanager
+    def narrowed(self, address, mtu):
+        """The host's way to an address on the internet takes only packets of that size."""
+        route = f"route replace {address} via 198.51.100.1"
+        namespace.configure(self.host, f"{route} mtu lock {mtu}")
+        try:
+            yield
+        finally:
+            namespace.configure(self.host, route)
 
     def connect_from_host(self, address, port):
         """What a server in the VM says first to a TCP client on the host."""
@@ -172,6 +179,7 @@ class Network:
         namespace.configure(self.host, "neigh flush dev br0")
         namespace.configure(self.peer, "neigh flush dev eth0")
         run("ip", "-n", self.peer, "-6", "route", "flush", "proto", "ra")
+        run("ip", "-n", self.peer, "route", "flush", "cache")
         # The switch knows again, from these, where the peer is, and so does the gateway.
         assert self.ping_from(self.peer, GATEWAY)
 
@@ -196,9 +204,17 @@ class Network:
         """The IPv6 routers that the peer has come to believe in."""
         return run("ip", "-n", self.peer, "-6", "route", "show", "default", "proto", "ra")[1]
 
+    def route_of_peer(self, address):
+        """How the other VM reaches an address, in words."""
+        return run("ip", "-n", self.peer, "route", "get", address)[1]
+
     def watch_peer(self):
         """Keeps all frames that reach the other VM."""
         return Packets(self.peer, "eth0")
+
+    def watch_gateway(self):
+        """Keeps all frames that reach the host; what it sends comes from the gateway."""
+        return Packets(self.host, "br0")
 
     def watch_internet(self):
         """Keeps all frames that leave for the internet, after NAT."""

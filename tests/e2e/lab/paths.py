@@ -12,6 +12,7 @@ TARGET = REPO / "target" / "e2e"
 SOFTNET = Path(os.environ.get("SOFTNET_BIN") or REPO / "target" / "release" / "softnet").absolute()
 UNFILTERED = E2E / "unfiltered.py"
 DHCP_SCRIPT = E2E / "guest" / "udhcpc.sh"
+PRINT_SCRIPT = E2E / "guest" / "granted.sh"
 KERNEL = TARGET / "guest" / "vmlinuz"
 INITRD = TARGET / "guest" / "initrd.gz"
 

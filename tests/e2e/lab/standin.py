@@ -23,6 +23,7 @@ class StandIn(VM):
 
     kind = "stand-in"
     dhcp_script = paths.DHCP_SCRIPT
+    download_bytes = 64 << 20
     _numbers = itertools.count()
 
     def __init__(self):
@@ -59,6 +60,8 @@ class StandIn(VM):
             "tuntap add dev eth0 mode tap",
             f"link set eth0 address {self.mac} up",
         )
+        # As for the others: its ARP table must not withstand an attack for the first second.
+        namespace.sysctl(self.namespace, ipv4__neigh__eth0__locktime=0)
 
     def command_line(self, fd):
         """The command of the monitor, which gets the VM's end as descriptor `fd`."""

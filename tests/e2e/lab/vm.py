@@ -38,12 +38,22 @@ class Lease:
     seconds: int
 
 
+def lease_in(output):
+    """The last lease of which the script of udhcpc has told, or None."""
+    found = re.findall(
+        r"LEASE address=(\S+) router=(\S+) dns=(\S+) server=(\S+) seconds=(\d+)", output
+    )
+    return Lease(*found[-1][:-1], seconds=int(found[-1][-1])) if found else None
+
+
 class VM(ABC):
     """A virtual machine with one network card, `eth0`. Its commands run as root."""
 
     mac: str
     kind: str
     dhcp_script: str
+    # As much as it can fetch and sum up in a second or two.
+    download_bytes: int
     # The process that keeps it alive; whoever starts it sets this.
     monitor: Popen
 
@@ -91,16 +101,29 @@ class VM(ABC):
 
     def get_lease(self):
         """Asks for a lease, as a machine that starts does, and takes it into use."""
-        output = self.check(
-            # Six tries: the first may come before the forwarder has opened its TAP.
-            f"busybox udhcpc -i eth0 -f -n -q -T 1 -t 6 -s {self.dhcp_script}", timeout=15
+        # Six tries: the first may come before the forwarder has opened its TAP.
+        lease = self.try_for_lease(tries=6)
+        if not lease:
+            raise Failed(f"in the {self.kind}: no lease")
+        return lease
+
+    def try_for_lease(self, tries, options=""):
+        """Likewise, but gives up after so many seconds; None without a lease."""
+        _, output = self.run(
+            f"busybox udhcpc -i eth0 -f -n -q -T 1 -t {tries} -s {self.dhcp_script} {options}",
+            timeout=tries + 9,
         )
-        found = re.search(
-            r"LEASE address=(\S+) router=(\S+) dns=(\S+) server=(\S+) seconds=(\d+)", output
-        )
-        if not found:
-            raise Failed(f"in the {self.kind}: no lease: {output}")
-        return Lease(*found.groups()[:-1], seconds=int(found[5]))
+        return lease_in(output)
+
+    def address(self):
+        """Its address, or None."""
+        found = re.search(r"inet (\S+)/", self.check("ip -4 addr show dev eth0"))
+        return found and found[1]
+
+    def mac_known_for(self, address):
+        """The MAC under which the VM reaches an address, or None."""
+        found = re.search(r"lladdr (\S+)", self.check(f"ip neigh show to {address}"))
+        return found and found[1]
 
     def ping(self, address, count=1, options=""):
         """Whether every ping is answered, and each within a second."""

@@ -1,0 +1,145 @@
+"""Attacks with the tools of the trade, or with the VM's own kernel, and their effects."""
+
+from attacks import PATIENCE, frames, unique
+from attacks.victims import patience
+from lab import namespace, paths
+from lab.network import GATEWAY, GATEWAY_MAC, INTERNET, PEER, PEER_MAC, PEER_PORT
+from lab.process import end, spawn, until
+
+
+def arp_spoofing(victim, pretended):
+    """Tells `victim` with arpspoof that the VM were `pretended`."""
+
+    def works(bench, _lease):
+        network, vm = bench.network, bench.vm
+        where = {PEER: network.peer, GATEWAY: network.host}[victim]
+        mac = {PEER: PEER_MAC, GATEWAY: GATEWAY_MAC}[victim]
+        # The attacker knows the victim's MAC, and need not ask for it.
+        vm.check(f"ip neigh replace {victim} lladdr {mac} dev eth0 nud permanent")
+        try:
+            with vm.background(f"arpspoof -i eth0 -t {victim} {pretended}"):
+                return until(
+                    lambda: network.mac_known_for(where, pretended) == vm.mac, PATIENCE
+                )
+        finally:
+            vm.check(f"ip neigh del {victim} dev eth0")
+
+    return works
+
+
+def arp_spoofing_of_vm(bench, lease):
+    """Tells the VM with arpspoof that the other VM were the gateway."""
+    network, vm = bench.network, bench.vm
+    # It believes news of somebody whom it knows.
+    assert vm.ping(GATEWAY)
+    arpspoof = ("arpspoof", "-i", "eth0", "-t", lease.address, GATEWAY)
+    namespace.configure(
+        network.peer, f"neigh replace {lease.address} lladdr {vm.mac} dev eth0 nud permanent"
+    )
+    attacker = spawn(
+        *namespace.command_in(network.peer, *arpspoof), log=paths.log_directory() / "arpspoof.log"
+    )
+    try:
+        return until(lambda: vm.mac_known_for(GATEWAY) == PEER_MAC, PATIENCE)
+    finally:
+        end(attacker)
+        namespace.configure(network.peer, f"neigh del {lease.address} dev eth0")
+        vm.check("ip neigh flush dev eth0")
+
+
+def poisoned(victim, pretended, operation, to=None):
+    """Tells `victim` by one ARP message that the VM were `pretended`."""
+
+    def works(bench, lease):
+        network, vm = bench.network, bench.vm
+        where, mac = {PEER: (network.peer, PEER_MAC), GATEWAY: (network.host, GATEWAY_MAC)}[victim]
+        message = frames.arp(pretended, operation, target=victim, to=to or mac, hwdst=mac)
+        # Believed of somebody who is known already, as both are after `forget`.
+        network.ping_from(network.peer, GATEWAY)
+        vm.send(message(vm.mac, lease, b""))
+        left = patience(bench, lease)
+        return until(lambda: network.mac_known_for(where, pretended) == vm.mac, left)
+
+    return works
+
+
+def address_takeover(bench, _lease):
+    """Takes the other VM's address into use, and makes itself known with it."""
+    network, vm = bench.network, bench.vm
+    vm.check(f"ip addr add {PEER}/32 dev eth0")
+    try:
+        vm.check("ip neigh flush dev eth0")
+        vm.run(f"busybox ping -c 1 -W 1 -I {PEER} {GATEWAY}")
+        return until(lambda: network.mac_known_for(network.host, PEER) == vm.mac, PATIENCE)
+    finally:
+        vm.check(f"ip addr del {PEER}/32 dev eth0")
+        # The kernel would ask once more for the gateway's MAC as the other VM.
+        vm.check("ip neigh flush dev eth0")
+
+
+def changed_mac(bench, _lease):
+    """Gives its card another MAC, as it has its lease, and goes on."""
+    vm = bench.vm
+    vm.check("ip link set eth0 address 02:00:00:00:66:66")
+    try:
+        return vm.ping(GATEWAY)
+    finally:
+        vm.check(f"ip link set eth0 address {vm.mac}")
+        vm.check("ip neigh flush dev eth0")
+
+
+def stolen_mac(bench, lease):
+    """Sends as the other VM's MAC, so that the switch sends that VM's frames here."""
+    bench.vm.send(frames.ip_from_mac(PEER_MAC)(bench.vm.mac, lease, b""))
+    return until(
+        lambda: bench.network.switch_port_of(PEER_MAC) not in (None, PEER_PORT), PATIENCE
+    )
+
+
+def spoofed_source(source):
+    """Sends to the internet with hping3 from an address that is not the VM's."""
+
+    def works(bench, _lease):
+        token = unique()
+        with bench.network.watch_internet() as internet:
+            bench.vm.run(
+                f"hping3 -q -c 5 -i u20000 --udp -p 9 -a {source} -d {len(token)} -e {token.decode()} {INTERNET}"
+            )
+            return internet.saw(token, PATIENCE)
+
+    return works
+
+
+def reaching(address):
+    """Reaches an address in a private network, or another VM."""
+
+    def works(bench, _lease):
+        if address != PEER:
+            return bench.vm.ping(address)
+        # As above: whether it may ask for the MAC is another question.
+        bench.vm.check(f"ip neigh replace {PEER} lladdr {PEER_MAC} dev eth0 nud permanent")
+        try:
+            return bench.vm.ping(address)
+        finally:
+            bench.vm.check(f"ip neigh del {PEER} dev eth0")
+
+    return works
+
+
+def router_advertisement(bench, lease):
+    """Becomes the other VM's router, by IPv6, on a network that has none."""
+    advertisement = frames.ipv6(*frames.ROUTER_ADVERTISEMENT)
+    bench.vm.send(advertisement(bench.vm.mac, lease, b""))
+    return until(bench.network.routers_of_peer, PATIENCE)
+
+
+def redirect(bench, lease):
+    """Becomes the other VM's router to the internet, by telling it so as the gateway."""
+    network, vm = bench.network, bench.vm
+
+    def affected():
+        # Believed once the new router's MAC is known, which the first one makes it ask for.
+        vm.send(frames.redirect(vm.mac, lease, b""))
+        return lease.address in network.route_of_peer(INTERNET)
+
+    return until(affected, PATIENCE, every=0.1)
