@@ -55,6 +55,19 @@ macos-check: setup-macos ## The same, with all that can be checked about them wi
 measure: release ## CPU, latency, wakes and memory against a bare loop (root, 2 min)
 	$(AS_ROOT) python3 -B perf/measure.py --softnet "$(SOFTNET_BIN)" --bare "$(BARE_LOOP)"
 
+.PHONY: bench
+bench: release ## What softnet costs beside a bare loop, without root or a VM (30 s)
+	"$(SOFTNET_BIN)" bench
+
+.PHONY: perf
+perf: setup-rust ## This tree against the merge base, in the same rounds (5 min)
+	bash perf/ab.sh
+
+.PHONY: perf-check
+perf-check: setup-perf ## The gate: instructions, allocations, wakes, memory, CPU ratio (3 min)
+	python3 -B perf/check.py
+	python3 -B perf/check.py --self-check
+
 .PHONY: deny
 deny: ## Licences and sources of the dependencies; needs: cargo install cargo-deny
 	cargo deny --config .deny.toml check bans licenses sources
@@ -66,6 +79,10 @@ release: setup-rust
 .PHONY: setup-rust
 setup-rust:
 	@bash tests/setup/rust.sh
+
+.PHONY: setup-perf
+setup-perf: setup-rust
+	@bash perf/setup.sh
 
 .PHONY: setup-macos
 setup-macos:

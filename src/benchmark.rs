@@ -38,6 +38,11 @@ pub(crate) struct BenchArgs {
     )]
     subject: Vec<Subject>,
 
+    /// Measure at this TAP, made if there is none, instead of at a socket (as root; frames up
+    /// to 1514 bytes)
+    #[arg(long, value_name = "NAME")]
+    tap: Option<String>,
+
     /// Another build of softnet, to measure as `other` in the same rounds
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
@@ -157,6 +162,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         program: std::env::current_exe().context("cannot find this program")?,
         other: args.against.clone(),
+        tap: args.tap.clone(),
         scenarios,
         subjects,
         until: args.rounds.map_or_else(

@@ -1,9 +1,11 @@
 //! The bed that a subject is measured on: its process, and the two sockets whose outer ends
-//! the bench holds, the VM's with Tart's buffers and the host's with the same.
+//! the bench holds, the VM's with Tart's buffers and the host's with the same, or the host's
+//! side of a TAP.
 //!
 //! Nobody reads the other end while a subject works, so that the cores are its own. The
 //! kernel notes when each frame arrived there, and the bench reads that later.
 
+use std::fs;
 use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -27,15 +29,28 @@ use super::subject::{Report, Setup};
 use super::traffic::{self, stamped};
 use super::usage;
 use crate::forward::Direction;
+use crate::sys::packet;
 
 /// A subject at work. Its process ends with this.
 #[derive(Debug)]
 pub(super) struct Bed {
-    vm: UnixDatagram,
-    host: UnixDatagram,
+    vm: OwnedFd,
+    host: Host,
     child: Child,
     pub(super) pid: Pid,
     buffer: Vec<u8>,
+}
+
+/// The host's end.
+#[derive(Debug)]
+enum Host {
+    Socket(OwnedFd),
+    Tap {
+        name: String,
+        sender: OwnedFd,
+        /// Sees what the subject sends, which makes each frame dearer for the subject.
+        watcher: Option<OwnedFd>,
+    },
 }
 
 /// A frame that came out of the subject.
@@ -64,14 +79,56 @@ impl Bed {
             .spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         let mut bed = Self {
-            vm,
-            host,
+            vm: vm.into(),
+            host: Host::Socket(host.into()),
             child,
             pid: Pid::from_raw(pid),
             buffer: vec![0; setup.max_frame + 1],
         };
+        if let Some(name) = &setup.tap {
+            bed.host = bed.host_at_tap(name)?;
+        }
         bed.bind_lease()?;
         Ok(bed)
+    }
+
+    /// Takes the host's side of the TAP, as soon as the subject has made it.
+    fn host_at_tap(&mut self, name: &str) -> io::Result<Host> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Host::of_tap(name) {
+                Err(error) if Instant::now() > deadline || usage::is_asleep(self.pid).is_err() => {
+                    let words = format!("cannot play the host at the TAP {name}: {error}");
+                    return Err(self.complaint(&words));
+                }
+                Err(_) => thread::sleep(LOOK_EVERY),
+                Ok(host) => return Ok(host),
+            }
+        }
+    }
+
+    /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.
+    pub(super) fn unwatch(&mut self) {
+        if let Host::Tap { watcher, .. } = &mut self.host {
+            *watcher = None;
+        }
+    }
+
+    /// How many frames the subject has sent to its TAP; `None` without one.
+    pub(super) fn sent_to_tap(&self) -> io::Result<Option<usize>> {
+        let Host::Tap { name, .. } = &self.host else {
+            return Ok(None);
+        };
+        let table = fs::read_to_string("/proc/self/net/dev")?;
+        let row = table.lines().find_map(|line| {
+            let (interface, counters) = line.split_once(':')?;
+            (interface.trim() == name).then_some(counters)
+        });
+        // What was written to a TAP is what its interface has received: the second column.
+        let count = row.and_then(|counters| counters.split_whitespace().nth(1)?.parse().ok());
+        count
+            .map(Some)
+            .ok_or_else(|| io::Error::other(format!("the TAP {name} is gone")))
     }
 
     fn bind_lease(&mut self) -> io::Result<()> {
@@ -90,9 +147,9 @@ impl Bed {
 
     /// Sends a frame into the subject, in at the one side to come out at the other.
     pub(super) fn send(&self, direction: Direction, frame: &[u8]) -> io::Result<()> {
-        let end = match direction {
-            Direction::Outbound => &self.vm,
-            Direction::Inbound => &self.host,
+        let end = match (direction, &self.host) {
+            (Direction::Outbound, _) => &self.vm,
+            (_, Host::Socket(socket) | Host::Tap { sender: socket, .. }) => socket,
         };
         send(end.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
@@ -122,9 +179,17 @@ impl Bed {
 
     /// Takes a frame that has come out; `None` if there is none.
     pub(super) fn next_arrival(&mut self, direction: Direction) -> io::Result<Option<Arrival>> {
-        let end = match direction {
-            Direction::Outbound => &self.host,
-            Direction::Inbound => &self.vm,
+        let end = match (direction, &self.host) {
+            (Direction::Inbound, _) => &self.vm,
+            (_, Host::Socket(socket)) => socket,
+            (
+                _,
+                Host::Tap {
+                    watcher: Some(watcher),
+                    ..
+                },
+            ) => watcher,
+            (_, Host::Tap { watcher: None, .. }) => return Ok(None),
         };
         let mut control = cmsg_space!(TimeSpec);
         let mut slices = [IoSliceMut::new(&mut self.buffer)];
@@ -216,6 +281,23 @@ impl Bed {
         io::Error::other(format!(
             "the forwarder under measurement failed: {what}\n{words}"
         ))
+    }
+}
+
+impl Host {
+    fn of_tap(name: &str) -> io::Result<Self> {
+        // Or the kernel's own solicitations would come as frames for the VM. Where that cannot
+        // be switched off, they are dropped, and cost a little.
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+        let sender = packet::open(name, false)?;
+        let watcher = packet::open(name, true)?;
+        setsockopt(&watcher, sockopt::RcvBuf, &TART_RCVBUF)?;
+        setsockopt(&watcher, sockopt::ReceiveTimestampns, &true)?;
+        Ok(Self::Tap {
+            name: name.to_owned(),
+            sender,
+            watcher: Some(watcher),
+        })
     }
 }
 

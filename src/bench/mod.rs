@@ -43,6 +43,10 @@ pub struct Options {
     pub program: PathBuf,
     /// Another build of it, for [`Subject::Other`].
     pub other: Option<PathBuf>,
+    /// A TAP to measure at instead of a socket in the host's place. It is made if there is
+    /// none; that, and to play the host on it, needs root. Scenarios that such a TAP does not
+    /// suit are left out.
+    pub tap: Option<String>,
     /// The scenarios to run.
     pub scenarios: Vec<Scenario>,
     /// Whom to measure in each.
@@ -92,6 +96,7 @@ pub fn run(
     let bench = Bench {
         program: &options.program,
         other: options.other.as_deref(),
+        tap: options.tap.as_deref(),
         window: options.window,
         slow_filter: options.slow_filter,
     };
@@ -104,7 +109,7 @@ pub fn run(
     {
         let round_start = Instant::now();
         for (number, scenario) in options.scenarios.iter().enumerate() {
-            if round % scenario.every != 0 {
+            if round % scenario.every != 0 || options.tap.is_some() && !scenario.suits_a_tap() {
                 continue;
             }
             progress(round, &scenario.name);

@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Sample;
-use super::figure::{Figure, Figures, Kind};
+pub use super::figure::Figures;
+use super::figure::{Figure, Kind};
 use super::statistics::Quartiles;
 use super::subject::Subject;
 

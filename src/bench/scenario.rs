@@ -43,6 +43,15 @@ impl Scenario {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) || name == "all"
     }
 
+    /// Whether it can be measured at a TAP with an MTU of 1500.
+    pub(super) fn suits_a_tap(&self) -> bool {
+        match self.work {
+            Work::Drain { traffic, .. } => traffic.max_len() <= 1514,
+            Work::Paced { .. } | Work::Bursts { .. } => true,
+            Work::Density { .. } | Work::SlowVm => false,
+        }
+    }
+
     /// Whom to measure of those asked for. That of many at once takes long, and tells more of
     /// what ships than of yardsticks.
     pub(super) fn subjects(&self, asked: &[Subject]) -> Vec<Subject> {

@@ -41,6 +41,10 @@ pub(crate) mod dynamic;
 pub(crate) mod identity;
 
 #[cfg(target_os = "linux")]
+#[path = "packet_linux.rs"]
+pub(crate) mod packet;
+
+#[cfg(target_os = "linux")]
 #[path = "unix_diag_linux.rs"]
 pub(crate) mod peer;
 

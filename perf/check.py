@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""The gate that keeps softnet fast: refuses a tree that costs more than perf/baseline says.
+
+    perf/check.py                  judge this tree; exit code 1 if it is refused
+    perf/check.py --update         write the instruction counts of this tree as the new baseline
+    perf/check.py --self-check     slow the filter on purpose, and see that the gate refuses it
+
+It judges what does not depend on how busy the machine is: instructions counted by Valgrind,
+allocations, wake-ups, memory, and CPU time as a ratio to the bare loop in the same rounds. Frames
+a second are never judged. docs/performance.md tells the rest.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+INSTRUCTIONS = ROOT / "perf/baseline/instructions.json"
+LIMITS = ROOT / "perf/baseline/limits.json"
+# A change of the compiler or of the C library alone moves counts by less than this.
+INSTRUCTIONS_NOISE = 0.03
+# What the self-check makes a frame dearer by, in turns of an empty loop: some 60 instructions and
+# 20 ns where instructions are counted, 200 ns where time is.
+SLOW_INSTRUCTIONS, SLOW_TIME = 20, 200
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--update", action="store_true", help="write perf/baseline/instructions.json anew")
+    parser.add_argument("--self-check", action="store_true", help="see that the gate can fail")
+    parser.add_argument("--rounds", type=int, default=31, metavar="N", help="of softnet bench (31)")
+    options = parser.parse_args()
+    build()
+    if options.update:
+        counts = count_instructions()
+        INSTRUCTIONS.write_text(json.dumps({"rustc": rustc(), "instructions": counts}, indent=2) + "\n")
+        print(f"written: {INSTRUCTIONS.relative_to(ROOT)}; say in the commit why they changed")
+        return 0
+    if options.self_check:
+        return self_check(options.rounds)
+    refusals = judge_instructions(count_instructions())
+    refusals += judge_allocations()
+    refusals += judge_figures(measure(options.rounds))
+    for refusal in refusals:
+        print(f"REFUSED: {refusal}")
+    print("perf-check: refused" if refusals else "perf-check: passed")
+    return 1 if refusals else 0
+
+
+def self_check(rounds):
+    """Whether a filter that is slower by a known amount is refused, and by both ways of measuring."""
+    instructions = judge_instructions(count_instructions(slow=SLOW_INSTRUCTIONS))
+    figures = judge_figures(measure(rounds, slow=SLOW_TIME))
+    by_time = [refusal for refusal in figures if "cpu_ns_per_frame" in refusal]
+    for refusal in instructions + figures:
+        print(f"refused, as it should be: {refusal}")
+    if instructions and by_time:
+        return 0
+    print("BAD: the gate let a slower filter pass")
+    return 1
+
+
+def build():
+    cargo("build", "--release", "--bin", "softnet")
+
+
+def cargo(*arguments, **options):
+    environment = {**os.environ, **options.pop("environment", {})}
+    command = ["cargo", arguments[0], "--locked", *arguments[1:]]
+    return subprocess.run(command, cwd=ROOT, check=True, env=environment, **options)
+
+
+def rustc():
+    return subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def count_instructions(slow=0):
+    """Instructions of every case of benches/instructions.rs, by its name."""
+    output = cargo(
+        "bench", "--bench", "instructions", "--", "--output-format=json",
+        environment={"SOFTNET_SLOW_FILTER": str(slow)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    return dict(sorted(instructions_of(line) for line in output.splitlines() if line.startswith("{")))
+
+
+def judge_instructions(counts):
+    baseline = json.loads(INSTRUCTIONS.read_text())
+    if baseline["rustc"] != rustc():
+        print(f"note: the baseline was counted with {baseline['rustc']}, this is {rustc()}")
+    refusals = []
+    for name in sorted(baseline["instructions"].keys() | counts.keys()):
+        before, now = baseline["instructions"].get(name), counts.get(name)
+        if before is None or now is None:
+            refusals.append(f"{name}: {'not in the baseline' if before is None else 'not counted any more'}")
+            continue
+        print(f"{name:44} {now:>12} instructions, {now / before - 1:+.2%}")
+        if now > before * (1 + INSTRUCTIONS_NOISE):
+            refusals.append(f"{name}: {now} instructions, {before} in the baseline ({now / before - 1:+.1%})")
+    return refusals
+
+
+def judge_allocations():
+    """tests/no_alloc.rs counts the allocations of a forwarder at work, and expects none."""
+    try:
+        cargo("test", "--release", "--test", "no_alloc", stdout=subprocess.PIPE)
+    except subprocess.CalledProcessError as error:
+        sys.stdout.buffer.write(error.stdout)
+        return ["tests/no_alloc.rs fails"]
+    print("no allocations once frames flow")
+    return []
+
+
+def measure(rounds, slow=0):
+    """The figures of a run, by scenario and figure: a list over the rounds for each."""
+    limits = json.loads(LIMITS.read_text())
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    with tempfile.NamedTemporaryFile() as file:
+        subprocess.run(
+            [target / "release/softnet", "bench", "--subject", "auto", "--rounds", str(rounds),
+             "--scenario", ",".join(limits), "--slow-filter", str(slow), "--json", file.name],
+            check=True, stdout=subprocess.DEVNULL,
+        )
+        rounds = [json.loads(line) for line in file.read().splitlines()]
+    figures = {}
+    for line in rounds:
+        for figure, value in line.get("subjects", {}).get("auto", {}).items():
+            bare = line["subjects"]["bare"].get(figure)
+            ratio = value / bare if bare else None
+            figures.setdefault((line["scenario"], figure), []).append((value, ratio))
+    return figures
+
+
+def judge_figures(figures):
+    """Medians over the rounds. A ratio is refused only if its 95 % interval is beyond the limit."""
+    refusals = []
+    for scenario, limits in json.loads(LIMITS.read_text()).items():
+        for figure, limit in limits.items():
+            name, of_ratio = figure.removesuffix(" x bare"), figure.endswith(" x bare")
+            values = sorted(pair[of_ratio] for pair in figures[scenario, name])
+            middle, lowest = statistics.median(values), interval(values)[0]
+            print(f"{scenario:20} {figure:28} {middle:8.2f} ({lowest:.2f} at least), limit {limit}")
+            if lowest > limit:
+                refusals.append(f"{scenario}: {figure} is {middle:.2f} ({lowest:.2f} at least), limit {limit}")
+    return refusals
+
+
+def interval(values):
+    """Between which of the sorted values the median is with 95 % confidence, by the sign test."""
+    count, tail, term, skip = len(values), 0.0, 0.5 ** len(values), 0
+    for heads in range(count // 2):
+        tail += term
+        if tail > 0.025:
+            break
+        skip, term = heads, term * (count - heads) / (heads + 1)
+    return values[skip], values[-1 - skip]
+
+
+def instructions_of(line):
+    """The name and the instructions of a case, from the summary that gungraun prints for it."""
+    summary = json.loads(line)
+    name = "/".join(filter(None, [summary["function_name"], summary.get("id")]))
+    match = re.search(r'"Ir":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*?"(?:Left|Both)":(.*?)[\]}]', json.dumps(summary, separators=(",", ":")))
+    return name, int(re.search(r"\d+", match.group(1)).group())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
