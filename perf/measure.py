@@ -78,7 +78,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=21, metavar="N", help="(21)")
     parser.add_argument("--drains", type=int, default=7, metavar="N", help="a round and figure (7)")
     parser.add_argument("--idle-seconds", type=float, default=10, metavar="S", help="(10)")
-    parser.add_argument("--json", action="store_true", help="append to perf/results/YYYY-MM/MACHINE.jsonl")
+    parser.add_argument("--json", action="store_true", help="append to perf/results/YYYY-MM/MACHINE.program.jsonl")
     parser.add_argument("--machine", metavar="NAME", help="in the results' file name (the CPU's model)")
     options = parser.parse_args()
     bare = os.path.abspath(options.bare)
@@ -317,7 +317,7 @@ def about_machine(name, load_before):
 
 def write_json(machine, options, samples, counted):
     """Appends one line for the run, and one for every figure of a variant."""
-    path = PERF / "results" / machine["date"][:7] / f"{machine['machine']}.jsonl"
+    path = PERF / "results" / machine["date"][:7] / f"{machine['machine']}.program.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     run = {"schema": 1, "run": machine, "rounds": options.rounds, "drains": options.drains}
     lines = [run]
