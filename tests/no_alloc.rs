@@ -1,5 +1,6 @@
 //! Once frames flow, no thread allocates: neither while the other side keeps up, nor while it
-//! is full and batches go round through the writer.
+//! is full and batches go round through the writer, nor for a DHCP exchange whose messages
+//! are rewritten.
 
 mod common;
 
@@ -51,6 +52,7 @@ fn no_thread_allocates_once_frames_flow() {
         let (out, back) = (frames::outbound(&[7; 1000]), frames::inbound(&[7; 1000]));
         // From the VM this has the gateway's MAC: dropped.
         let forged = frames::inbound(&[7; 1000]);
+        let (request, ack) = (frames::dhcp_request(), frames::dhcp_ack());
         let mut counted = [0; ROUNDS];
         for counted in &mut counted {
             *counted = allocations(|| {
@@ -59,6 +61,8 @@ fn no_thread_allocates_once_frames_flow() {
                     exchange(&vm, &host, &out);
                     exchange(&host, &vm, &back);
                 }
+                exchange(&vm, &host, &request);
+                exchange(&host, &vm, &ack);
                 fill_and_drain(&vm, &host, &out);
                 fill_and_drain(&host, &vm, &back);
             });

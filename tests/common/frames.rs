@@ -22,9 +22,12 @@ pub(crate) fn inbound(payload: &[u8]) -> Vec<u8> {
     ethernet(VM_MAC, GATEWAY_MAC, 0x0800, &packet)
 }
 
-/// The VM asks for its address by broadcast (RFC 2131, 4.3.2).
+/// The VM asks for its address by broadcast (RFC 2131, 4.3.2), under an identifier of 19
+/// bytes like that of systemd-networkd, for which 7 bytes and padding are sent on.
 pub(crate) fn dhcp_request() -> Vec<u8> {
-    let mut options = vec![53, 1, 3, 50, 4];
+    let mut options = vec![53, 1, 3, 61, 19];
+    options.extend([255; 19]);
+    options.extend([50, 4]);
     options.extend(VM.octets());
     options.extend([54, 4]);
     options.extend(GATEWAY.octets());
@@ -37,10 +40,17 @@ pub(crate) fn dhcp_request() -> Vec<u8> {
     ethernet(Mac::BROADCAST, VM_MAC, 0x0800, &packet)
 }
 
-/// The gateway grants it for an hour.
+/// The gateway grants it for an hour, and returns the identifier that it was sent. Behind the
+/// options there is room for the VM's own.
 pub(crate) fn dhcp_ack() -> Vec<u8> {
-    let mut options = vec![53, 1, 5, 51, 4, 0, 0, 14, 16, 1, 4, 255, 255, 255, 0, 54, 4];
+    let mut options = vec![
+        53, 1, 5, 51, 4, 0, 0, 14, 16, 1, 4, 255, 255, 255, 0, 61, 7, 1,
+    ];
+    options.extend(VM_MAC.0);
+    options.extend([54, 4]);
     options.extend(GATEWAY.octets());
+    options.push(255);
+    options.extend([0; 20]);
     let message = dhcp(2, VM, &options);
     let packet = ipv4(GATEWAY, VM, &udp(67, 68, &message));
     ethernet(VM_MAC, GATEWAY_MAC, 0x0800, &packet)

@@ -2,7 +2,7 @@
 //! sends, and the VM sees its own again.
 //!
 //! A server takes the sender of another's identifier for that other, and gives it the address
-//! (seen with dnsmasq 2.90). So [`identifier_of`](crate::wire::dhcp::identifier_of) replaces
+//! (dnsmasq does). So [`identifier_of`](crate::wire::dhcp::identifier_of) replaces
 //! it on the way out. A server that returns the identifier (RFC 6842) returns that one, and
 //! clients like systemd-networkd discard an answer that is not to their own; so the VM's is
 //! put back on the way in. What sends none is known by its hardware address already.
@@ -63,3 +63,142 @@ fn write(options: &mut [u8], old: usize, new: &[u8]) -> Option<()> {
 }
 
 const PAD: u8 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::shape;
+    use crate::wire::dhcp::Message;
+
+    /// A request of the VM's with these options; how much room there is behind it.
+    fn frame(options: &[u8]) -> Vec<u8> {
+        let len = |header: usize| {
+            let len = u16::try_from(header + 240 + options.len()).unwrap();
+            len.to_be_bytes()
+        };
+        let mut frame = [&[0; 12][..], &[8, 0, 0x45, 0], &len(28)].concat();
+        frame.extend([0, 1, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]);
+        frame.extend([&[0, 68, 0, 67][..], &len(8), &[0, 0]].concat());
+        frame.extend([1, 1, 6, 0]);
+        frame.extend([0; 232]);
+        frame.extend([99, 130, 83, 99]);
+        frame.extend(options);
+        frame
+    }
+
+    fn replaced(frame: &[u8], room: usize, new: &[u8]) -> Result<Vec<u8>, DropReason> {
+        let (_, _, message) = shape::dhcp(frame).unwrap();
+        let identifier = message.identifier.unwrap();
+        let option = (identifier.place, identifier.data.len());
+        let mut slot = frame.to_vec();
+        slot.resize(frame.len() + room, 0xee);
+        let len = replace(&mut slot, frame.len(), 2000, option, new)?;
+        assert!(
+            slot[len.max(frame.len())..]
+                .iter()
+                .all(|byte| *byte == 0xee),
+            "it wrote behind the frame"
+        );
+        slot.truncate(len);
+        assert_eq!(identifier_of(&slot), new);
+        Ok(slot)
+    }
+
+    fn identifier_of(frame: &[u8]) -> &[u8] {
+        let (_, _, message) = shape::dhcp(frame).unwrap();
+        message.identifier.unwrap().data
+    }
+
+    #[test]
+    fn a_longer_identifier_leaves_pad_options() {
+        let before = frame(&[53, 1, 1, 61, 5, 9, 9, 9, 9, 9, 12, 1, b'h', 255]);
+        let after = frame(&[53, 1, 1, 61, 2, 7, 8, 0, 0, 0, 12, 1, b'h', 255]);
+        assert_eq!(replaced(&before, 0, &[7, 8]), Ok(after));
+    }
+
+    #[test]
+    fn a_shorter_identifier_grows_into_what_is_behind_the_end() {
+        let before = frame(&[53, 1, 1, 61, 2, 9, 9, 12, 1, b'h', 255, 1, 2, 3]);
+        let after = frame(&[53, 1, 1, 61, 5, 1, 2, 3, 4, 5, 12, 1, b'h', 255]);
+        assert_eq!(replaced(&before, 0, &[1, 2, 3, 4, 5]), Ok(after));
+    }
+
+    #[test]
+    fn the_message_grows_by_what_is_missing() {
+        for (options, grown) in [
+            (&[53, 1, 1, 61, 2, 9, 9, 12, 1, b'h', 255, 0][..], 2),
+            (&[53, 1, 1, 61, 2, 9, 9, 12, 1, b'h', 255], 3),
+            (&[53, 1, 1, 61, 2, 9, 9, 12, 1, b'h'], 3),
+            (&[53, 1, 1, 12, 1, b'h', 61, 2, 9, 9], 3),
+        ] {
+            let before = frame(options);
+            let new = [1, 2, 3, 4, 5];
+            let after = replaced(&before, grown, &new).unwrap();
+            assert_eq!(after.len(), before.len() + grown, "{options:?}");
+            let refused = replaced(&before, grown - 1, &new);
+            assert_eq!(refused, Err(DropReason::DhcpOversize));
+        }
+    }
+
+    #[test]
+    fn a_frame_grows_to_the_longest_and_no_further() {
+        let before = frame(&[53, 1, 1, 61, 2, 9, 9, 255]);
+        let (_, _, message) = shape::dhcp(&before).unwrap();
+        let option = (message.identifier.unwrap().place, 2);
+        for (len_max, outcome) in [
+            (before.len() + 5, Ok(before.len() + 5)),
+            (before.len() + 4, Err(DropReason::DhcpOversize)),
+        ] {
+            let mut slot = before.clone();
+            slot.resize(2000, 0);
+            let replaced = replace(&mut slot, before.len(), len_max, option, &[1; 7]);
+            assert_eq!(replaced, outcome);
+        }
+    }
+
+    #[test]
+    fn within_another_field_there_is_the_room_of_the_field() {
+        let mut before = frame(&[53, 1, 5, 52, 1, 2, 255]);
+        // The name field has 64 bytes, of which these take 5.
+        before[86..91].copy_from_slice(&[61, 2, 9, 9, 255]);
+        for len in [2, 3, 7, 61] {
+            let after = replaced(&before, 300, &vec![7; len]).unwrap();
+            assert_eq!(after.len(), before.len());
+            assert_eq!(after[88 + len], 255);
+        }
+        let refused = replaced(&before, 300, &[7; 62]);
+        assert_eq!(refused, Err(DropReason::DhcpOversize));
+    }
+
+    #[test]
+    fn any_length_is_replaced_by_any_other_and_back() {
+        for own in [2, 3, 6, 7, 8, 19, 254, 255] {
+            let mut options = vec![53, 1, 1, 61, own];
+            options.extend((0..own).collect::<Vec<u8>>());
+            options.extend([50, 4, 10, 0, 0, 9, 255]);
+            let before = frame(&options);
+            let identifier = identifier_of(&before).to_vec();
+            let there = replaced(&before, 5, &[1, 2, 2, 2, 2, 2, 2]).unwrap();
+            let back = replaced(&there, 0, &identifier);
+            let back = back
+                .or_else(|_| replaced(&there, 255, &identifier))
+                .unwrap();
+            for frame in [&there, &back] {
+                let (_, _, message) = shape::dhcp(frame).unwrap();
+                assert_eq!((message.kind, message.requested), (1, Some(0x0a00_0009)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let whole = frame(&[53, 1, 1, 61, 2, 9, 9, 255]);
+        let (_, _, message) = shape::dhcp(&whole).unwrap();
+        let option = (message.identifier.unwrap().place, 2);
+        assert!(Message::parse(&whole[42..]).is_some());
+        for len in [0, 13, 41, whole.len() + 1] {
+            let outcome = replace(&mut whole.clone(), len, 2000, option, &[1; 7]);
+            assert_eq!(outcome, Err(DropReason::DhcpMalformed), "{len}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The DHCP guard over time: an answer counts only with the question, and only so many
+//! questions may be asked.
+
+mod frames;
+
+use DropReason::*;
+use frames::*;
+use softnet::filter::DropReason;
+
+fn web() -> Frame {
+    tcp(VM_IP, INTERNET, 443)
+}
+
+fn nak() -> Dhcp {
+    Dhcp {
+        yiaddr: "0.0.0.0",
+        ..Dhcp::reply(6)
+    }
+}
+
+#[test]
+fn an_answer_counts_only_with_the_question() {
+    for (state, answer) in [
+        (FRESH, Dhcp::reply(2)),
+        (FRESH, Dhcp::ack()),
+        (LEASED, Dhcp::ack()),
+        (LEASED, nak()),
+        // To another question.
+        (DISCOVERS, Dhcp::ack()),
+        (DISCOVERS, nak()),
+        (REQUESTS, Dhcp::reply(2)),
+        (INFORMS, Dhcp::reply(2)),
+        (INFORMS, nak()),
+        // Of another transaction.
+        (
+            DISCOVERS,
+            Dhcp {
+                xid: 0x1234_5679,
+                ..Dhcp::reply(2)
+            },
+        ),
+        (
+            RENEWS,
+            Dhcp {
+                xid: 0x1234_5679,
+                ..Dhcp::ack()
+            },
+        ),
+    ] {
+        let mut world = World::new(state, "", "");
+        let before = world.lease.lease();
+        let outcome = world.receive(answer.answer_to_all());
+        assert_eq!(outcome, Err(DhcpTransaction), "{state:?} {answer:?}");
+        assert_eq!(world.lease.lease(), before);
+    }
+}
+
+#[test]
+fn a_question_is_answered_once_and_not_for_ever() {
+    for answer in [Dhcp::ack(), nak()] {
+        let mut world = World::new(RENEWS, "", "");
+        assert_eq!(world.receive(answer.answer()), Ok(()));
+        assert_eq!(world.receive(answer.answer()), Err(DhcpTransaction));
+    }
+    // There may be several offers.
+    let mut world = World::new(DISCOVERS, "", "");
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    world.now.0 += 63;
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    world.now.0 += 1;
+    let late = world.receive(Dhcp::reply(2).answer());
+    assert_eq!(late, Err(DhcpTransaction));
+}
+
+#[test]
+fn several_transactions_may_wait() {
+    let mut world = World::new(FRESH, "", "");
+    for xid in 1..=8 {
+        let discover = Dhcp {
+            xid,
+            ..Dhcp::request(1)
+        };
+        assert_eq!(world.send(discover.broadcast()), Ok(()));
+    }
+    for xid in 1..=8 {
+        let offer = Dhcp {
+            xid,
+            ..Dhcp::reply(2)
+        };
+        assert_eq!(world.receive(offer.answer()), Ok(()), "{xid}");
+    }
+}
+
+#[test]
+fn a_lease_is_granted_at_once_to_who_asked_for_that() {
+    let grant = || Dhcp::ack().option(80, &[]).answer();
+    let mut world = World::new(DISCOVERS, "", "");
+    assert_eq!(world.receive(grant()), Err(DhcpTransaction));
+
+    let discover = Dhcp::request(1).option(80, &[]).broadcast();
+    assert_eq!(world.send(discover), Ok(()));
+    // The server may not want to.
+    assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+    let plain = world.receive(Dhcp::ack().answer());
+    assert_eq!(plain, Err(DhcpTransaction));
+    assert_eq!(world.receive(grant()), Ok(()));
+    assert_eq!(world.send(web()), Ok(()));
+}
+
+#[test]
+fn an_answer_that_the_vm_does_not_wait_for_any_more_binds_nothing() {
+    // The server granted the lease before it heard that it is free again.
+    for give_back in [
+        Dhcp {
+            ciaddr: VM_IP,
+            ..Dhcp::request(7)
+        }
+        .unicast(VM_IP),
+        Dhcp::request(4).address(50, VM_IP).broadcast(),
+    ] {
+        let mut world = World::new(RENEWS, "", "");
+        assert_eq!(world.send(give_back), Ok(()));
+        let late = world.receive(Dhcp::ack().answer());
+        assert_eq!(late, Err(DhcpTransaction));
+        assert_eq!(world.lease.lease(), None);
+        assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
+        assert_eq!(world.send(web()), Ok(()));
+    }
+}
+
+#[test]
+fn a_vm_that_asks_without_end_is_slowed_down() {
+    let mut world = World::new(FRESH, "", "");
+    let discover = || Dhcp::request(1).broadcast();
+    let sent = |world: &mut World, frame: fn() -> Frame| {
+        (0..100).take_while(|_| world.send(frame()).is_ok()).count()
+    };
+    let discovers = || Dhcp::request(1).broadcast();
+    assert_eq!(sent(&mut world, discovers), 32);
+    assert_eq!(world.send(discover()), Err(DhcpRate));
+    // What is refused for something else takes nothing away, and is called by its name.
+    let other = || {
+        Dhcp {
+            chaddr: OTHER,
+            ..Dhcp::request(1)
+        }
+        .broadcast()
+    };
+    assert_eq!(world.send(other()), Err(DhcpHardwareAddress));
+    world.now.0 += 1;
+    assert_eq!(sent(&mut world, other), 0);
+    assert_eq!(sent(&mut world, discovers), 1);
+    world.now.0 += 20;
+    assert_eq!(sent(&mut world, discovers), 20);
+    world.now.0 += 1000;
+    assert_eq!(sent(&mut world, discovers), 32);
+}
+
+#[test]
+fn a_vm_cannot_decline_the_whole_pool() {
+    let mut world = World::new(FRESH, "", "");
+    let mut declined = 0;
+    for _ in 0..600 {
+        world.ask(1);
+        assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
+        let decline = Dhcp::request(4).address(50, VM_IP).broadcast();
+        match world.send(decline) {
+            Ok(()) => declined += 1,
+            refused => assert_eq!(refused, Err(DhcpRate)),
+        }
+        world.now.0 += 2;
+    }
+    // Twenty minutes.
+    assert_eq!(declined, 4 + 19);
+}
