@@ -225,9 +225,9 @@ impl Check for Inbound {
         let (ethernet, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
         if answer.is_about_lease {
             self.learn(ethernet.source, &message, now);
-        }
-        if message.kind == dhcp::ACK && self.guard.is_void(&answer) {
-            self.lease.clear();
+            if message.kind == dhcp::ACK && self.guard.is_void(&answer) {
+                self.lease.clear();
+            }
         }
         Ok(answer.len)
     }
