@@ -21,7 +21,7 @@ import struct
 from lab import namespace
 from lab.packets import Packets
 from lab.process import run, until
-from lab.servers import Dnsmasq
+from lab.servers import Dnsmasq, udhcpd
 
 GATEWAY, GATEWAY_MAC = "192.168.64.1", "02:00:00:00:00:01"
 PEER, PEER_MAC = "192.168.64.50", "02:00:00:00:00:50"
@@ -32,6 +32,8 @@ PRIVATE = ("10.9.8.7", "172.16.5.5", "169.254.169.254")
 NAME_OF_INTERNET = "inet.test"
 NAMES = {NAME_OF_INTERNET: INTERNET}
 POOL = "192.168.64.100", "192.168.64.250"
+# Outside the pool.
+BRIEFLY_LENT = "192.168.64.90"
 POOL_RANGE = [f"192.168.64.{last}" for last in range(100, 251)]
 
 SIOCGIFFLAGS = 0x8913
@@ -113,16 +115,31 @@ class Network:
         self._cleanup.callback(lambda: self.dhcp.end())
 
     @contextlib.contextmanager
-    def dhcp_with(self, *pool):
-        """Another server that grants addresses from this pool, in the place of the usual one,
-        which has forgotten nothing when it comes back."""
-        self.dhcp.end()
-        usual, self.dhcp = self.dhcp, Dnsmasq(self.host, pool, NAMES)
+    def without_dhcp(self):
+        """The server is gone for a while, and has forgotten nothing when it comes back."""
+        usual = self.dhcp
+        usual.end()
         try:
-            yield self.dhcp
+            yield
         finally:
-            self.dhcp.end()
             self.dhcp = Dnsmasq(self.host, POOL, NAMES, usual.leases_file)
+
+    @contextlib.contextmanager
+    def dhcp_with(self, *pool):
+        """Another server in its place, which grants addresses of this pool."""
+        with self.without_dhcp():
+            self.dhcp = Dnsmasq(self.host, pool, NAMES)
+            try:
+                yield
+            finally:
+                self.dhcp.end()
+
+    @contextlib.contextmanager
+    def dhcp_for(self, mac, seconds):
+        """Another server in its place, which grants one machine an address for so long.
+        dnsmasq knows no lease of less than two minutes."""
+        with self.without_dhcp(), udhcpd(self.host, "br0", GATEWAY, mac, BRIEFLY_LENT, seconds):
+            yield
 
     def new_tap(self):
         """Makes a TAP device in the bridge and returns its name.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from subprocess import Popen
 
 from lab import namespace
-from lab.process import Failed
+from lab.process import Failed, until
 
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 # Those of Tart: one frame is one datagram, and this many bytes of them may wait.
@@ -89,15 +89,28 @@ class VM(ABC):
 
     @contextlib.contextmanager
     def background(self, command):
-        """Lets a command run in the VM for a while, then kills it hard.
+        """Lets a command run in the VM for a while, under the pid that this gives, then kills
+        it hard.
 
         It must be hard: arpspoof, asked to end, repairs what it has done.
         """
         pid = self.check(f"{command} >/dev/null 2>&1 </dev/null & echo $!").split()[-1]
         try:
-            yield
+            yield pid
         finally:
             self.run(f"kill -9 {pid}")
+
+    @contextlib.contextmanager
+    def client(self):
+        """A DHCP client that stays; gives its pid, for the signals that udhcpc knows, once it
+        has a lease."""
+        self.run("ip -4 addr flush dev eth0; ip route flush default")
+        with self.background(f"busybox udhcpc -i eth0 -f -T 1 -s {self.dhcp_script}") as pid:
+            # What it does last when it takes a lease into use.
+            has_route = lambda: self.check("ip route show default")  # noqa: E731
+            if not until(has_route, timeout=10, every=0.1):
+                raise Failed(f"in the {self.kind}: no lease")
+            yield pid
 
     def get_lease(self):
         """Asks for a lease, as a machine that starts does, and takes it into use."""

@@ -1,0 +1,186 @@
+"""The life of a lease, and clients of all kinds: what they say is let through, they get what
+they expect, and softnet believes what the server grants and nothing else."""
+
+import signal
+import time
+
+import pytest
+from scapy.layers.dhcp import BOOTP
+from scapy.layers.l2 import Ether
+
+from attacks.frames import BROADCAST_MAC, arp
+from lab.dhcp import BROADCAST_FLAG, Client, identifier_of, kind_of, option
+from lab.network import BRIEFLY_LENT, GATEWAY, GATEWAY_MAC, INTERNET, POOL_RANGE
+from lab.process import end, until
+from lab.vm import Lease
+
+# Of a lease that is to run out.
+SECONDS = 3
+OTHER_POOL = "192.168.64.120", "192.168.64.125"
+
+
+def test_a_lease_ends_though_the_vm_goes_on_and_is_granted_anew(standin):
+    def outlives_its_lease():
+        assert standin.vm.get_lease().address == BRIEFLY_LENT
+        assert standin.vm.ping(INTERNET)
+        time.sleep(SECONDS + 0.5)
+        return standin.vm.ping(INTERNET)
+
+    with standin.network.dhcp_for(standin.vm.mac, SECONDS):
+        with standin.unfiltered():
+            assert outlives_its_lease(), "not even without a filter"
+        with standin.softnet() as softnet:
+            assert not outlives_its_lease()
+            assert softnet.dropped("vm->host", "lease-expired", timeout=2)
+            standin.vm.get_lease()
+            assert standin.vm.ping(INTERNET)
+
+
+def test_a_lease_is_renewed_by_unicast(standin):
+    with standin.network.dhcp_for(standin.vm.mac, SECONDS), standin.softnet():
+        with standin.network.watch_gateway() as gateway, standin.vm.client() as client:
+            begun = time.monotonic()
+            broadcasts = requests(gateway)
+            assert broadcasts and all(it.dst == BROADCAST_MAC for it in broadcasts)
+            while time.monotonic() < begun + 2 * SECONDS:
+                standin.vm.check(f"kill -USR1 {client}")
+                assert standin.vm.ping(INTERNET)
+                time.sleep(SECONDS / 3)
+            renewals = requests(gateway)
+            assert renewals and all(it.dst == GATEWAY_MAC for it in renewals)
+
+
+def requests(card):
+    """The DHCP messages of clients that have arrived at a card."""
+    packets = map(Ether, card.arriving())
+    return [it for it in packets if BOOTP in it and it[BOOTP].op == 1]
+
+
+def test_a_nak_ends_the_lease(standin):
+    with standin.softnet() as softnet:
+        lease = standin.vm.get_lease()
+        assert standin.vm.ping(GATEWAY)
+        with standin.vm.watch() as card:
+            # As a machine that was moved here from another network.
+            reply = Client(card, standin.vm.mac).ask("request", ("requested_addr", "192.168.99.5"))
+        assert kind_of(reply) == "nak"
+        assert standin.vm.address() == lease.address
+        assert not standin.vm.ping(GATEWAY)
+        assert softnet.dropped("vm->host", "no-lease", timeout=2)
+        assert standin.vm.get_lease() == lease
+        assert standin.vm.ping(GATEWAY)
+
+
+def test_a_client_whose_renewal_is_refused_has_another_address(standin):
+    network, vm = standin.network, standin.vm
+    with standin.softnet(), vm.client() as client:
+        old = vm.address()
+        with network.dhcp_with(*OTHER_POOL):
+            vm.check(f"kill -USR1 {client}")
+            assert until(lambda: vm.address() not in (None, old), timeout=6, every=0.1)
+            assert OTHER_POOL[0] <= vm.address() <= OTHER_POOL[1]
+            assert until(lambda: vm.ping(INTERNET), timeout=2)
+
+
+def test_a_softnet_that_is_started_under_a_running_vm_learns_its_lease_by_a_renewal(bench):
+    vm = bench.vm
+    with bench.softnet() as first, vm.client() as client:
+        address = vm.address()
+        assert vm.ping(INTERNET)
+        end(first.process, signal.SIGKILL)
+        with bench.softnet(), bench.network.watch_gateway() as gateway:
+            assert not vm.ping(INTERNET)
+            vm.check(f"kill -USR1 {client}")
+            assert until(lambda: vm.ping(INTERNET), timeout=5)
+            assert vm.address() == address
+            assert all(it[BOOTP].ciaddr == address for it in requests(gateway))
+
+
+# --- clients ------------------------------------------------------------------------
+
+
+def macos(mac):
+    """As macOS asks: with a wish for replies to all, and for a long lease."""
+    return {"flags": BROADCAST_FLAG}, (
+        ("param_req_list", [1, 121, 3, 6, 15, 108, 114, 119, 252, 95, 44, 46]),
+        ("max_dhcp_size", 1500),
+        ("client_id", identifier_of(mac)),
+        ("lease_time", 7776000),
+        ("hostname", b"Macs-Virtual-Machine"),
+    )
+
+
+def windows(mac):
+    """As Windows asks."""
+    return {}, (
+        ("client_id", identifier_of(mac)),
+        ("hostname", b"DESKTOP-1"),
+        ("client_FQDN", b"\x00\x00\x00DESKTOP-1"),
+        ("vendor_class_id", b"MSFT 5.0"),
+        ("param_req_list", [1, 3, 6, 15, 31, 33, 43, 44, 46, 47, 119, 121, 249, 252]),
+    )
+
+
+def networkd(mac):
+    """As systemd-networkd asks: with an identifier of RFC 4361, which must come back."""
+    duid = bytes.fromhex("00020000ab11") + identifier_of(mac)[1:] + b"\x00\x01"
+    return {}, (
+        ("client_id", b"\xff" + b"\x12\x34\x56\x78" + duid),
+        ("param_req_list", [1, 3, 6, 12, 15, 26, 33, 42, 119, 120, 121]),
+        ("max_dhcp_size", 1472),
+    )
+
+
+def short(mac):
+    """With an identifier of two bytes, too short to hold a MAC, and padding."""
+    return {}, (("client_id", b"\x00a"), "pad", "pad")
+
+
+def silent(_mac):
+    """Without any identifier."""
+    return {}, ()
+
+
+@pytest.mark.parametrize("kind", [macos, windows, networkd, short, silent], ids=lambda it: it.__name__)
+def test_a_client_is_served(standin, kind):
+    vm = standin.vm
+    fields, options = kind(vm.mac)
+    vm.check("ip -4 addr flush dev eth0")
+    with standin.softnet() as softnet, vm.watch() as card:
+        client = Client(card, vm.mac, *options, **fields)
+        ack = client.bind()
+        assert kind_of(ack) == "ack"
+        address = ack[BOOTP].yiaddr
+        assert address in POOL_RANGE
+        assert ack.dst == (BROADCAST_MAC if fields else vm.mac)
+        # A client that is not answered as it asked does not believe it (RFC 6842).
+        identifier = dict(it for it in options if it != "pad").get("client_id")
+        assert option(ack, "client_id") in (None, identifier)
+
+        # Is the address free? It is mine.
+        lease = Lease(address, GATEWAY, GATEWAY, GATEWAY, 600)
+        for sender, target in (("0.0.0.0", address), (address, address)):
+            vm.send(*[arp(sender, target=target)(vm.mac, lease, b"")] * 3)
+        vm.check(f"ip addr add {address}/24 dev eth0; ip route replace default via {GATEWAY}")
+        assert vm.ping(INTERNET)
+
+        # What else is there to know? That it is told changes nothing.
+        told = client.ask("inform", source=address, ciaddr=address)
+        assert kind_of(told) == "ack" and told[BOOTP].yiaddr == "0.0.0.0"
+        assert vm.ping(INTERNET)
+
+        # Both ways to prolong it.
+        for to in ((GATEWAY_MAC, GATEWAY), (BROADCAST_MAC, "255.255.255.255")):
+            assert kind_of(client.ask("request", source=address, ciaddr=address, to=to)) == "ack"
+        assert vm.ping(INTERNET)
+        softnet.stop()
+        assert not softnet.drops("vm->host")
+
+
+def test_a_client_that_looks_first_whether_its_address_is_free_is_served(standin):
+    with standin.softnet() as softnet:
+        assert standin.vm.try_for_lease(tries=3, options="-a500")
+        assert standin.vm.check(f"busybox arping -D -c 1 -w 1 -I eth0 {standin.vm.address()}")
+        assert standin.vm.ping(INTERNET)
+        softnet.stop()
+        assert not softnet.drops("vm->host")
