@@ -341,6 +341,16 @@ fn pair(reason: DropReason) -> Option<Pair> {
                 twin: case(asking[1]),
             })
         }
+        DropReason::DhcpAddressTaken => {
+            let grant = |address| {
+                Dhcp {
+                    yiaddr: address,
+                    ..Dhcp::ack()
+                }
+                .answer()
+            };
+            received(OFFERED, grant(TAKEN_IP), grant(VM_IP))
+        }
         DropReason::VmBusy
         | DropReason::VmRefused
         | DropReason::VmGone

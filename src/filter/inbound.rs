@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::claims::Claims;
 use super::dhcp::{Noted, Parties, ReplyGuard, Transactions};
 use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
 use super::policy::Mode;
@@ -28,6 +29,7 @@ pub struct Inbound {
     table: Arc<PrefixTable>,
     lease: Arc<LeaseCell>,
     guard: ReplyGuard,
+    claims: Arc<dyn Claims>,
 }
 
 impl Inbound {
@@ -36,6 +38,7 @@ impl Inbound {
         table: Arc<PrefixTable>,
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
+        claims: Arc<dyn Claims>,
     ) -> Self {
         Self {
             parties: Parties::new(config),
@@ -46,6 +49,7 @@ impl Inbound {
             table,
             lease,
             guard: ReplyGuard::new(config, transactions),
+            claims,
         }
     }
 
@@ -177,23 +181,26 @@ impl Inbound {
     }
 
     /// Takes from a reply that passed what the server granted or took back.
-    fn learn(&mut self, ethernet: Mac, message: &Message<'_>, now: Seconds) {
+    ///
+    /// # Errors
+    /// When the address that it grants is another VM's.
+    fn learn(
+        &mut self,
+        ethernet: Mac,
+        message: &Message<'_>,
+        now: Seconds,
+    ) -> Result<(), DropReason> {
         let address = message.header.yours.get();
         match (message.kind, message.lease_time) {
             (dhcp::OFFER, _) => self.lease.set_offered(address),
             (dhcp::NAK, _) => {
                 self.lease.clear();
                 self.lease.set_offered(0);
+                self.claims.settle(&|| self.lease.address_at(now));
             }
             // Without a lease time it grants nothing.
             (dhcp::ACK, Some(time)) if address != 0 => {
-                if self.pins_gateway {
-                    self.lease.set_gateway_mac(ethernet);
-                }
-                if self.parties.subnet.is_none() {
-                    self.parties.subnet = subnet_of(address, self.parties.gateway, message.mask);
-                }
-                self.lease.bind(&Lease {
+                let lease = Lease {
                     address: address.into(),
                     expires: now.after(time),
                     name_servers: message
@@ -202,10 +209,26 @@ impl Inbound {
                         .map(|server| Ipv4Addr::from(server.get()))
                         .take(NAME_SERVERS_MAX)
                         .collect(),
-                });
+                };
+                let mut bind = || {
+                    if self.pins_gateway {
+                        self.lease.set_gateway_mac(ethernet);
+                    }
+                    let Parties {
+                        gateway, subnet, ..
+                    } = &mut self.parties;
+                    if subnet.is_none() {
+                        *subnet = subnet_of(address, *gateway, message.mask);
+                    }
+                    self.lease.bind(&lease);
+                };
+                if !self.claims.claim(lease.address, &mut bind) {
+                    return Err(DropReason::DhcpAddressTaken);
+                }
             }
             _ => {}
         }
+        Ok(())
     }
 }
 
@@ -224,9 +247,10 @@ impl Check for Inbound {
         let frame = slot.get(..answer.len).ok_or(DropReason::DhcpMalformed)?;
         let (ethernet, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
         if answer.is_about_lease {
-            self.learn(ethernet.source, &message, now);
+            self.learn(ethernet.source, &message, now)?;
             if message.kind == dhcp::ACK && self.guard.is_void(&answer) {
                 self.lease.clear();
+                self.claims.settle(&|| self.lease.address_at(now));
             }
         }
         Ok(answer.len)

@@ -81,6 +81,13 @@ impl LeaseCell {
         })
     }
 
+    /// The address of the lease, unless there is none or it has run out.
+    #[must_use]
+    pub fn address_at(&self, now: Seconds) -> Option<Ipv4Addr> {
+        let hot = self.hot();
+        hot.is_valid(now).then(|| hot.address().into())
+    }
+
     /// The MAC address of the gateway, once it is known.
     #[must_use]
     pub fn gateway_mac(&self) -> Option<Mac> {

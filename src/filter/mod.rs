@@ -17,6 +17,7 @@
 //! ask and what a server may answer. docs/filtering.md lists every rule.
 
 mod atomic;
+mod claims;
 mod dhcp;
 mod inbound;
 mod lease;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
+pub use claims::{Claims, NoClaims};
 pub use inbound::Inbound;
 pub use lease::{Lease, LeaseCell, NameServers};
 pub use outbound::Outbound;
@@ -99,6 +101,15 @@ pub struct Config<'a> {
 /// granted. It starts without a lease: only DHCP passes until the server grants one.
 #[must_use]
 pub fn pair(config: &Config<'_>) -> (Outbound, Inbound, Arc<LeaseCell>) {
+    pair_claiming(config, Arc::new(NoClaims))
+}
+
+/// The same, for one VM of many: an address that is granted to it is claimed first.
+#[must_use]
+pub fn pair_claiming(
+    config: &Config<'_>,
+    claims: Arc<dyn Claims>,
+) -> (Outbound, Inbound, Arc<LeaseCell>) {
     let lease = Arc::new(LeaseCell::new(config.gateway_mac));
     let table = Arc::new(config.policy.compile(config.gateway, config.mode));
     let asked = Arc::new(dhcp::Transactions::new());
@@ -107,7 +118,8 @@ pub fn pair(config: &Config<'_>) -> (Outbound, Inbound, Arc<LeaseCell>) {
         Arc::clone(&table),
         Arc::clone(&lease),
         Arc::clone(&asked),
+        Arc::clone(&claims),
     );
-    let inbound = Inbound::new(config, table, Arc::clone(&lease), asked);
+    let inbound = Inbound::new(config, table, Arc::clone(&lease), asked, claims);
     (outbound, inbound, lease)
 }

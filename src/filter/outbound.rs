@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::claims::Claims;
 use super::dhcp::{Noted, Parties, RequestGuard, Transactions};
 use super::lease::{Hot, LeaseCell};
 use super::policy::Mode;
@@ -23,6 +24,7 @@ pub struct Outbound {
     table: Arc<PrefixTable>,
     lease: Arc<LeaseCell>,
     guard: RequestGuard,
+    claims: Arc<dyn Claims>,
 }
 
 impl Outbound {
@@ -31,6 +33,7 @@ impl Outbound {
         table: Arc<PrefixTable>,
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
+        claims: Arc<dyn Claims>,
     ) -> Self {
         Self {
             parties: Parties::new(config),
@@ -39,6 +42,7 @@ impl Outbound {
             table,
             lease,
             guard: RequestGuard::new(config, transactions),
+            claims,
         }
     }
 
@@ -194,6 +198,8 @@ impl Check for Outbound {
         let len = self.guard.pass(&Noted::of(&message), slot, len, now)?;
         if let Some(address) = given_back {
             self.lease.give_up(address);
+            // Before the server hears of it, and may give the address to another VM.
+            self.claims.settle(&|| self.lease.address_at(now));
         }
         Ok(len)
     }

@@ -156,6 +156,8 @@ drop_reasons! {
     DhcpOversize = "dhcp-oversize",
     /// The VM asks more often than any client needs to.
     DhcpRate = "dhcp-rate",
+    /// Grants an address that another VM of this host has.
+    DhcpAddressTaken = "dhcp-address-taken",
     // --- not the filter's: the forwarder gives these ---
     /// The VM did not take its frames within the bounded time.
     VmBusy = "vm-busy",

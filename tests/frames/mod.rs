@@ -12,12 +12,13 @@
 mod dhcp;
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use dhcp::Dhcp;
 
 use softnet::filter::{
-    self, Check, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds, Verdict,
+    self, Check, Claims, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds,
+    Verdict,
 };
 use softnet::wire::Mac;
 
@@ -36,6 +37,8 @@ pub const VM_IP: &str = "192.168.64.2";
 pub const GATEWAY_IP: &str = "192.168.64.1";
 /// The other VM's.
 pub const OTHER_IP: &str = "192.168.64.50";
+/// An address that the registry has under another VM.
+pub const TAKEN_IP: &str = "192.168.64.66";
 /// A host on the internet.
 pub const INTERNET: &str = "1.2.3.4";
 /// The name server that comes with the lease, beside the gateway.
@@ -261,14 +264,42 @@ pub struct World {
     pub outbound: Outbound,
     pub inbound: Inbound,
     pub lease: Arc<LeaseCell>,
+    pub claims: Arc<Claimed>,
     pub now: Seconds,
+}
+
+/// A registry in which another VM has [`TAKEN_IP`]; and what this VM has claimed.
+#[derive(Debug, Default)]
+pub struct Claimed(Mutex<Option<Ipv4Addr>>);
+
+impl Claimed {
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl Claims for Claimed {
+    fn claim(&self, address: Ipv4Addr, bind: &mut dyn FnMut()) -> bool {
+        let mut claimed = self.0.lock().unwrap();
+        if address == ip(TAKEN_IP) {
+            return false;
+        }
+        *claimed = Some(address);
+        bind();
+        true
+    }
+
+    fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
+        let mut claimed = self.0.lock().unwrap();
+        *claimed = claimed.filter(|address| leased() == Some(*address));
+    }
 }
 
 impl World {
     /// Brings the filters into a state by real frames.
     pub fn new(state: State, allow: &str, block: &str) -> Self {
         let (policy, _) = Policy::parse(allow, block).unwrap();
-        let (outbound, inbound, lease) = filter::pair(&Config {
+        let config = Config {
             vm_mac: VM,
             gateway: ip(GATEWAY_IP),
             gateway_mac: state.gateway_mac,
@@ -277,11 +308,15 @@ impl World {
             isolation: state.isolation,
             max_frame: MAX_FRAME,
             policy: &policy,
-        });
+        };
+        let claims = Arc::new(Claimed::default());
+        let (outbound, inbound, lease) =
+            filter::pair_claiming(&config, Arc::clone(&claims) as Arc<dyn Claims>);
         let mut world = Self {
             outbound,
             inbound,
             lease,
+            claims,
             now: START,
         };
         if state.known != Known::Nothing {
