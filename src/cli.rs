@@ -67,6 +67,7 @@ pub(crate) struct Config {
     pub(crate) uplink: uplink::Config,
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
+    pub(crate) registry: bool,
     pub(crate) hand_over: HandOver,
     pub(crate) pin: Pin,
 }
@@ -188,6 +189,10 @@ struct ForwardingArgs {
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 
+    /// Do without the registry, which keeps two VMs of a host from having one MAC or address
+    #[arg(long)]
+    no_registry: bool,
+
     /// Descriptor to change the rules through while running (not supported yet)
     #[arg(long, value_name = "N")]
     control_fd: Option<String>,
@@ -306,6 +311,7 @@ impl ForwardingArgs {
             uplink,
             user: self.user,
             group: self.group,
+            registry: !self.no_registry,
             hand_over: self.hand_over,
             pin: self.pin,
         })

@@ -10,11 +10,12 @@ use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::filter::{self, LeaseCell};
+use softnet::filter::{self, Claims, LeaseCell, NoClaims};
 use softnet::forward::{self, Direction, Forwarding, Options};
 use softnet::host::liveness::{Parent, Vm};
 use softnet::host::placement::Placement;
 use softnet::host::privileges::Identity;
+use softnet::host::registry::{Registry, Scope};
 use softnet::host::signals::Signals;
 use softnet::host::spawn::{self, Command};
 use softnet::host::{descriptors, log};
@@ -67,6 +68,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
 /// All that needs rights, opened.
 struct Session {
     identity: Identity,
+    registry: Option<Arc<Registry>>,
     vm: VmSocket,
     vm_watch: Option<Vm>,
     uplink: Uplink,
@@ -84,6 +86,8 @@ impl Session {
         // From here on a stop waits for its turn; looking up users might take its time.
         let mut signals = Signals::catch()?;
         VmSocket::check(&socket)?;
+        let enter = || Registry::enter(config.mac).map(Arc::new);
+        let registry = config.registry.then(enter).transpose()?;
         let Some(uplink) = Uplink::open(config, &identity, &mut signals)? else {
             return Ok(None);
         };
@@ -95,6 +99,7 @@ impl Session {
         let vm_watch = vm_watch.ok();
         Ok(Some(Self {
             identity,
+            registry,
             vm,
             vm_watch,
             uplink,
@@ -128,7 +133,12 @@ impl Session {
         };
         let stop = Stop::new().context("cannot make a pipe")?;
         let gateway = self.uplink.gateway();
-        let (outbound, inbound, lease) = filter::pair(&filter::Config {
+        tell_scope(self.registry.as_deref());
+        let claims: Arc<dyn Claims> = match &self.registry {
+            Some(registry) => Arc::<Registry>::clone(registry),
+            None => Arc::new(NoClaims),
+        };
+        let filter = filter::Config {
             vm_mac: config.mac,
             gateway: gateway.address,
             gateway_mac: gateway.mac,
@@ -137,7 +147,8 @@ impl Session {
             isolation: !config.policy.wants_isolation_off(),
             max_frame: self.uplink.max_frame(),
             policy: &config.policy,
-        });
+        };
+        let (outbound, inbound, lease) = filter::pair_claiming(&filter, claims);
         info!(
             "forwarding for {} over {}, gateway {}",
             config.mac,
@@ -151,6 +162,7 @@ impl Session {
             signals: self.signals,
             vm: self.vm_watch,
             attendant,
+            registry: self.registry,
             mac: config.mac,
             lease,
             command,
@@ -161,11 +173,24 @@ impl Session {
     }
 }
 
+/// Tells whom the registry keeps from having this VM's MAC or address, if not all others.
+fn tell_scope(registry: Option<&Registry>) {
+    match registry.map(|registry| (registry.scope(), registry.path().display())) {
+        Some((Scope::Host, _)) => (),
+        Some((Scope::User, path)) => info!(
+            "the registry of VMs, {path}, guards only this user's VMs from each other, as \
+             softnet was not started by root"
+        ),
+        None => warn!("--no-registry: another VM may have this one's MAC or address"),
+    }
+}
+
 /// The main thread, once frames flow: it sleeps, and looks around once a second.
 struct Control {
     signals: Signals,
     vm: Option<Vm>,
     attendant: Attendant,
+    registry: Option<Arc<Registry>>,
     mac: Mac,
     lease: Arc<LeaseCell>,
     command: Option<Command>,
@@ -205,6 +230,7 @@ impl Control {
                 }
             }
             self.attendant.look(&self.lease);
+            self.follow_lease();
             if let Some((forwarding, reporter)) = &mut self.forwarding {
                 reporter.look(|| Direction::ALL.map(|direction| forwarding.counts(direction)));
             }
@@ -255,9 +281,25 @@ impl Control {
         self.stop.is_set() || self.vm.as_mut().is_some_and(Vm::is_gone)
     }
 
+    /// Leaves the VM's address to others once its lease has run out, and tells when another
+    /// VM has the one that it was granted.
+    fn follow_lease(&self) {
+        let Some(registry) = &self.registry else {
+            return;
+        };
+        registry.settle(&|| self.lease.address_at(forward::now()));
+        if let Some(refusal) = registry.new_refusal() {
+            warn!("{refusal}");
+        }
+    }
+
     fn end_forwarding(&mut self) {
         if let Some((forwarding, reporter)) = self.forwarding.take() {
             let counts = forwarding.finish();
+            if let Some(registry) = &self.registry {
+                // First, for the server may give it to another VM as soon as it has it back.
+                registry.settle(&|| None);
+            }
             self.attendant.leave(&self.lease, self.mac);
             reporter.finish(counts);
         }

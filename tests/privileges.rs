@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
-use program::{Copy, MAC, Outcome, Program, SOFTNET, as_root, ip, outcome, socketpair};
+use program::{Copy, MAC, Outcome, Program, SOFTNET, as_root, ip, outcome, sh, socketpair};
 
 /// The kernel's user and group for those who own nothing.
 const NOBODY: u32 = 65534;
@@ -127,7 +127,8 @@ fn only_what_it_needs_stays_open() {
         // Standard output and error, and the two ends of the stop flag's.
         let pipes = ["pipe:"; 4];
         let parent = ["anon_inode:"];
-        let expected = [&["/dev/net/tun"][..], &parent, &pipes, &sockets].concat();
+        let registry = ["/run/softnet/addresses", "/run/softnet/macs"];
+        let expected = [&["/dev/net/tun"][..], &registry, &parent, &pipes, &sockets].concat();
         assert_eq!(open, expected);
     });
 }
@@ -162,20 +163,14 @@ fn the_owner_of_a_tap_needs_no_root() {
         assert_eq!(program.status("CapPrm"), "0000000000000000");
         assert_eq!(program.status("NoNewPrivs"), "1");
         program.logs("that the VM is gone will show only when a frame is sent to it");
+        program.logs("/run/user/65534/softnet, guards only this user's VMs from each other");
     });
 }
 
-/// Makes /dev/net/tun what udev makes it on every distribution, for this thread alone: a
+/// Makes /dev/net/tun what udev makes it on every distribution, for this test alone: a
 /// machine without udev may have it for root only.
 fn open_tun_to_all() {
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    let script = "mount --make-rprivate / && mount -t tmpfs none /dev/net \
-                  && mknod -m 666 /dev/net/tun c 10 200";
-    let status = Command::new("/bin/sh")
-        .args(["-c", script])
-        .status()
-        .unwrap();
-    assert!(status.success());
+    sh("mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200");
 }
 
 #[test]
@@ -195,6 +190,10 @@ fn through_suid_it_opens_the_callers_tap_and_becomes_the_caller() {
             let program = Program::start_forwarding(&mut command);
             is_nobody_for_good(&program);
         }
+        assert!(
+            fs::exists("/run/softnet/macs").unwrap(),
+            "the host's registry"
+        );
     });
 }
 

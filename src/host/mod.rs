@@ -24,6 +24,8 @@ pub mod port_forward;
 
 pub mod privileges;
 
+pub mod registry;
+
 pub mod release;
 
 pub mod signals;

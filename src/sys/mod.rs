@@ -40,6 +40,8 @@ pub(crate) mod dynamic;
 
 pub(crate) mod identity;
 
+pub(crate) mod lock;
+
 #[cfg(target_os = "linux")]
 #[path = "packet_linux.rs"]
 pub(crate) mod packet;
@@ -82,6 +84,8 @@ pub(crate) mod syslog;
 #[cfg(target_os = "linux")]
 #[path = "interrupt_linux.rs"]
 pub(crate) mod interrupt;
+
+pub(crate) mod runtime;
 
 #[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]

@@ -25,4 +25,7 @@ if [ -z "${SOFTNET_BIN:-}" ]; then
     cargo build --release --locked --quiet --manifest-path "$repo/Cargo.toml"
 fi
 cd "$e2e"
-exec "$repo/target/e2e/venv/bin/python" -B -m pytest "$@"
+# With a /run of its own, for the names of namespaces and softnet's registry of VMs: another
+# run on this machine has the same VMs.
+exec unshare --mount sh -c 'mount -t tmpfs -o mode=755 none /run && exec "$@"' sh \
+    "$repo/target/e2e/venv/bin/python" -B -m pytest "$@"

@@ -56,3 +56,15 @@ def test_it_runs_as_the_root_of_a_user_namespace(network):
         f"{paths.SOFTNET} run --vm-mac-address 02:00:00:00:02:00 --tap tap0 -- true",
     )
     run("unshare", "--map-root-user", "--net", "sh", "-c", " && ".join(commands))
+
+
+def test_a_second_vm_with_one_mac_is_refused_until_the_first_is_gone(standin):
+    network, mac = standin.network, standin.vm.mac
+    with standin.softnet() as first:
+        standin.vm.get_lease()
+        with Run(network, mac, "true") as second:
+            assert second.process.wait(2) == 1
+            assert f"process id {first.process.pid} serves" in second.said()
+        assert standin.vm.ping(INTERNET)
+    with Run(network, mac, "true") as second:
+        assert second.process.wait(2) == 0

@@ -1,10 +1,13 @@
 //! The VM behind the socket and the DHCP server behind the TAP, as far as tests need them.
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt,
+};
 
 pub(crate) const TAP: &str = "tart0";
 pub(crate) const VM_MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -24,22 +27,39 @@ pub(crate) fn receive<T>(vm: &UnixDatagram, wanted: impl Fn(&[u8]) -> Option<T>)
 }
 
 pub(crate) fn dhcp_server() -> UdpSocket {
-    let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).unwrap();
+    dhcp_server_on(TAP)
+}
+
+pub(crate) fn dhcp_server_on(tap: &str) -> UdpSocket {
+    // Bound to its device first, so that one for each device can have the port.
+    let (family, kind) = (AddressFamily::Inet, SockType::Datagram);
+    let server = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&server, sockopt::BindToDevice, &tap.into()).unwrap();
+    bind(server.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 67)).unwrap();
+    let server = UdpSocket::from(server);
     server.set_broadcast(true).unwrap();
     server
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
-    setsockopt(&server, sockopt::BindToDevice, &TAP.into()).unwrap();
     server
 }
 
 /// Answers one message of the VM's as the DHCP server, and returns the source MAC of the
 /// answer as the VM receives it.
 pub(crate) fn serve(server: &UdpSocket, vm: &UnixDatagram, question: u8, answer: u8) -> [u8; 6] {
+    reply(server, VM_MAC, question, answer, 600);
+    receive(vm, |frame| {
+        let is_answer = frame.len() >= 285 && frame[282..285] == [53, 1, answer];
+        is_answer.then(|| frame[6..12].try_into().unwrap())
+    })
+}
+
+/// Answers one message of the VM with this MAC as the DHCP server, which grants for `seconds`.
+pub(crate) fn reply(server: &UdpSocket, mac: [u8; 6], question: u8, answer: u8, seconds: u32) {
     let mut message = [0; 1000];
     loop {
         let len = server.recv(&mut message).unwrap();
-        assert!(len >= 243 && message[28..34] == VM_MAC, "{len}");
+        assert!(len >= 243 && message[28..34] == mac, "{len}");
         if message[240..243] == [53, 1, question] {
             break;
         }
@@ -47,10 +67,11 @@ pub(crate) fn serve(server: &UdpSocket, vm: &UnixDatagram, question: u8, answer:
     message[0] = 2;
     message[16..20].copy_from_slice(&VM_ADDRESS.octets());
     let [a, b, c, d] = GATEWAY.octets();
+    let [s, t, u, v] = seconds.to_be_bytes();
     let options = [
         [53, 1, answer].as_slice(),
         &[54, 4, a, b, c, d],
-        &[51, 4, 0, 0, 2, 88],
+        &[51, 4, s, t, u, v],
         &[1, 4, 255, 255, 255, 0],
         &[3, 4, a, b, c, d],
         &[6, 4, a, b, c, d],
@@ -62,10 +83,6 @@ pub(crate) fn serve(server: &UdpSocket, vm: &UnixDatagram, question: u8, answer:
     server
         .send_to(&message[..300], (Ipv4Addr::BROADCAST, 68))
         .unwrap();
-    receive(vm, |frame| {
-        let is_answer = frame.len() >= 285 && frame[282..285] == [53, 1, answer];
-        is_answer.then(|| frame[6..12].try_into().unwrap())
-    })
 }
 
 pub(crate) const DISCOVER: u8 = 1;

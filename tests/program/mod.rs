@@ -24,8 +24,8 @@ use nix::unistd::{Pid, geteuid};
 pub(crate) const SOFTNET: &str = env!("CARGO_BIN_EXE_softnet");
 pub(crate) const MAC: &str = "52:54:00:12:34:56";
 
-/// Runs `test` in a network namespace of its own, which goes away with it; skips it loudly
-/// without root, which is a failure where `CI=true`.
+/// Runs `test` in a network namespace of its own, and with a `/run` of its own for the
+/// registry, both of which go away with it; skips it loudly without root, which is a failure where `CI=true`.
 pub(crate) fn as_root(test: impl FnOnce() + Send) {
     if !geteuid().is_root() {
         let thread = thread::current();
@@ -39,13 +39,24 @@ pub(crate) fn as_root(test: impl FnOnce() + Send) {
     }
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+            // With what logind makes for users, too.
+            sh(
+                "mount --make-rprivate / && mount -t tmpfs -o mode=755 none /run \
+                && install -d -o nobody -m 700 /run/user/65534",
+            );
             test();
         });
         thread
             .join()
             .unwrap_or_else(|error| panic::resume_unwind(error));
     });
+}
+
+/// Runs a line of shell, which has to succeed.
+pub(crate) fn sh(line: &str) {
+    let status = Command::new("/bin/sh").args(["-c", line]).status().unwrap();
+    assert!(status.success(), "{line}");
 }
 
 /// Configures the namespace with iproute2.

@@ -1,0 +1,238 @@
+//! One identity per VM: no two VMs of a host have the same MAC or the same address.
+//!
+//! There are two files, in a directory that only root can change, and nothing is ever written
+//! to them. An identity is one byte of a file, at the offset that is its number: a MAC has 48
+//! bits, an address 32. Whoever has that byte locked has that identity.
+//!
+//! ```text
+//!   /run/softnet/macs        ....................X...............X.....   one lock a VM
+//!   /run/softnet/addresses   ......X..............X....................   one a lease
+//! ```
+//!
+//! The locks are the classic ones of fcntl(2), and that for three reasons:
+//!
+//! 1. The kernel says who holds one (`F_GETLK`). The number cannot be stale or forged, as one
+//!    that is written into a file can; locks of an open file description, and those of
+//!    flock(2), belong to no process.
+//! 2. An address is learned after rights were given up. A byte of a file that is open already
+//!    needs none to be locked, while a file for each address would have to be made by somebody
+//!    who may not write to the directory any more.
+//! 3. They end with the process, however it ends, and Linux and macOS both have them.
+//!
+//! They also end when the process closes any descriptor of the file. So each file is opened
+//! once, here, and kept; the command of `softnet run` does not inherit it, and could not end
+//! the locks of its parent (fork(2)).
+
+mod directory;
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use thiserror::Error;
+
+use self::directory::Directory;
+use crate::filter::Claims;
+use crate::sys::lock::{self, Locked};
+use crate::wire::Mac;
+
+pub use self::directory::Scope;
+
+/// The registry, with one VM in it.
+#[derive(Debug)]
+pub struct Registry {
+    scope: Scope,
+    path: PathBuf,
+    /// Kept for its lock.
+    _macs: OwnedFd,
+    addresses: OwnedFd,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    claimed: Option<Ipv4Addr>,
+    refusal: Option<Refusal>,
+    told: Option<Refusal>,
+}
+
+/// An address that the VM was granted and cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// What is in the way.
+    pub obstacle: Obstacle,
+}
+
+/// Why an identity cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The process with this number has it.
+    Process(Pid),
+    /// A process has it that cannot be seen from this process' namespace.
+    Hidden,
+    /// The system refused the lock for another reason, with this errno.
+    Refused(Errno),
+}
+
+/// Why there is no place for the VM in a registry. Each is one line that says what to do.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// Another VM has its MAC.
+    #[error("the MAC {mac} is another VM's, {obstacle}: give every VM a MAC of its own")]
+    MacTaken {
+        /// The MAC.
+        mac: Mac,
+        /// Who has it.
+        obstacle: Obstacle,
+    },
+    /// Others could change the registry.
+    #[error(
+        "{path} is {what}, so it cannot be the registry of VMs: remove it while no softnet runs, \
+         or do without by --no-registry"
+    )]
+    Unsound {
+        /// What is wrong.
+        path: PathBuf,
+        /// How.
+        what: String,
+    },
+    /// The system refuses to make or open it.
+    #[error("there can be no registry of VMs in {path} (--no-registry does without)")]
+    Unusable {
+        /// What cannot be opened.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The user has no runtime directory.
+    #[error(
+        "no directory for the registry of VMs: set XDG_RUNTIME_DIR to one of your own, or do \
+         without by --no-registry"
+    )]
+    NoRuntimeDirectory,
+}
+
+impl Registry {
+    /// Opens the registry, and enters the VM with this MAC. To be called while there are
+    /// rights, and once in a process.
+    ///
+    /// # Errors
+    /// When another VM has the MAC, and when others than its owner could change the registry.
+    pub fn enter(mac: Mac) -> Result<Self, RegistryError> {
+        let (directory, scope) = Directory::open()?;
+        let macs = directory.file("macs")?;
+        let addresses = directory.file("addresses")?;
+        let number = mac.to_u64().cast_signed();
+        lock(&macs, number).map_err(|obstacle| RegistryError::MacTaken { mac, obstacle })?;
+        Ok(Self {
+            scope,
+            path: directory.path().to_owned(),
+            _macs: macs,
+            addresses,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whose VMs it knows.
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was refused since the last call, unless it is the same as then.
+    #[must_use]
+    pub fn new_refusal(&self) -> Option<Refusal> {
+        let mut state = self.state();
+        let refusal = state.refusal.take()?;
+        (state.told.replace(refusal) != Some(refusal)).then_some(refusal)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_up(&self, address: Ipv4Addr) {
+        // It fails only when the kernel has no memory, and then is given up with the process.
+        let _ = lock::unlock(&self.addresses, offset(address));
+    }
+}
+
+impl Claims for Registry {
+    fn claim(&self, address: Ipv4Addr, bind: &mut dyn FnMut()) -> bool {
+        // Held until the lease is bound, so that `settle` sees both or neither.
+        let mut state = self.state();
+        let is_new = state.claimed != Some(address);
+        if is_new && let Err(obstacle) = lock(&self.addresses, offset(address)) {
+            state.refusal = Some(Refusal { address, obstacle });
+            return false;
+        }
+        bind();
+        if let Some(old) = state.claimed.replace(address).filter(|old| *old != address) {
+            self.give_up(old);
+        }
+        true
+    }
+
+    fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
+        let mut state = self.state();
+        let leased = leased();
+        if let Some(ended) = state.claimed.take_if(|claimed| Some(*claimed) != leased) {
+            self.give_up(ended);
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, obstacle } = self;
+        write!(
+            f,
+            "no lease for this VM: the DHCP server grants it {address}, the address of another \
+             VM, {obstacle}"
+        )
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "which the softnet with process id {pid} serves"),
+            Self::Hidden => f.write_str("which a softnet in another container serves"),
+            Self::Refused(error) => write!(f, "or might be, as the system says: {error}"),
+        }
+    }
+}
+
+/// Locks one byte, and does not wait for it.
+fn lock(file: &OwnedFd, offset: i64) -> Result<(), Obstacle> {
+    for _ in 0..ATTEMPTS_MAX {
+        match lock::lock(file, offset) {
+            Ok(Locked::Ours) => return Ok(()),
+            Ok(Locked::By(pid)) if pid.as_raw() > 0 => return Err(Obstacle::Process(pid)),
+            Ok(Locked::By(_)) => return Err(Obstacle::Hidden),
+            Ok(Locked::Free) => (),
+            Err(error) => return Err(Obstacle::Refused(error)),
+        }
+    }
+    Err(Obstacle::Hidden)
+}
+
+fn offset(address: Ipv4Addr) -> i64 {
+    u32::from(address).into()
+}
+
+/// How often a lock that was free again when we asked whose it was is tried anew.
+const ATTEMPTS_MAX: usize = 8;
