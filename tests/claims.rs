@@ -17,13 +17,13 @@ fn grant(address: &'static str) -> Frame {
 #[test]
 fn an_address_that_another_vm_has_is_not_bound() {
     let mut world = World::new(OFFERED, "", "");
-    assert_eq!(world.receive(grant(TAKEN_IP)), Err(DhcpAddressTaken));
+    assert_eq!(world.request(grant(TAKEN_IP)), Err(DhcpAddressTaken));
     assert_eq!(world.lease.lease(), None);
     assert_eq!(world.send(tcp(TAKEN_IP, INTERNET, 443)), Err(NoLease));
 
-    assert_eq!(world.receive(grant(VM_IP)), Ok(()));
+    assert_eq!(world.request(grant(VM_IP)), Ok(()));
     let before = world.lease.lease();
-    assert_eq!(world.receive(grant(TAKEN_IP)), Err(DhcpAddressTaken));
+    assert_eq!(world.request(grant(TAKEN_IP)), Err(DhcpAddressTaken));
     assert_eq!(world.lease.lease(), before, "what it had, it keeps");
     assert_eq!(world.claims.address(), Some(ip(VM_IP)));
 }
@@ -35,9 +35,9 @@ fn a_reply_that_is_refused_pins_no_gateway() {
         ..PINNED
     };
     let mut world = World::new(state, "", "");
-    assert_eq!(world.receive(grant(TAKEN_IP)), Err(DhcpAddressTaken));
+    assert_eq!(world.request(grant(TAKEN_IP)), Err(DhcpAddressTaken));
     assert_eq!(world.lease.gateway_mac(), None);
-    assert_eq!(world.receive(grant(VM_IP)), Ok(()));
+    assert_eq!(world.request(grant(VM_IP)), Ok(()));
     assert_eq!(world.lease.gateway_mac(), Some(GATEWAY));
 }
 
@@ -50,9 +50,9 @@ fn what_is_claimed_follows_the_lease() {
     let claimed = |world: &World| world.claims.address();
     let mut world = World::new(OFFERED, "", "");
     assert_eq!(claimed(&world), None, "an offer binds nothing");
-    assert_eq!(world.receive(grant(VM_IP)), Ok(()));
+    assert_eq!(world.request(grant(VM_IP)), Ok(()));
     assert_eq!(claimed(&world), Some(ip(VM_IP)));
-    assert_eq!(world.receive(nak.answer()), Ok(()));
+    assert_eq!(world.request(nak.answer()), Ok(()));
     assert_eq!(claimed(&world), None);
 
     for kind in [4, 7] {

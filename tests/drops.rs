@@ -349,7 +349,7 @@ fn pair(reason: DropReason) -> Option<Pair> {
                 }
                 .answer()
             };
-            received(OFFERED, grant(TAKEN_IP), grant(VM_IP))
+            received(REQUESTS, grant(TAKEN_IP), grant(VM_IP))
         }
         DropReason::VmBusy
         | DropReason::VmRefused
