@@ -52,7 +52,7 @@ macos-check: setup-macos ## The same, with all that can be checked about them wi
 	bash tests/macos/check.sh
 
 .PHONY: measure
-measure: release ## CPU, latency, wakes and memory against a bare loop (root, 2 min)
+measure: release ## CPU, latency, wakes and memory of the whole program against a bare loop (root, 2 min)
 	$(AS_ROOT) python3 -B perf/measure.py --softnet "$(SOFTNET_BIN)" --bare "$(BARE_LOOP)"
 
 .PHONY: bench
