@@ -51,6 +51,10 @@ macos: setup-macos ## Binaries for Macs, from Debian: dist/ (the first run takes
 macos-check: setup-macos ## The same, with all that can be checked about them without a Mac
 	bash tests/macos/check.sh
 
+.PHONY: valgrind
+valgrind: setup-rust ## The code for macOS, as far as it runs on Linux, under valgrind
+	bash tests/macos/valgrind.sh
+
 .PHONY: measure
 measure: release ## CPU, latency, wakes and memory of the whole program against a bare loop (root, 2 min)
 	$(AS_ROOT) python3 -B perf/measure.py --softnet "$(SOFTNET_BIN)" --bare "$(BARE_LOOP)"

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use common::{Lengths, MAX_FRAME, TART_SNDBUF, eventually, numbered, pair};
@@ -11,8 +12,9 @@ use softnet::endpoint::vm_socket::VmSocket;
 use softnet::endpoint::vmnet::Vmnet;
 use softnet::filter::Mode;
 use softnet::forward::{self, Options};
+use softnet::host::bootpd::set_lease_time;
 use softnet::stop::Stop;
-use vmnet_sim::{Live, Script, script};
+use vmnet_sim::{Live, Script, preferences, script};
 
 #[test]
 fn every_end_leaves_nothing_behind() {
@@ -33,6 +35,34 @@ fn every_end_leaves_nothing_behind() {
         eventually(name, || vmnet_sim::live() == NOTHING);
         assert_eq!(descriptors(), before, "{name}");
     }
+    lease_times();
+    assert_eq!(vmnet_sim::live(), NOTHING);
+}
+
+/// The lease time is set among what else is there, and waits for others to be done.
+fn lease_times() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let set = |seconds| {
+        set_lease_time(seconds).unwrap();
+        preferences::committed("bootpd").unwrap()
+    };
+    let numbers = |seconds| {
+        let other = ("dhcp_ignore_client_identifier".to_owned(), 1);
+        preferences::Numbers::from([("DHCPLeaseTimeSecs".to_owned(), seconds), other])
+    };
+    assert_eq!(set(Some(300)), numbers(300));
+    assert_eq!(set(Some(300)), numbers(300), "nothing to do");
+    preferences::lock_elsewhere(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(200));
+            preferences::lock_elsewhere(false);
+        });
+        assert_eq!(set(None), numbers(600));
+    });
+    assert_eq!(set(Some(u32::MAX)), numbers(u32::MAX.into()));
 }
 
 fn one_life(name: &str) {

@@ -21,6 +21,9 @@ export RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR=$tools/build
 export CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER=$tools/zcc
 export CARGO_TARGET_X86_64_APPLE_DARWIN_LINKER=$tools/zcc
+# For the dependencies of benches that compile a bit of C.
+export CC_aarch64_apple_darwin=$tools/zcc CC_x86_64_apple_darwin=$tools/zcc
+export AR_aarch64_apple_darwin=llvm-ar-22 AR_x86_64_apple_darwin=llvm-ar-22
 # rustc would look for xcrun; any directory keeps it from that. Always the same one, since
 # another makes everything be built again.
 export SDKROOT=$tools/sdk

@@ -38,6 +38,7 @@ static COMMITTED: LazyLock<Mutex<BTreeMap<String, Numbers>>> = LazyLock::new(|| 
     let other = Numbers::from([("dhcp_ignore_client_identifier".to_owned(), 1)]);
     Mutex::new(BTreeMap::from([("bootpd".to_owned(), other)]))
 });
+static LENT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 static LOCKED: AtomicBool = AtomicBool::new(false);
 static ERROR: AtomicI32 = AtomicI32::new(0);
 
@@ -177,7 +178,9 @@ pub unsafe extern "C" fn CFDictionaryGetValue(
     match numbers(dictionary).lock().unwrap().get(&text(key)) {
         // Lent for as long as the process lives, which is a few bytes in a test.
         Some(number) => {
-            Box::leak(Box::new(Object::Number(*number))) as *const Object as *const c_void
+            let lent = Box::leak(Box::new(Object::Number(*number))) as *const Object;
+            LENT.lock().unwrap().push(lent.addr());
+            lent.cast()
         }
         None => std::ptr::null(),
     }
