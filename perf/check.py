@@ -13,7 +13,6 @@ a second are never judged. docs/performance.md tells the rest.
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -167,8 +166,8 @@ def instructions_of(line):
     """The name and the instructions of a case, from the summary that gungraun prints for it."""
     summary = json.loads(line)
     name = "/".join(filter(None, [summary["function_name"], summary.get("id")]))
-    match = re.search(r'"Ir":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*?"(?:Left|Both)":(.*?)[\]}]', json.dumps(summary, separators=(",", ":")))
-    return name, int(re.search(r"\d+", match.group(1)).group())
+    [profile] = [profile for profile in summary["profiles"] if profile["tool"] == "Callgrind"]
+    return name, profile["data"]["total"]["metrics"]["Ir"]["values"]["new"]
 
 
 if __name__ == "__main__":

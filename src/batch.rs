@@ -40,8 +40,9 @@ impl Batch {
     #[must_use]
     pub fn new(max_frame: usize) -> Self {
         let slot_len = (max_frame + 1).next_multiple_of(CACHE_LINE);
+        let buffer_len = (slot_len * FRAMES_MAX).max(UNTOUCHED);
         Self {
-            buffer: vec![0; slot_len * FRAMES_MAX].into_boxed_slice(),
+            buffer: vec![0; buffer_len].into_boxed_slice(),
             slot_len,
             lens: [0; FRAMES_MAX],
             received: 0,
@@ -160,6 +161,10 @@ impl fmt::Debug for Batch {
 }
 
 const CACHE_LINE: usize = 64;
+/// So much zeroed memory comes as pages that nobody has touched yet. For less, the allocator
+/// may take memory that was used before, and clear it by writing (glibc, M_MMAP_THRESHOLD of
+/// mallopt(3)).
+const UNTOUCHED: usize = 132 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -120,7 +120,7 @@ pub(crate) struct SubjectArgs {
     max_frame: usize,
     #[arg(long)]
     rules: usize,
-    #[arg(long)]
+    #[arg(long, default_value = "0")]
     slow_filter: u32,
     #[arg(long)]
     tap: Option<String>,

@@ -92,19 +92,18 @@ impl Bed {
         Ok(bed)
     }
 
-    /// Takes the host's side of the TAP, as soon as the subject has made it.
+    /// Takes the host's side of the TAP, as soon as the subject has made it and set it up.
     fn host_at_tap(&mut self, name: &str) -> io::Result<Host> {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            match Host::of_tap(name) {
-                Err(error) if Instant::now() > deadline || usage::is_asleep(self.pid).is_err() => {
-                    let words = format!("cannot play the host at the TAP {name}: {error}");
-                    return Err(self.complaint(&words));
-                }
-                Err(_) => thread::sleep(LOOK_EVERY),
-                Ok(host) => return Ok(host),
+        while let Err(error) = packet::open(name, false) {
+            if Instant::now() > deadline || usage::is_asleep(self.pid).is_err() {
+                let words = format!("cannot play the host at the TAP {name}: {error}");
+                return Err(self.complaint(&words));
             }
+            thread::sleep(LOOK_EVERY);
         }
+        self.settle()?;
+        Host::of_tap(name)
     }
 
     /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.

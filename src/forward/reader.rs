@@ -28,6 +28,8 @@ pub(super) struct Reader<Src, F, Snk> {
     limit: Limit,
     /// Whether the last batch came out full, which promises more.
     more: bool,
+    /// When the batch was received.
+    now: Seconds,
 }
 
 impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
@@ -41,6 +43,7 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
             batch,
             limit: Limit::new(),
             more: false,
+            now: Seconds(0),
         }
     }
 
@@ -87,8 +90,10 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
                 Received::Frames => {
                     let (frames, bytes) = (self.batch.received(), self.batch.received_bytes());
                     self.lane.stats.add_received(frames, bytes);
-                    self.more = frames == self.limit.frames;
-                    self.limit.follow(frames, bytes);
+                    self.more = self.limit.promises_more(frames);
+                    let clock = clock();
+                    self.limit.follow(frames, bytes, clock);
+                    self.now = seconds(clock);
                     return true;
                 }
                 Received::Nothing => {}
@@ -101,8 +106,7 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
 
     /// Queues the frames that may pass, and counts those that may not.
     fn judge(&mut self) {
-        let batch = &mut *self.batch;
-        let now = now();
+        let (batch, now) = (&mut *self.batch, self.now);
         for index in 0..batch.received() {
             let verdict = match self.filter.check(batch.frame(index), now) {
                 Verdict::Dhcp => judge_dhcp(&mut self.filter, batch, index, now),
@@ -137,10 +141,14 @@ fn judge_dhcp(filter: &mut impl Check, batch: &mut Batch, index: usize, now: Sec
 
 /// How many frames to receive at once: as many as make about 128 KiB, so that what was
 /// received is still in the core's cache (2 MiB at most, shared) when it is sent.
+///
+/// One, after a frame that came alone: asking for more would cost a look at an empty queue.
 #[derive(Debug)]
 struct Limit {
     frames: usize,
     mean_len: usize,
+    is_sparse: bool,
+    last: Duration,
 }
 
 impl Limit {
@@ -148,33 +156,87 @@ impl Limit {
         Self {
             frames: FRAMES_MAX,
             mean_len: 0,
+            is_sparse: false,
+            last: Duration::ZERO,
         }
     }
 
-    /// Follows the lengths of frames, a quarter of the way with each batch.
-    fn follow(&mut self, frames: usize, bytes: usize) {
+    /// Follows the lengths of frames, a quarter of the way with each batch, and looks how long
+    /// the last one took to come.
+    fn follow(&mut self, frames: usize, bytes: usize, clock: Duration) {
         self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
+        self.is_sparse = frames == 1 && clock.saturating_sub(self.last) > ALONE;
+        self.last = clock;
         self.frames = match self.mean_len {
+            _ if self.is_sparse => 1,
             JUMBO.. => 1,
             len => (BATCH_BYTES / len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX),
         };
+    }
+
+    /// Whether a batch of so many frames says that there are others.
+    const fn promises_more(&self, frames: usize) -> bool {
+        frames == self.frames && !self.is_sparse
     }
 }
 
 /// The time of the filter: seconds that go on while the machine sleeps, as leases do.
 #[must_use]
 pub fn now() -> Seconds {
+    seconds(clock())
+}
+
+fn clock() -> Duration {
     // CLOCK_MONOTONIC stands still during sleep on Linux, and goes on during sleep on macOS.
     #[cfg(target_os = "linux")]
     let clock = ClockId::CLOCK_BOOTTIME;
     #[cfg(not(target_os = "linux"))]
     let clock = ClockId::CLOCK_MONOTONIC;
-    let seconds = clock_gettime(clock).map_or(0, |time| time.tv_sec());
-    Seconds(u32::try_from(seconds).unwrap_or(u32::MAX))
+    clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
+}
+
+fn seconds(clock: Duration) -> Seconds {
+    Seconds(u32::try_from(clock.as_secs()).unwrap_or(u32::MAX))
 }
 
 const BATCH_BYTES: usize = 128 << 10;
 const FRAMES_MIN: usize = 4;
 /// From this length on a frame goes alone, through one buffer that stays in the first cache.
 const JUMBO: usize = 8 << 10;
+/// A frame that comes this long after the one before does not belong to a burst.
+const ALONE: Duration = Duration::from_micros(20);
 const PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_as_large_as_its_bytes_allow() {
+        let mut limit = Limit::new();
+        for (len, frames) in [(64, 32), (1514, 32), (8000, 16), (65_000, 1), (64, 32)] {
+            for _ in 0..40 {
+                limit.follow(4, 4 * len, Duration::ZERO);
+            }
+            assert_eq!(limit.frames, frames, "{len}");
+            assert!(limit.promises_more(frames) && !limit.promises_more(frames - 1));
+        }
+    }
+
+    #[test]
+    fn after_a_frame_that_came_alone_one_is_expected() {
+        let mut limit = Limit::new();
+        let mut clock = Duration::from_secs(1);
+        let mut follow = |frames, micros| {
+            clock += Duration::from_micros(micros);
+            limit.follow(frames, 64 * frames, clock);
+            (limit.frames, limit.promises_more(limit.frames))
+        };
+        assert_eq!(follow(1, 100), (1, false));
+        assert_eq!(follow(1, 100), (1, false));
+        assert_eq!(follow(1, 3), (32, true), "a burst has begun");
+        assert_eq!(follow(14, 3), (32, true));
+        assert_eq!(follow(14, 500), (32, true), "another burst");
+        assert_eq!(follow(1, 500), (1, false));
+    }
+}
