@@ -134,14 +134,35 @@ impl Bed {
         for (direction, message) in traffic::lease_exchange(&LAB) {
             self.send(direction, &message)?;
             let deadline = Instant::now() + PATIENCE;
-            while self.next_arrival(direction)?.is_none() {
+            while !self.has_passed(direction, &message)? {
                 if Instant::now() > deadline {
                     return Err(self.complaint("the DHCP exchange does not pass"));
                 }
                 thread::sleep(LOOK_EVERY);
             }
         }
-        self.settle()
+        self.settle()?;
+        // What else has come, for a host greets on a new interface.
+        for direction in Direction::ALL {
+            self.arrivals(direction)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a DHCP message has come out, among whatever else has. The filter may change
+    /// its options, but not whom it is from.
+    fn has_passed(&mut self, direction: Direction, message: &[u8]) -> io::Result<bool> {
+        while self.next_arrival(direction)?.is_some() {
+            if self.buffer[..ADDRESSES_AND_PORTS]
+                .iter()
+                .zip(message)
+                .skip(26)
+                .all(|(a, b)| a == b)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Sends a frame into the subject, in at the one side to come out at the other.
@@ -334,6 +355,8 @@ fn pair(max_frame: usize) -> io::Result<(UnixDatagram, UnixDatagram)> {
 /// The hidden subcommand of the program that runs a subject.
 pub const SUBCOMMAND: &str = "bench-subject";
 
+/// The end of the UDP header's ports. From byte 26 on these are the IPv4 addresses and they.
+const ADDRESSES_AND_PORTS: usize = 38;
 const TART_SNDBUF: usize = 1 << 20;
 const TART_RCVBUF: usize = 4 << 20;
 
