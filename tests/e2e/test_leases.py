@@ -9,13 +9,13 @@ from scapy.layers.dhcp import BOOTP
 from scapy.layers.l2 import Ether
 
 from attacks.frames import BROADCAST_MAC, arp
-from lab.dhcp import BROADCAST_FLAG, Client, identifier_of, kind_of, option
+from lab.dhcp import BROADCAST_FLAG, SERVER, Client, identifier_of, kind_of, option
 from lab.network import BRIEFLY_LENT, GATEWAY, GATEWAY_MAC, INTERNET, POOL_RANGE
 from lab.process import end, until
 from lab.vm import Lease
 
 # Of a lease that is to run out.
-SECONDS = 3
+SECONDS = 2
 OTHER_POOL = "192.168.64.120", "192.168.64.125"
 
 
@@ -94,6 +94,30 @@ def test_a_softnet_that_is_started_under_a_running_vm_learns_its_lease_by_a_rene
             assert until(lambda: vm.ping(INTERNET), timeout=5)
             assert vm.address() == address
             assert all(it[BOOTP].ciaddr == address for it in requests(gateway))
+
+
+@pytest.mark.parametrize("kind, tries, allowed", [("discover", 60, 32), ("decline", 8, 4)])
+def test_a_vm_bothers_the_server_only_so_often(standin, kind, tries, allowed):
+    """With DECLINE it would otherwise make the server give up one address after the other."""
+
+    def requests_that_arrive():
+        with standin.network.watch_gateway() as gateway, standin.vm.watch() as card:
+            client = Client(card, standin.vm.mac)
+            for _ in range(tries):
+                if kind == "decline":
+                    offered = client.ask("discover")[BOOTP].yiaddr
+                    client.ask(kind, SERVER, ("requested_addr", offered), timeout=0)
+                else:
+                    client.ask(kind, timeout=0)
+            time.sleep(0.5)
+            return sum(kind_of(it) == kind for it in requests(gateway))
+
+    with standin.unfiltered():
+        assert requests_that_arrive() == tries
+    with standin.softnet() as softnet:
+        # What is earned again while this runs is let through too.
+        assert allowed <= requests_that_arrive() <= allowed + 3
+        assert softnet.dropped("vm->host", "dhcp-rate", timeout=2)
 
 
 # --- clients ------------------------------------------------------------------------

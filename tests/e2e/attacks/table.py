@@ -122,6 +122,7 @@ BY_A_VM = (
     Attack("DECLINE as another client", "dhcp-decline", forged("decline")),
     Attack("DHCP of a foreign server", "dhcp-server-identifier", reaches_peer(request("request", named={"server_id": PEER}))),
     Attack("DHCP through a relay", "dhcp-relay", reaches_peer(request("discover", giaddr=PEER))),
+    Attack("DHCP with a relay's information", "dhcp-relay", reaches_peer(request("discover", ("relay_agent_information", b"\1\1x")))),
     Attack("DHCP renewal of another's address", "dhcp-client-address", reaches_gateway(request("request", ciaddr=PEER))),
     Attack("DHCP from another's address", "dhcp-source", reaches_gateway(request("request", source=PEER, ciaddr="own"))),
     Attack("DHCP to another of the host's addresses", "dhcp-destination", reaches_gateway(request("inform", source="own", ciaddr="own", to=(GATEWAY_MAC, dhcp.HOSTS_OTHER_ADDRESS)))),
@@ -185,5 +186,9 @@ ON_A_VM = (
     Attack("NAK by another VM, as the gateway", "dhcp-rogue-server", reaches_vm(reply("nak", mac=PEER_MAC)), INBOUND),
     Attack("ACK of another server", "dhcp-server-identifier", reaches_vm_from_host(reply("ack", ("server_id", PEER))), INBOUND),
     Attack("ACK for another client", "dhcp-hardware-address", reaches_vm_from_host(reply("ack", chaddr=NOBODYS_MAC)), INBOUND),
+    Attack("ACK that grants the gateway's address", "dhcp-granted-address", reaches_vm_from_host(reply("ack", granted=GATEWAY)), INBOUND),
+    Attack("FORCERENEW", "dhcp-message-type", reaches_vm_from_host(reply("force_renew")), INBOUND),
+    Attack("ACK that nobody asked for", "dhcp-transaction", reaches_vm_from_host(reply("ack")), INBOUND),
+    Attack("NAK that nobody asked for", "dhcp-transaction", reaches_vm_from_host(reply("nak")), INBOUND),
     Attack("what a neighbour asks the server", "dhcp-role", reaches_vm(dhcp.neighbours_request), INBOUND),
 )

@@ -8,8 +8,11 @@ deconfig)
     ip -4 addr flush dev "$interface"
     ;;
 bound | renew)
-    ip -4 addr flush dev "$interface"
-    ip addr add "$ip/$mask" dev "$interface"
+    # An address that stays must not be gone for a moment.
+    if ! ip -4 addr show dev "$interface" | grep -q " $ip/"; then
+        ip -4 addr flush dev "$interface"
+        ip addr add "$ip/$mask" dev "$interface"
+    fi
     ip route replace default via "${router%% *}" dev "$interface"
     echo "LEASE address=$ip router=${router%% *} dns=${dns%% *} server=$serverid seconds=$lease"
     ;;

@@ -3,7 +3,7 @@
 import itertools
 import random
 
-from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.dhcp import BOOTP, DHCP, DHCPTypes
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
@@ -73,10 +73,9 @@ def option(reply, name):
     return None
 
 
-def kind_of(reply):
-    """The name of a reply's type, or None without a reply."""
-    return reply and DHCPTypes[option(reply, "message-type")]
+def kind_of(message):
+    """The name of a message's type, or None without a message."""
+    return message and DHCPTypes[option(message, "message-type")]
 
 
-DHCPTypes = {2: "offer", 5: "ack", 6: "nak"}
 SERVER = ("server_id", GATEWAY)

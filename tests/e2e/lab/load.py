@@ -44,6 +44,24 @@ def flood(network, address):
 
 
 @contextlib.contextmanager
+def flood_from_peer(network, address, mac):
+    """Datagrams from the other VM to an address as fast as they can be made; gives a function
+    that tells how many it were until now."""
+    neighbour = f"neigh replace {address} lladdr {mac} dev eth0 nud permanent"
+    namespace.configure(network.peer, neighbour)
+    before = network.frames_of_peer()
+    hping3 = spawn(
+        *namespace.command_in(network.peer, "hping3", "-q", "--udp", "-p", "9", "--flood", address),
+        log=paths.log_directory() / "flood.log",
+    )
+    try:
+        yield lambda: network.frames_of_peer() - before
+    finally:
+        end(hping3)
+        namespace.configure(network.peer, f"neigh del {address} dev eth0")
+
+
+@contextlib.contextmanager
 def _iperf3_server(network, address):
     """An iperf3 server at the gateway or on the internet; gives the options to reach it.
 

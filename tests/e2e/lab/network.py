@@ -32,7 +32,8 @@ PRIVATE = ("10.9.8.7", "172.16.5.5", "169.254.169.254")
 NAME_OF_INTERNET = "inet.test"
 NAMES = {NAME_OF_INTERNET: INTERNET}
 POOL = "192.168.64.100", "192.168.64.250"
-# Outside the pool.
+# Outside the pool, as the following.
+NOWHERE, NOWHERES_MAC = "192.168.64.70", "02:00:00:00:00:70"
 BRIEFLY_LENT = "192.168.64.90"
 POOL_RANGE = [f"192.168.64.{last}" for last in range(100, 251)]
 
@@ -141,6 +142,22 @@ class Network:
         with self.without_dhcp(), udhcpd(self.host, "br0", GATEWAY, mac, BRIEFLY_LENT, seconds):
             yield
 
+    @contextlib.contextmanager
+    def way_to_nowhere(self):
+        """A port of the bridge behind which all frames vanish."""
+        namespace.configure(
+            self.host,
+            f"link add nowhere0 type veth peer name nowhere0 netns {self.inet}",
+            "link set nowhere0 master br0 up",
+        )
+        namespace.configure(self.inet, "link set nowhere0 up")
+        fdb = ("fdb", "add", NOWHERES_MAC, "dev", "nowhere0", "master", "static")
+        run("bridge", "-n", self.host, *fdb)
+        try:
+            yield
+        finally:
+            namespace.configure(self.host, "link del nowhere0")
+
     def new_tap(self):
         """Makes a TAP device in the bridge and returns its name.
 
@@ -185,9 +202,16 @@ class Network:
 
     def traffic_of(self, tap):
         """The bytes that came from the VM, and those that went to it."""
-        _, link = run("ip", "-n", self.host, "-j", "-s", "link", "show", "dev", tap)
-        counters = json.loads(link)[0]["stats64"]
+        counters = self._counters_of(tap)
         return counters["rx"]["bytes"], counters["tx"]["bytes"]
+
+    def frames_of_peer(self):
+        """How many frames the other VM has sent."""
+        return self._counters_of(PEER_PORT)["rx"]["packets"]
+
+    def _counters_of(self, interface):
+        _, link = run("ip", "-n", self.host, "-j", "-s", "link", "show", "dev", interface)
+        return json.loads(link)[0]["stats64"]
 
     # --- what became of a victim --------------------------------------------------
 
