@@ -92,8 +92,8 @@ def arguments():
         softnet = os.path.abspath(options.softnet)
         options.variants = {
             "bare": [bare],
-            "softnet": [softnet, "--no-registry"],
-            "always": [softnet, "--no-registry", "--hand-over", "always"],
+            "softnet": [softnet],
+            "always": [softnet, "--hand-over", "always"],
         }
     else:
         parser.error("either --softnet PATH or --self-check is needed")

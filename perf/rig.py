@@ -14,23 +14,29 @@ import subprocess
 import tempfile
 import time
 
-VM_MAC = bytes.fromhex("525400123456")
 OUTSIDE = "1.2.3.4"
 
 SNDBUF, RCVBUF = 1 << 20, 4 << 20  # Tart's, on both ends
 # What sysctl's net.core.{w,r}mem_max would cut off, root may set by these (socket(7)).
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 SO_TIMESTAMPNS = 35
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 ETH_P_ALL = 3
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x00020000
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter_own_network():
-    """Moves this process into a new network namespace."""
-    if _libc.unshare(CLONE_NEWNET) != 0:
+    """Moves this process into a new network namespace, with a /run of its own.
+
+    There softnet notes which MACs and addresses are taken, and those of the rig may be those
+    of a VM that this host runs.
+    """
+    if _libc.unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "unshare (this needs root)")
+    _run("mount", "--make-rprivate", "/")
+    _run("mount", "-t", "tmpfs", "tmpfs", "/run")
 
 
 class Tap:
@@ -40,13 +46,14 @@ class Tap:
         self.name = f"perf{number}"
         self.gateway = f"192.168.{64 + number}.1"
         self.lease = f"192.168.{64 + number}.2"
-        _ip("tuntap", "add", "dev", self.name, "mode", "tap")
+        self.vm_mac = bytes.fromhex("5254001234") + bytes([number])
+        _run("ip", "tuntap", "add", "dev", self.name, "mode", "tap")
         # Or the kernel's own router solicitations would wake who is measured when idle.
         with open(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6", "w") as setting:
             setting.write("1")
         # Room for a whole preload: frames beyond this are lost before they are measured.
-        _ip("link", "set", self.name, "txqueuelen", "4000", "up")
-        _ip("addr", "add", f"{self.gateway}/24", "dev", self.name)
+        _run("ip", "link", "set", self.name, "txqueuelen", "4000", "up")
+        _run("ip", "addr", "add", f"{self.gateway}/24", "dev", self.name)
         self._sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._sender.bind((self.name, 0))
         self.mac = self._sender.getsockname()[4]
@@ -72,17 +79,18 @@ class Tap:
         watcher = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         watcher.bind((self.name, ETH_P_ALL))
         watcher.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        watcher.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         return watcher
 
     def outbound_frame(self, size):
         """A UDP datagram of the VM to the outside, `size` bytes as an Ethernet frame."""
         packet = udp(self.lease, OUTSIDE, 40000, 9, bytes(size - 14 - 28))
-        return self.mac + VM_MAC + b"\x08\x00" + packet
+        return self.mac + self.vm_mac + b"\x08\x00" + packet
 
     def inbound_frame(self, size):
         """The same from the outside to the VM."""
         packet = udp(OUTSIDE, self.lease, 9, 40000, bytes(size - 14 - 28))
-        return VM_MAC + self.mac + b"\x08\x00" + packet
+        return self.vm_mac + self.mac + b"\x08\x00" + packet
 
 
 class Forwarder:
@@ -95,7 +103,7 @@ class Forwarder:
             end.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF)
             end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RCVBUF)
         fd = theirs.fileno()
-        mac = VM_MAC.hex(":")
+        mac = tap.vm_mac.hex(":")
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [*command, "--vm-fd", str(fd), "--vm-mac-address", mac, "--tap", tap.name],
@@ -143,7 +151,7 @@ class Forwarder:
                 self.require(lambda: _receives(watcher, b"\x63\x82\x53\x63"), "DHCP at the TAP")
                 tap.send(_from_server(tap, reply))
                 self.require(lambda: _receives(self.vm, b"\x63\x82\x53\x63"), "DHCP at the VM")
-            stolen = tap.mac + VM_MAC + b"\x08\x00" + udp("192.0.2.1", OUTSIDE, 40000, 9, bytes(22))
+            stolen = tap.mac + tap.vm_mac + b"\x08\x00" + udp("192.0.2.1", OUTSIDE, 40000, 9, bytes(22))
             own = tap.outbound_frame(64)
             self.vm.send(stolen)
             self.vm.send(own)
@@ -233,19 +241,19 @@ def _checksum(data):
 _TRANSACTION = 0x50455246
 
 
-def _dhcp(operation, granted, options):
+def _dhcp(operation, tap, granted, options):
     head = struct.pack("!BBBBIHH", operation, 1, 6, 0, _TRANSACTION, 0, 0)
     addresses = bytes(4) + socket.inet_aton(granted) + bytes(8)
     encoded = b"".join(bytes([code, len(value)]) + value for code, value in options)
-    return head + addresses + VM_MAC.ljust(16, b"\0") + bytes(192) + b"\x63\x82\x53\x63" + encoded + b"\xff"
+    return head + addresses + tap.vm_mac.ljust(16, b"\0") + bytes(192) + b"\x63\x82\x53\x63" + encoded + b"\xff"
 
 
 def _from_client(tap, kind):
     options = [(53, bytes([kind]))]
     if kind == 3:
         options += [(50, socket.inet_aton(tap.lease)), (54, socket.inet_aton(tap.gateway))]
-    message = _dhcp(1, "0.0.0.0", options)
-    return b"\xff" * 6 + VM_MAC + b"\x08\x00" + udp("0.0.0.0", "255.255.255.255", 68, 67, message)
+    message = _dhcp(1, tap, "0.0.0.0", options)
+    return b"\xff" * 6 + tap.vm_mac + b"\x08\x00" + udp("0.0.0.0", "255.255.255.255", 68, 67, message)
 
 
 def _from_server(tap, kind):
@@ -257,8 +265,8 @@ def _from_server(tap, kind):
         (1, socket.inet_aton("255.255.255.0")),
         (3, gateway),
     ]
-    message = _dhcp(2, tap.lease, options)
-    return VM_MAC + tap.mac + b"\x08\x00" + udp(tap.gateway, tap.lease, 67, 68, message)
+    message = _dhcp(2, tap, tap.lease, options)
+    return tap.vm_mac + tap.mac + b"\x08\x00" + udp(tap.gateway, tap.lease, 67, 68, message)
 
 
 def _receives(end, wanted, seen=None):
@@ -272,6 +280,6 @@ def _receives(end, wanted, seen=None):
     return False
 
 
-def _ip(*arguments):
+def _run(*command):
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    subprocess.run(["ip", *arguments], check=True, env={**os.environ, "PATH": path})
+    subprocess.run(command, check=True, env={**os.environ, "PATH": path})
