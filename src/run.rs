@@ -13,6 +13,8 @@ use softnet::endpoint::vm_socket::VmSocket;
 use softnet::filter::{self, Claims, LeaseCell, NoClaims};
 use softnet::forward::{self, Direction, Forwarding, Options};
 use softnet::host::liveness::{Parent, Vm};
+#[cfg(target_os = "linux")]
+use softnet::host::memory;
 use softnet::host::placement::Placement;
 use softnet::host::privileges::Identity;
 use softnet::host::registry::{Registry, Scope};
@@ -158,6 +160,8 @@ impl Session {
         let (host, attendant) = self.uplink.split();
         let forwarding = forward::start(self.vm, host, outbound, inbound, &options, &stop)
             .context("cannot start threads")?;
+        #[cfg(target_os = "linux")]
+        memory::give_back_code();
         Ok(Control {
             signals: self.signals,
             vm: self.vm_watch,

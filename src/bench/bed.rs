@@ -25,7 +25,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::network::LAB;
-use super::subject::{Report, Setup};
+use super::subject::{Report, Setup, Subject};
 use super::traffic::{self, stamped};
 use super::usage;
 use crate::forward::Direction;
@@ -89,6 +89,10 @@ impl Bed {
             bed.host = bed.host_at_tap(name)?;
         }
         bed.bind_lease()?;
+        if setup.subject == Subject::Spread {
+            usage::pin(bed.pid, "reader", 0)?;
+            usage::pin(bed.pid, "writer", 1)?;
+        }
         Ok(bed)
     }
 

@@ -72,6 +72,8 @@ figures! {
     Anonymous = "anonymous_kib", "KiB anonymous", Count;
     /// All memory, the program's own pages too.
     Resident = "resident_kib", "KiB resident", Count;
+    /// The same, where pages that several processes have count a part for each.
+    Proportional = "proportional_kib", "KiB proportional", Count;
     /// CPU time of one forwarder to which nothing happens.
     IdleCpu = "idle_cpu_ms_per_10s", "ms/10s idle", Count;
     /// Its context switches.

@@ -244,23 +244,26 @@ impl Bench<'_> {
                 count += 1;
             }
         }
-        let mut memory = (0.0, 0.0);
+        let mut memory = [0.0; 3];
         for bed in &mut beds {
             bed.settle()?;
             for direction in Direction::ALL {
                 arrivals.extend(bed.arrivals(direction)?);
             }
             let now = usage::memory(bed.pid)?;
-            memory.0 += whole(now.anonymous);
-            memory.1 += whole(now.resident);
+            memory[0] += whole(now.anonymous);
+            memory[1] += whole(now.resident);
+            memory[2] += whole(now.proportional);
         }
         let after = total(&beds)?;
         let sent = f64::from(count) * 2.0;
         figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / sent);
         figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / sent);
         insert_latency(&mut figures, &arrivals);
-        figures.insert(Figure::Anonymous, memory.0 / number(instances));
-        figures.insert(Figure::Resident, memory.1 / number(instances));
+        let kinds = [Figure::Anonymous, Figure::Resident, Figure::Proportional];
+        for (figure, total) in kinds.into_iter().zip(memory) {
+            figures.insert(figure, total / number(instances));
+        }
         Ok(figures)
     }
 

@@ -22,6 +22,7 @@ use crate::endpoint::tap::Tap;
 use crate::endpoint::vm_socket::VmSocket;
 use crate::filter::{Check, DropReason, Inbound, Outbound, Seconds, Verdict};
 use crate::forward::{self, HandOver, Options};
+use crate::host::memory;
 use crate::stats::Counts;
 use crate::stop::Stop;
 use crate::sys;
@@ -38,6 +39,8 @@ pub enum Subject {
     Auto,
     /// The engine as a pure pipeline.
     Always,
+    /// The same, with readers and writers on different cores.
+    Spread,
     /// The engine without writer threads.
     Never,
     /// The engine with a filter that lets everything pass: what the filter costs is missing.
@@ -50,11 +53,12 @@ pub enum Subject {
 
 impl Subject {
     /// All of them, the yardstick first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bare,
         Self::Auto,
         Self::OneFrame,
         Self::Always,
+        Self::Spread,
         Self::Never,
         Self::Unfiltered,
         Self::Other,
@@ -76,6 +80,7 @@ impl Subject {
             Self::Bare => "bare",
             Self::Auto => "auto",
             Self::Always => "always",
+            Self::Spread => "spread",
             Self::Never => "never",
             Self::Unfiltered => "unfiltered",
             Self::OneFrame => "one-frame",
@@ -225,7 +230,7 @@ fn run_engine(
     let vm = VmSocket::new(vm, setup.max_frame).map_err(io::Error::other)?;
     let options = Options {
         hand_over: match setup.subject {
-            Subject::Always => HandOver::Always,
+            Subject::Always | Subject::Spread => HandOver::Always,
             Subject::Never => HandOver::Never,
             _ => HandOver::Auto,
         },
@@ -238,6 +243,8 @@ fn run_engine(
         let (outbound, inbound) = filters(setup)?;
         forward::start(vm, host, outbound, inbound, &options, &stop)?
     };
+    // As the program does it.
+    memory::give_back_code();
     signals.forever().next();
     Ok(forwarding.finish())
 }

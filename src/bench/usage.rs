@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
@@ -39,6 +40,8 @@ pub(super) struct Memory {
     pub(super) anonymous: u64,
     /// All pages that it has in memory, those of the program's file too.
     pub(super) resident: u64,
+    /// The same, each page divided by how many processes have it.
+    pub(super) proportional: u64,
 }
 
 /// The memory of the process now.
@@ -47,7 +50,33 @@ pub(super) fn memory(pid: Pid) -> io::Result<Memory> {
     Ok(Memory {
         anonymous: field(&rollup, "Anonymous:"),
         resident: field(&rollup, "Rss:"),
+        proportional: field(&rollup, "Pss:"),
     })
+}
+
+/// Puts the threads whose names end with `role` on one core: the `index`th of those that the
+/// process may use.
+pub(super) fn pin(pid: Pid, role: &str, index: usize) -> io::Result<()> {
+    let allowed = sched_getaffinity(pid)?;
+    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+    let core = cores
+        .nth(index)
+        .ok_or_else(|| io::Error::other("there are too few cores"))?;
+    let mut one = CpuSet::new();
+    one.set(core)?;
+    for task in tasks(pid)? {
+        if fs::read_to_string(task.join("comm"))?
+            .trim_end()
+            .ends_with(role)
+        {
+            let id = task
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
+            let id = id.ok_or_else(|| io::Error::other("a thread without a number"))?;
+            sched_setaffinity(Pid::from_raw(id), &one)?;
+        }
+    }
+    Ok(())
 }
 
 fn all_are(pid: Pid, wanted: char) -> io::Result<bool> {

@@ -17,6 +17,9 @@ pub mod liveness;
 
 pub mod log;
 
+#[cfg(target_os = "linux")]
+pub mod memory;
+
 pub mod placement;
 
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]

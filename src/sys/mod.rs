@@ -22,6 +22,10 @@ pub(crate) mod child;
 #[path = "child_darwin.rs"]
 pub(crate) mod child;
 
+#[cfg(target_os = "linux")]
+#[path = "code_linux.rs"]
+pub(crate) mod code;
+
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 #[path = "datagram_linux.rs"]
 pub(crate) mod datagram;
