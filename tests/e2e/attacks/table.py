@@ -146,7 +146,7 @@ BEFORE_A_LEASE = (
 ON_A_VM = (
     # ARP
     Attack("ARP spoofing", "arp-gateway", tools.arp_spoofing_of_vm, INBOUND),
-    Attack("ARP request as the gateway", "arp-gateway", reaches_vm(arp_to_vm(GATEWAY, REQUEST)), INBOUND),
+    Attack("ARP request as the gateway", "arp-gateway", tools.vm_poisoned, INBOUND),
     Attack("ARP claiming the VM's address", "arp-sender-address", reaches_vm(arp_to_vm(None)), INBOUND),
     Attack("ARP of another VM", "isolation", reaches_vm(arp_to_vm(PEER)), INBOUND),
     # Ethernet

@@ -47,6 +47,15 @@ def arp_spoofing_of_vm(bench, lease):
         vm.check("ip neigh flush dev eth0")
 
 
+def vm_poisoned(bench, lease):
+    """Tells the VM by one ARP request that the other VM were the gateway."""
+    network, vm = bench.network, bench.vm
+    assert vm.ping(GATEWAY)
+    with network.watch_peer() as peer:
+        peer.send(frames.arp_to_vm(GATEWAY, operation=1)(vm.mac, lease, b""))
+    return until(lambda: vm.mac_known_for(GATEWAY) == PEER_MAC, PATIENCE)
+
+
 def poisoned(victim, pretended, operation, to=None):
     """Tells `victim` by one ARP message that the VM were `pretended`."""
 
