@@ -32,8 +32,7 @@ PRIVATE = ("10.9.8.7", "172.16.5.5", "169.254.169.254")
 NAME_OF_INTERNET = "inet.test"
 NAMES = {NAME_OF_INTERNET: INTERNET}
 POOL = "192.168.64.100", "192.168.64.250"
-# Outside the pool, as the following.
-NOWHERE, NOWHERES_MAC = "192.168.64.70", "02:00:00:00:00:70"
+# Outside the pool.
 BRIEFLY_LENT = "192.168.64.90"
 POOL_RANGE = [f"192.168.64.{last}" for last in range(100, 251)]
 
@@ -142,22 +141,6 @@ class Network:
         with self.without_dhcp(), udhcpd(self.host, "br0", GATEWAY, mac, BRIEFLY_LENT, seconds):
             yield
 
-    @contextlib.contextmanager
-    def way_to_nowhere(self):
-        """A port of the bridge behind which all frames vanish."""
-        namespace.configure(
-            self.host,
-            f"link add nowhere0 type veth peer name nowhere0 netns {self.inet}",
-            "link set nowhere0 master br0 up",
-        )
-        namespace.configure(self.inet, "link set nowhere0 up")
-        fdb = ("fdb", "add", NOWHERES_MAC, "dev", "nowhere0", "master", "static")
-        run("bridge", "-n", self.host, *fdb)
-        try:
-            yield
-        finally:
-            namespace.configure(self.host, "link del nowhere0")
-
     def new_tap(self):
         """Makes a TAP device in the bridge and returns its name.
 
@@ -172,6 +155,10 @@ class Network:
     def remove_tap(self, name):
         """Removes a TAP device, if it is still there."""
         run("ip", "-n", self.host, "link", "del", name, check=False)
+
+    def set_queue(self, tap, frames):
+        """Lets so many frames wait at a TAP device for who reads it."""
+        namespace.configure(self.host, f"link set {tap} txqueuelen {frames}")
 
     def tap_is_open(self, name):
         """Whether a process holds the TAP device open: only then it has a carrier."""
