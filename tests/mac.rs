@@ -46,7 +46,8 @@ impl Host {
 
     /// Has `command` start softnet for a VM whose end this returns, with vmnet behaving so.
     fn prepare(&self, command: &mut Command, behaviour: &str, more: &[&str]) {
-        command.args(["--vm-fd", "0", "--vm-mac-address", MAC]);
+        // Tests run side by side, each with the same VM.
+        command.args(["--vm-fd", "0", "--vm-mac-address", MAC, "--no-registry"]);
         command
             .args(more)
             .env(vmnet_sim::outside::SCRIPT, behaviour);
@@ -77,10 +78,10 @@ impl Host {
         }
     }
 
-    /// Answers a DHCP message with an address.
-    fn answer(&self, kind: u8, address: Ipv4Addr) {
+    /// Answers the next DHCP message of this kind with an address.
+    fn serve(&self, question: u8, kind: u8, address: Ipv4Addr) {
         let [a, b, c, d] = GATEWAY.octets();
-        let mut message = guest::dhcp(kind)[42..].to_vec();
+        let mut message = self.dhcp(question);
         message[0] = 2;
         message[16..20].copy_from_slice(&address.octets());
         let options = [
@@ -91,6 +92,7 @@ impl Host {
             &[255],
         ]
         .concat();
+        message.resize(300, 0);
         message[240..].fill(0);
         message[240..][..options.len()].copy_from_slice(&options);
         let broadcast = (Ipv4Addr::BROADCAST, 68);
@@ -121,15 +123,11 @@ impl Host {
 
     /// Lets the VM get `address`.
     fn lease(&self, vm: &UnixDatagram, address: Ipv4Addr) {
-        vm.send(&guest::dhcp(DISCOVER)).unwrap();
-        self.dhcp(DISCOVER);
-        self.answer(OFFER, address);
-        vm.send(&guest::dhcp(REQUEST)).unwrap();
-        self.dhcp(REQUEST);
-        self.answer(ACK, address);
-        for kind in [OFFER, ACK] {
+        for (question, answer) in [(DISCOVER, OFFER), (REQUEST, ACK)] {
+            vm.send(&guest::dhcp(question)).unwrap();
+            self.serve(question, answer, address);
             guest::receive(vm, |frame| {
-                (frame.len() >= 285 && frame[282..285] == [53, 1, kind]).then_some(())
+                (frame.len() >= 285 && frame[282..285] == [53, 1, answer]).then_some(())
             });
         }
     }
@@ -212,8 +210,7 @@ fn ports_follow_the_lease_and_leave_with_it() {
         host.lease(&vm, Ipv4Addr::new(192, 168, 64, 9));
         host.becomes("rules", "2222 192.168.64.9:22\n");
         vm.send(&guest::dhcp(REQUEST)).unwrap();
-        host.dhcp(REQUEST);
-        host.answer(NAK, Ipv4Addr::UNSPECIFIED);
+        host.serve(REQUEST, NAK, Ipv4Addr::UNSPECIFIED);
         host.becomes("rules", "");
         interrupt(softnet);
     });
@@ -364,7 +361,7 @@ fn before_macos_26_an_ordinary_user_goes_through_sudo() {
         assert_eq!(outcome(&mut command).code, Some(0));
         let given = host.file("words");
         let mut lines = given.lines();
-        let typed = "--vm-fd 0 --vm-mac-address 52:54:00:12:34:56 --allow 10.0.0.0/8";
+        let typed = "--vm-fd 0 --vm-mac-address 52:54:00:12:34:56 --no-registry --allow 10.0.0.0/8";
         let probe = lines.next().unwrap();
         assert!(probe.starts_with("--non-interactive /"), "{probe}");
         assert!(
