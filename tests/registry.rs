@@ -1,4 +1,5 @@
 //! One identity per VM: two softnets on one host, and directories laid out to deceive.
+#![cfg(target_os = "linux")] // Namespaces, a TAP, and what /proc tells.
 
 mod program;
 
