@@ -386,7 +386,17 @@ mod loom_tests {
 
     #[test]
     fn loom_what_the_vm_gave_back_is_never_bound_by_an_answer_on_its_way() {
-        loom::model(|| {
+        give_back_while_answered(true);
+    }
+
+    #[test]
+    fn loom_what_the_vm_declines_is_never_bound_by_an_answer_on_its_way() {
+        // Without a lease the outbound side writes nothing, and the fences alone decide.
+        give_back_while_answered(false);
+    }
+
+    fn give_back_while_answered(has_lease: bool) {
+        loom::model(move || {
             let table = Arc::new(Transactions::new());
             let cell = Arc::new(LeaseCell::new(None));
             let lease = |expires| Lease {
@@ -394,7 +404,9 @@ mod loom_tests {
                 expires: Seconds(expires),
                 name_servers: Default::default(),
             };
-            cell.bind(&lease(1));
+            if has_lease {
+                cell.bind(&lease(1));
+            }
             table.open(1, Asked::Lease, &[], NOW);
             let outbound = thread::spawn({
                 let (table, cell) = (Arc::clone(&table), Arc::clone(&cell));
