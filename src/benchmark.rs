@@ -69,8 +69,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Make every frame about so many nanoseconds dearer, to see that a check would notice
-    #[arg(long, value_name = "NS", default_value = "0", hide = true)]
+    /// Make every frame dearer by turns of an empty loop, to see that a check would notice
+    #[arg(long, value_name = "TURNS", default_value = "0", hide = true)]
     slow_filter: u32,
 
     /// Only list the scenarios

@@ -120,8 +120,8 @@ pub struct Setup {
     pub rules: usize,
     /// The TAP to use instead of standard output.
     pub tap: Option<String>,
-    /// How many turns of an empty loop the filter takes longer for each frame, about one
-    /// nanosecond each. For showing that a measurement would notice.
+    /// How many turns of an empty loop the filter takes longer for each frame, about a quarter
+    /// of a nanosecond each. For showing that a measurement would notice.
     pub slow_filter: u32,
 }
 
