@@ -1,0 +1,103 @@
+//! Two filters against each other: the real one, and a naive one made for this test.
+//!
+//! Generated scenes (network, rules, what is known, the lease) and sequences of frames in
+//! both directions: after each frame both must have the same outcome, and have learned the
+//! same. `ORACLE_CASES` sets the number of sequences, of some twenty frames each.
+
+mod choices;
+mod generate;
+mod naive;
+mod naive_dhcp;
+mod scene;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use softnet::filter::DropReason;
+
+use crate::choices::Choices;
+use crate::scene::Scene;
+
+#[test]
+fn the_filter_and_the_naive_one_always_agree() {
+    let cases = std::env::var("ORACLE_CASES").map_or(CASES, |cases| cases.parse().unwrap());
+    let outcomes = RefCell::new(BTreeMap::new());
+    let mut runner = TestRunner::new(Config {
+        cases,
+        // It is printed, and belongs into the corpus of tests/fuzz_replay.rs.
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&vec(any::<u8>(), 0..1024), |bytes| {
+        play(&bytes, |outbound, outcome| {
+            *outcomes
+                .borrow_mut()
+                .entry((outbound, outcome))
+                .or_insert(0_u64) += 1;
+        })
+        .map_err(TestCaseError::fail)
+    });
+    let outcomes = outcomes.into_inner();
+    println!("{} frames", outcomes.values().sum::<u64>());
+    for ((outbound, label), count) in &outcomes {
+        let way = if *outbound { "outbound" } else { "inbound" };
+        println!("{count:>9} {way:<8} {label}");
+    }
+    match outcome {
+        Err(TestError::Fail(disagreement, bytes)) => panic!("{disagreement}\nby {bytes:?}"),
+        other => other.unwrap(),
+    }
+    assert_much_was_tried(&outcomes);
+}
+
+/// A scene, and frames in it for as long as there are bytes.
+fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> Result<(), String> {
+    let mut choices = Choices::new(bytes);
+    let mut scene = Scene::new(&mut choices)?;
+    while !choices.is_empty() {
+        let outbound = choices.sometimes(128);
+        if choices.sometimes(8) {
+            scene.wait(choices.pick(&[1, 599, 600, 7, 100_000, u32::MAX]));
+        }
+        let frame = generate::frame(&mut choices, &scene, outbound);
+        let outcome = scene.pass(outbound, &frame)?;
+        count(outbound, outcome.err().unwrap_or("forward"));
+    }
+    Ok(())
+}
+
+/// Agreement about frames that are all dropped for one reason would be worth nothing.
+fn assert_much_was_tried(outcomes: &BTreeMap<(bool, &str), u64>) {
+    let frames: u64 = outcomes.values().sum();
+    let of = |label| {
+        let both = [true, false].map(|outbound| outcomes.get(&(outbound, label)).copied());
+        both.map(Option::unwrap_or_default)
+    };
+    for (forwarded, way) in of("forward").iter().zip(["outbound", "inbound"]) {
+        assert!(
+            *forwarded > frames / 20,
+            "{forwarded} of {frames} forwarded {way}"
+        );
+    }
+    for reason in DropReason::ALL {
+        let by_the_forwarder = [
+            DropReason::VmBusy,
+            DropReason::VmRefused,
+            DropReason::VmGone,
+            DropReason::HostRefused,
+            DropReason::Stopping,
+        ];
+        let dropped: u64 = of(reason.label()).iter().sum();
+        assert!(
+            dropped > frames / 50_000 || by_the_forwarder.contains(&reason),
+            "{dropped} of {frames} dropped: {}",
+            reason.label()
+        );
+    }
+}
+
+/// Sequences in an ordinary run, which takes some seconds.
+const CASES: u32 = 12_000;

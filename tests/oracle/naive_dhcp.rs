@@ -1,0 +1,223 @@
+//! The second filter's word on DHCP messages, from docs/filtering.md, RFC 2131 and 2132.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::naive::{Facts, Faults, Lease, none};
+
+/// A message and all its options.
+#[derive(Debug)]
+pub(crate) struct Message {
+    op: u8,
+    ciaddr: Ipv4Addr,
+    yiaddr: Ipv4Addr,
+    giaddr: Ipv4Addr,
+    chaddr: [u8; 6],
+    options: Vec<(u8, Vec<u8>)>,
+}
+
+impl Message {
+    pub(crate) fn read(data: &[u8]) -> Result<Self, Faults> {
+        Self::try_read(data).ok_or_else(|| vec!["dhcp-malformed"])
+    }
+
+    fn try_read(data: &[u8]) -> Option<Self> {
+        if data.len() < 240 || data[236..240] != [99, 130, 83, 99] {
+            return None;
+        }
+        if data[1] != 1 || data[2] != 6 {
+            return None;
+        }
+        let mut options = Vec::new();
+        read_options(&data[240..], &mut options)?;
+        let overload = options.iter().find(|(code, _)| *code == 52);
+        let fields = overload.map_or(0, |(_, data)| data.first().copied().unwrap_or(0));
+        if matches!(fields, 1 | 3) {
+            read_options(&data[108..236], &mut options)?;
+        }
+        if matches!(fields, 2 | 3) {
+            read_options(&data[44..108], &mut options)?;
+        }
+        for (code, len) in [(1, 4), (50, 4), (51, 4), (52, 1), (53, 1), (54, 4)] {
+            let mut of_code = options.iter().filter(|(other, _)| *other == code);
+            if of_code.next().is_some_and(|(_, data)| data.len() != len) || of_code.next().is_some()
+            {
+                return None;
+            }
+        }
+        let address = |at: usize| Ipv4Addr::new(data[at], data[at + 1], data[at + 2], data[at + 3]);
+        let message = Self {
+            op: data[0],
+            ciaddr: address(12),
+            yiaddr: address(16),
+            giaddr: address(24),
+            chaddr: data[28..34].try_into().unwrap(),
+            options,
+        };
+        message.option(53)?;
+        Some(message)
+    }
+
+    fn option(&self, code: u8) -> Option<&[u8]> {
+        let found = self.options.iter().find(|(other, _)| *other == code)?;
+        Some(&found.1)
+    }
+
+    fn kind(&self) -> u8 {
+        self.option(53).unwrap()[0]
+    }
+
+    fn address(&self, code: u8) -> Option<Ipv4Addr> {
+        let bytes: [u8; 4] = self.option(code)?.try_into().unwrap();
+        Some(bytes.into())
+    }
+
+    /// The first four; an empty list does not count.
+    fn name_servers(&self) -> Vec<Ipv4Addr> {
+        let mut lists = self.options.iter().filter(|(code, _)| *code == 6);
+        let list = lists.find(|(_, data)| data.len() >= 4);
+        let servers = list.iter().flat_map(|(_, data)| data.chunks_exact(4));
+        servers
+            .map(|server| Ipv4Addr::new(server[0], server[1], server[2], server[3]))
+            .take(4)
+            .filter(|server| !server.is_unspecified())
+            .collect()
+    }
+}
+
+/// `None` when an option leaves the area.
+fn read_options(area: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Option<()> {
+    let mut at = 0;
+    while at < area.len() && area[at] != 255 {
+        if area[at] == 0 {
+            at += 1;
+            continue;
+        }
+        let len = usize::from(*area.get(at + 1)?);
+        options.push((area[at], area.get(at + 2..at + 2 + len)?.to_vec()));
+        at += 2 + len;
+    }
+    Some(())
+}
+
+impl Facts {
+    /// The VM asks. What it gives back is its own no more.
+    pub(crate) fn request(&mut self, source: Ipv4Addr, message: &Message) -> Result<(), Faults> {
+        let mut faults = Vec::new();
+        let leased = self.lease.as_ref().map(|lease| lease.address);
+        let requested = message.address(50);
+        let kind = message.kind();
+        if message.option(52).is_some() {
+            faults.push("dhcp-malformed");
+        }
+        if message.op != 1 {
+            faults.push("dhcp-role");
+        }
+        if message.chaddr != self.vm {
+            faults.push("dhcp-hardware-address");
+        }
+        if !message.giaddr.is_unspecified() {
+            faults.push("dhcp-relay");
+        }
+        if message
+            .address(54)
+            .is_some_and(|server| server != self.gateway)
+        {
+            faults.push("dhcp-server-identifier");
+        }
+        if !matches!(kind, 1 | 3 | 4 | 7 | 8) {
+            faults.push("dhcp-message-type");
+        }
+        // The one exception, for softnets that start under a running VM.
+        let renews_unseen =
+            leased.is_none() && kind == 3 && self.is_grantable(message.ciaddr, self.told_network);
+        let own = if renews_unseen {
+            Some(message.ciaddr)
+        } else {
+            leased
+        };
+        if kind == 7 && (leased.is_none() || Some(message.ciaddr) != leased) {
+            faults.push("dhcp-release");
+        }
+        let declines_own = requested.is_some_and(|address| {
+            !address.is_unspecified() && (Some(address) == leased || Some(address) == self.offered)
+        });
+        if kind == 4 && !declines_own {
+            faults.push("dhcp-decline");
+        }
+        if !message.ciaddr.is_unspecified() && Some(message.ciaddr) != own {
+            faults.push("dhcp-client-address");
+        }
+        if !source.is_unspecified() && Some(source) != own {
+            faults.push("dhcp-source");
+        }
+        none(faults)?;
+        if kind == 7 || kind == 4 && requested == leased {
+            self.lease = None;
+        }
+        Ok(())
+    }
+
+    /// The gateway answers.
+    pub(crate) fn reply(&mut self, from: [u8; 6], message: &Message) -> Result<(), Faults> {
+        let mut faults = Vec::new();
+        let (kind, yiaddr) = (message.kind(), message.yiaddr);
+        if message.op != 2 {
+            faults.push("dhcp-role");
+        }
+        if message.chaddr != self.vm {
+            faults.push("dhcp-hardware-address");
+        }
+        if message.address(54) != Some(self.gateway) {
+            faults.push("dhcp-server-identifier");
+        }
+        if !matches!(kind, 2 | 5 | 6) {
+            faults.push("dhcp-message-type");
+        }
+        let grants = kind == 2 || kind == 5 && !yiaddr.is_unspecified();
+        if grants && !self.is_grantable(yiaddr, self.network) {
+            faults.push("dhcp-granted-address");
+        }
+        none(faults)?;
+        match (kind, message.option(51)) {
+            (2, _) => self.offered = Some(yiaddr),
+            (6, _) => (self.lease, self.offered) = (None, None),
+            (5, Some(time)) if grants => self.bind(from, message, time.try_into().unwrap()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, from: [u8; 6], message: &Message, time: [u8; 4]) {
+        if !self.is_gateway_mac_told {
+            self.gateway_mac = Some(from);
+        }
+        if self.network.is_none() {
+            self.network = message.address(1).and_then(|mask| {
+                let network = Ipv4Net::with_netmask(self.gateway, mask).ok()?.trunc();
+                network.contains(&message.yiaddr).then_some(network)
+            });
+        }
+        self.lease = Some(Lease {
+            address: message.yiaddr,
+            expires: match u32::from_be_bytes(time) {
+                u32::MAX => None,
+                time => Some(self.now.saturating_add(time).min(u32::MAX - 1)),
+            },
+            name_servers: message.name_servers(),
+        });
+        self.offered = None;
+    }
+
+    /// Whether a VM of this network can have the address.
+    fn is_grantable(&self, address: Ipv4Addr, network: Option<Ipv4Net>) -> bool {
+        if matches!(address.octets()[0], 0 | 127 | 224..) || address == self.gateway {
+            return false;
+        }
+        network.is_none_or(|network| {
+            let is_end = address == network.network() || address == network.broadcast();
+            network.contains(&address) && (network.prefix_len() >= 31 || !is_end)
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! A VM in some state and network, in both forms: the two filters, and the facts of the
+//! naive one.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use softnet::filter::policy::Target;
+use softnet::filter::{
+    self, Check, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds, Verdict,
+};
+use softnet::wire::Mac;
+
+use crate::choices::Choices;
+use crate::generate;
+use crate::naive::{self, Facts};
+
+pub(crate) struct Scene {
+    pub(crate) facts: Facts,
+    /// The address that the VM is granted, or would be.
+    pub(crate) address: Ipv4Addr,
+    /// The network, whether it is known or not.
+    pub(crate) network: Ipv4Net,
+    outbound: Outbound,
+    inbound: Inbound,
+    lease: Arc<LeaseCell>,
+}
+
+impl Scene {
+    pub(crate) fn new(choices: &mut Choices<'_>) -> Result<Self, String> {
+        let (gateway, network, address) = choices.pick(&NETWORKS);
+        let gateway: Ipv4Addr = gateway.parse().unwrap();
+        let network: Ipv4Net = network.parse().unwrap();
+        let address: Ipv4Addr = address.parse().unwrap();
+        let is_told = !choices.sometimes(80);
+        let told_network = (!choices.sometimes(60)).then_some(network);
+        let mut facts = Facts {
+            vm: VM,
+            gateway,
+            gateway_mac: is_told.then_some(GATEWAY),
+            is_gateway_mac_told: is_told,
+            told_network,
+            network: told_network,
+            host_only: choices.sometimes(40),
+            isolation: !choices.sometimes(100),
+            max_frame: choices.pick(&[1514, 1514, 1514, 9014, 590]),
+            allow: Vec::new(),
+            block: Vec::new(),
+            lease: None,
+            offered: None,
+            now: 1000,
+        };
+        let (mut allow, mut block) = (Vec::new(), Vec::new());
+        for _ in 0..choices.below(6) {
+            let target = rule(choices, &facts, network);
+            if choices.sometimes(100) {
+                block.push(target)
+            } else {
+                allow.push(target)
+            }
+        }
+        (facts.allow, facts.block) = (prefixes(&allow, gateway), prefixes(&block, gateway));
+        let policy = Policy::new(allow, block).unwrap();
+        let (outbound, inbound, lease) = filter::pair(&Config {
+            vm_mac: Mac(VM),
+            gateway,
+            gateway_mac: facts.gateway_mac.map(Mac),
+            subnet: told_network,
+            mode: if facts.host_only {
+                Mode::Host
+            } else {
+                Mode::Nat
+            },
+            isolation: facts.isolation,
+            max_frame: facts.max_frame,
+            policy: &policy,
+        });
+        let mut scene = Self {
+            facts,
+            address,
+            network,
+            outbound,
+            inbound,
+            lease,
+        };
+        scene.bring_about(choices)?;
+        Ok(scene)
+    }
+
+    /// A frame leaves the VM, or comes to it: the outcome, or how the two filters disagree.
+    pub(crate) fn pass(&mut self, outbound: bool, frame: &[u8]) -> Result<Outcome, String> {
+        let before = self.facts.clone();
+        let now = before.now;
+        let (decided, ruling) = if outbound {
+            let decided = decide(&mut self.outbound, frame, now);
+            (decided, self.facts.outbound(frame))
+        } else {
+            let decided = decide(&mut self.inbound, frame, now);
+            (decided, self.facts.inbound(frame))
+        };
+        let agree = match (&decided, &ruling) {
+            (Ok(()), Ok(())) => true,
+            (Err(reason), Err(faults)) => faults.contains(&reason.label()),
+            _ => false,
+        };
+        let way = if outbound { "outbound" } else { "inbound" };
+        if !agree || !self.has_learned_the_same() {
+            return Err(format!(
+                "{way}: the filter says {decided:?} and knows {:?}; the naive one says {ruling:?} \
+                 and knows {:?}; of {frame:02x?}; before there was {before:?}",
+                self.lease, self.facts
+            ));
+        }
+        Ok(decided.map_err(DropReason::label))
+    }
+
+    pub(crate) fn wait(&mut self, seconds: u32) {
+        self.facts.now = self.facts.now.saturating_add(seconds).min(u32::MAX - 1);
+    }
+
+    /// To the state before the first frame, by frames that pass.
+    fn bring_about(&mut self, choices: &mut Choices<'_>) -> Result<(), String> {
+        let how_far = choices.pick(&[2, 2, 2, 2, 2, 2, 2, 2, 1, 0, 3]);
+        let time = choices.pick(&[600, 600, 600, u32::MAX, u32::MAX - 1, 1, 600, 0]);
+        let servers: Vec<Ipv4Addr> = (0..choices.below(6))
+            .map(|_| generate::name_server(choices, self))
+            .collect();
+        if how_far >= 1 {
+            assert_eq!(self.pass(true, &generate::discover(self))?, Ok(()));
+            assert_eq!(self.pass(false, &generate::offer(self))?, Ok(()));
+        }
+        if how_far >= 2 {
+            assert_eq!(self.pass(true, &generate::select(self))?, Ok(()));
+            let ack = generate::ack(self, time, &servers);
+            assert_eq!(self.pass(false, &ack)?, Ok(()));
+        }
+        if how_far >= 3 {
+            self.wait(time);
+        }
+        Ok(())
+    }
+
+    fn has_learned_the_same(&self) -> bool {
+        let lease = self.lease.lease().map(|lease| naive::Lease {
+            address: lease.address,
+            expires: (lease.expires != Seconds::NEVER).then_some(lease.expires.0),
+            name_servers: lease.name_servers.to_vec(),
+        });
+        let gateway_mac = self.lease.gateway_mac().map(|mac| mac.0);
+        lease == self.facts.lease && gateway_mac == self.facts.gateway_mac
+    }
+}
+
+/// The label of the reason for a drop.
+pub(crate) type Outcome = Result<(), &'static str>;
+
+/// The filter's word, with that on DHCP where it has it. Deciding must be repeatable.
+fn decide(check: &mut impl Check, frame: &[u8], now: u32) -> Result<(), DropReason> {
+    let now = Seconds(now);
+    let verdict = check.check(frame, now);
+    assert_eq!(verdict, check.check(frame, now));
+    match verdict {
+        Verdict::Forward => Ok(()),
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Dhcp => {
+            let mut slot = frame.to_vec();
+            slot.resize(frame.len() + 512, 0xee);
+            check.dhcp(&mut slot, frame.len(), now).map(|_| ())
+        }
+    }
+}
+
+fn rule(choices: &mut Choices<'_>, facts: &Facts, network: Ipv4Net) -> Target {
+    let net = match choices.below(8) {
+        0 => return Target::Host,
+        1 => Ipv4Net::default(),
+        2 => network,
+        3 => choices.pick(&generate::SPECIAL_RANGES).parse().unwrap(),
+        4 => Ipv4Net::new(facts.gateway, choices.pick(&[32, 31, 24, 9])).unwrap(),
+        5 => Ipv4Net::new(
+            generate::special_edge(choices),
+            choices.pick(&[32, 31, 16, 3]),
+        )
+        .unwrap(),
+        6 => Ipv4Net::new(generate::INTERNET, choices.pick(&[32, 30, 8, 1])).unwrap(),
+        _ => Ipv4Net::new(choices.u32().into(), choices.byte() % 33).unwrap(),
+    };
+    Target::Net(net.trunc())
+}
+
+fn prefixes(targets: &[Target], gateway: Ipv4Addr) -> Vec<Ipv4Net> {
+    let prefix = |target: &Target| match target {
+        Target::Net(net) => *net,
+        Target::Host => Ipv4Net::new(gateway, 32).unwrap(),
+    };
+    targets.iter().map(prefix).collect()
+}
+
+pub(crate) const VM: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
+pub(crate) const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const OTHER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x50];
+
+/// Gateway, network, the VM's address.
+const NETWORKS: [(&str, &str, &str); 6] = [
+    ("192.168.64.1", "192.168.64.0/24", "192.168.64.2"),
+    ("10.0.0.1", "10.0.0.0/30", "10.0.0.2"),
+    ("172.31.255.254", "172.16.0.0/12", "172.16.0.1"),
+    ("192.168.1.0", "192.168.1.0/31", "192.168.1.1"),
+    ("8.8.8.1", "8.8.8.0/24", "8.8.8.254"),
+    ("100.64.0.1", "100.64.0.0/10", "100.127.255.254"),
+];
