@@ -15,6 +15,7 @@ use std::cell::RefCell;
 
 use softnet::filter::{Check, Seconds, Verdict};
 use softnet::wire::Mac;
+use softnet::wire::dhcp::{Message, identifier_of};
 
 use crate::frames::*;
 
@@ -150,6 +151,15 @@ fn exchange(world: &mut World, flags: u8, message: &[u8]) {
         holds_together(&slot[..len], flags & WITH_SUM != 0);
         // What passed once passes again in the form that it was given.
         assert_eq!(check.check(&slot[..len], now), Verdict::Dhcp);
+        if flags & REPLY == 0 {
+            let message = Message::parse(&slot[42..len]).expect("a request that can be read");
+            let own = identifier_of(VM);
+            assert!(
+                message.identifier.is_none_or(|sent| sent.data == own),
+                "another's identifier"
+            );
+            assert_eq!(message.header.hardware, VM, "another's hardware address");
+        }
     }
     if let Some(lease) = world.lease.lease() {
         assert_ne!(lease.address, ip(GATEWAY_IP), "the VM became the gateway");
@@ -169,6 +179,7 @@ fn holds_together(frame: &[u8], has_sum: bool) {
     assert_eq!(len, datagram.len(), "the datagram's length");
     if has_sum {
         assert_eq!(udp_sum(packet), 0xffff, "the datagram's checksum");
+        assert_ne!(datagram[6..8], [0, 0], "the checksum was lost");
     } else {
         assert_eq!(datagram[6..8], [0, 0], "a checksum from nowhere");
     }

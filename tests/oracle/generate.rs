@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::choices::Choices;
+use crate::naive_guard;
 use crate::scene::{GATEWAY, OTHER, Scene, VM};
 
 /// A frame in one of the directions.
@@ -14,7 +15,12 @@ pub(crate) fn frame(choices: &mut Choices<'_>, scene: &Scene, outbound: bool) ->
     } else {
         (VM, GATEWAY)
     };
-    let mut bytes = match choices.below(16) {
+    let kind = if scene.is_about_dhcp && !choices.sometimes(32) {
+        11
+    } else {
+        choices.below(16)
+    };
+    let mut bytes = match kind {
         0..=8 => packet(choices, scene, outbound, &mut to),
         9..=10 => arp(choices, scene, outbound, &mut to),
         11..=14 => dhcp(choices, scene, outbound, &mut to),
@@ -146,7 +152,11 @@ fn transport(choices: &mut Choices<'_>, protocol: u8) -> Vec<u8> {
     payload.extend(u16::to_be_bytes(to));
     match protocol {
         17 => {
-            let lie = choices.pick(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0xffff, 8, 0xfff8, 100]);
+            let lie = if choices.sometimes(16) {
+                choices.pick(&[1, 0xffff, 8, 0xfff8, 100])
+            } else {
+                0
+            };
             payload.extend(len.wrapping_add(lie).to_be_bytes());
             payload.extend([0, 0]);
         }
@@ -157,7 +167,7 @@ fn transport(choices: &mut Choices<'_>, protocol: u8) -> Vec<u8> {
         _ => payload.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]),
     }
     payload.extend(vec![0; data]);
-    if choices.sometimes(16) {
+    if choices.sometimes(8) {
         payload.truncate(choices.pick(&[7, 8, 19, 20, 0, 3]));
     }
     payload
@@ -170,7 +180,7 @@ fn ip(
     (source, destination): (Ipv4Addr, Ipv4Addr),
     payload: &[u8],
 ) -> Vec<u8> {
-    let options: &[u8] = if choices.sometimes(24) {
+    let options: &[u8] = if choices.sometimes(12) {
         let some: [&[u8]; 9] = [
             &[148, 4, 0, 0],
             &[1, 1, 0, 7],
@@ -260,6 +270,15 @@ fn datagram(
     payload.extend(u16::try_from(8 + data.len()).unwrap().to_be_bytes());
     payload.extend([0, 0]);
     payload.extend(data);
+    if choices.sometimes(128) {
+        let addresses = [ends.0.octets(), ends.1.octets()].concat();
+        let mut frame = vec![0; 26];
+        frame.extend(addresses);
+        let sum = u16::try_from(0xffff - naive_guard::udp_sum(&frame, &payload)).unwrap();
+        // One in a while is wrong, and must stay so.
+        let damage = u16::from(choices.sometimes(16));
+        payload[6..8].copy_from_slice(&(sum ^ damage << 3).to_be_bytes());
+    }
     ip(choices, 17, 0, ends, &payload)
 }
 
@@ -285,6 +304,12 @@ fn request(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
     } else {
         Ipv4Addr::UNSPECIFIED
     };
+    if choices.sometimes(12) {
+        option(&mut options, choices.pick(&[82, 118]), &[1, 2, 3, 4]);
+    }
+    if choices.sometimes(100) {
+        option(&mut options, 61, choices.pick(&CLIENT_IDENTIFIERS));
+    }
     let op = if choices.sometimes(8) {
         choices.pick(&[2, 0])
     } else {
@@ -294,8 +319,21 @@ fn request(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
 }
 
 fn reply(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
-    let kind = choices.pick(&[5, 2, 6, 5, 5, 2, 3, 9]);
+    let asked = scene.facts.asked.last();
+    let kind = if asked.is_none() || choices.sometimes(60) {
+        choices.pick(&[5, 2, 6, 5, 5, 2, 3, 9])
+    } else {
+        match asked.map(|asked| asked.kind) {
+            Some(1) => 2,
+            Some(3) => choices.pick(&[5, 5, 5, 6]),
+            _ => 5,
+        }
+    };
     let mut options = vec![53, 1, kind];
+    if choices.sometimes(100) {
+        let identifiers = [OWN_IDENTIFIER, OWN_IDENTIFIER, OWN_IDENTIFIER, b"\0vm"];
+        option(&mut options, 61, choices.pick(&identifiers));
+    }
     if !choices.sometimes(16) {
         option(
             &mut options,
@@ -345,7 +383,7 @@ fn message(
     mut options: Vec<u8>,
 ) -> Vec<u8> {
     for _ in 0..choices.pick(&[0, 0, 0, 0, 1, 2]) {
-        let code = choices.pick(&[0, 12, 53, 54, 50, 51, 52, 1, 6, 55, 61]);
+        let code = choices.pick(&[0, 12, 53, 54, 50, 51, 52, 1, 6, 55, 61, 80, 80, 80]);
         let len = choices.pick(&[4, 1, 0, 3, 8, 60]);
         if code == 0 {
             options.push(0);
@@ -354,7 +392,9 @@ fn message(
             option(&mut options, code, &vec![fill; len]);
         }
     }
-    let mut bytes = vec![op, 1, 6, 0, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0];
+    let mut bytes = vec![op, 1, 6, 0];
+    bytes.extend(transaction(choices, scene, op).to_be_bytes());
+    bytes.extend([0; 4]);
     bytes.extend(ciaddr.octets());
     bytes.extend(yiaddr.octets());
     bytes.extend([0; 4]);
@@ -376,6 +416,11 @@ fn message(
     }
     bytes.extend([99, 130, 83, 99]);
     bytes.extend(options);
+    if choices.sometimes(40) {
+        // Up to the longest frame, or a little less, where an identifier has no room to grow.
+        let len = scene.facts.max_frame - 43 - choices.below(8);
+        bytes.resize(bytes.len().max(len), 0);
+    }
     match choices.below(8) {
         0..=5 => bytes.push(255),
         6 => bytes.extend([0, 0]),
@@ -390,15 +435,24 @@ fn message(
     bytes
 }
 
+/// Fewer than are remembered: which of them is forgotten first is not promised.
+fn transaction(choices: &mut Choices<'_>, scene: &Scene, op: u8) -> u32 {
+    let asked = scene.facts.asked.last();
+    match asked.filter(|_| op == 2 && !choices.sometimes(40)) {
+        Some(asked) => asked.xid,
+        None => u32::try_from(choices.below(8)).unwrap() << 24,
+    }
+}
+
 /// In the fields of names, where only option 52 has them read.
 fn hide_options(choices: &mut Choices<'_>, scene: &Scene, bytes: &mut [u8]) {
     for at in [44, 108] {
         let mut options = Vec::new();
-        option(
-            &mut options,
-            choices.pick(&[54, 51, 12, 53]),
-            &scene.facts.gateway.octets(),
-        );
+        let code = choices.pick(&[54, 51, 12, 53]);
+        option(&mut options, code, &scene.facts.gateway.octets());
+        if choices.sometimes(128) {
+            option(&mut options, 61, OWN_IDENTIFIER);
+        }
         options.push(255);
         bytes[at..at + options.len()].copy_from_slice(&options);
     }
@@ -556,6 +610,21 @@ fn group_mac(address: Ipv4Addr, network: Ipv4Net, single: [u8; 6]) -> [u8; 6] {
         single
     }
 }
+
+/// Those that clients send, or could.
+const CLIENT_IDENTIFIERS: [&[u8]; 8] = [
+    OWN_IDENTIFIER,
+    b"\0vm",
+    &[0, 1],
+    &[7; 19],
+    &[8; 60],
+    &[9; 255],
+    &[1],
+    &[1, 0x52, 0x54, 0, 0, 0, 0x50],
+];
+
+/// What the server knows the VM by: 1 for Ethernet, and its MAC address.
+const OWN_IDENTIFIER: &[u8] = &[1, VM[0], VM[1], VM[2], VM[3], VM[4], VM[5]];
 
 pub(crate) const INTERNET: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 4);
 

@@ -11,6 +11,7 @@ use etherparse::{ArpPacketSlice, Ethernet2HeaderSlice, Ipv4HeaderSlice, UdpHeade
 use ipnet::Ipv4Net;
 
 use crate::naive_dhcp;
+use crate::naive_guard::{Allowance, Asked};
 
 /// What a VM and its network are, and what has been learned so far.
 #[derive(Debug, Clone)]
@@ -32,6 +33,11 @@ pub(crate) struct Facts {
     pub(crate) block: Vec<Ipv4Net>,
     pub(crate) lease: Option<Lease>,
     pub(crate) offered: Option<Ipv4Addr>,
+    pub(crate) asked: Vec<Asked>,
+    /// What the last reply answered.
+    pub(crate) answered: Option<Asked>,
+    pub(crate) messages: Allowance,
+    pub(crate) declines: Allowance,
     pub(crate) now: u32,
 }
 
@@ -335,12 +341,12 @@ impl Facts {
 
     fn outbound_dhcp(&mut self, packet: &Packet<'_>) -> Result<(), Faults> {
         let message = naive_dhcp::Message::read(packet.datagram())?;
-        self.request(packet.source, &message)
+        self.request(packet.source, &message, packet.end)
     }
 
     fn inbound_dhcp(&mut self, from: [u8; 6], packet: &Packet<'_>) -> Result<(), Faults> {
         let message = naive_dhcp::Message::read(packet.datagram())?;
-        self.reply(from, &message)
+        self.reply(from, &message, packet.end)
     }
 }
 
@@ -353,6 +359,8 @@ pub(crate) struct Packet<'a> {
     /// Of TCP and UDP; none in fragments.
     ports: Option<(u16, u16)>,
     payload: &'a [u8],
+    /// Where it ends in its frame.
+    end: usize,
 }
 
 impl<'a> Packet<'a> {
@@ -397,6 +405,7 @@ impl<'a> Packet<'a> {
             protocol,
             ports: has_ports.then(|| (port(0), port(2))),
             payload,
+            end: 14 + total,
         })
     }
 

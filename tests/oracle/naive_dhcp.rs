@@ -9,12 +9,18 @@ use crate::naive::{Facts, Faults, Lease, none};
 /// A message and all its options.
 #[derive(Debug)]
 pub(crate) struct Message {
+    pub(crate) xid: u32,
     op: u8,
     ciaddr: Ipv4Addr,
     yiaddr: Ipv4Addr,
     giaddr: Ipv4Addr,
     chaddr: [u8; 6],
     options: Vec<(u8, Vec<u8>)>,
+    /// The other bytes of the fixed part, from `secs` on.
+    fixed: Vec<u8>,
+    /// How many bytes follow the end option of the field with the client identifier.
+    room: usize,
+    is_identifier_hidden: bool,
 }
 
 impl Message {
@@ -30,14 +36,23 @@ impl Message {
             return None;
         }
         let mut options = Vec::new();
-        read_options(&data[240..], &mut options)?;
+        let mut room = read_options(&data[240..], &mut options)?;
+        let of_message = options.len();
         let overload = options.iter().find(|(code, _)| *code == 52);
         let fields = overload.map_or(0, |(_, data)| data.first().copied().unwrap_or(0));
         if matches!(fields, 1 | 3) {
-            read_options(&data[108..236], &mut options)?;
+            let count = options.len();
+            let behind = read_options(&data[108..236], &mut options)?;
+            if options[count..].iter().any(|(code, _)| *code == 61) {
+                room = behind;
+            }
         }
         if matches!(fields, 2 | 3) {
-            read_options(&data[44..108], &mut options)?;
+            let count = options.len();
+            let behind = read_options(&data[44..108], &mut options)?;
+            if options[count..].iter().any(|(code, _)| *code == 61) {
+                room = behind;
+            }
         }
         for (code, len) in [(1, 4), (50, 4), (51, 4), (52, 1), (53, 1), (54, 4)] {
             let mut of_code = options.iter().filter(|(other, _)| *other == code);
@@ -46,25 +61,60 @@ impl Message {
                 return None;
             }
         }
+        let mut identifiers = options.iter().filter(|(code, _)| *code == 61);
+        if identifiers.next().is_some_and(|(_, data)| data.len() < 2)
+            || identifiers.next().is_some()
+        {
+            return None;
+        }
+        let is_hidden = options[of_message..].iter().any(|(code, _)| *code == 61);
         let address = |at: usize| Ipv4Addr::new(data[at], data[at + 1], data[at + 2], data[at + 3]);
         let message = Self {
+            xid: u32::from_be_bytes(data[4..8].try_into().unwrap()),
             op: data[0],
             ciaddr: address(12),
             yiaddr: address(16),
             giaddr: address(24),
             chaddr: data[28..34].try_into().unwrap(),
             options,
+            fixed: if is_hidden {
+                data[8..44].to_vec()
+            } else {
+                data[8..240].to_vec()
+            },
+            room,
+            is_identifier_hidden: is_hidden,
         };
         message.option(53)?;
         Some(message)
     }
 
-    fn option(&self, code: u8) -> Option<&[u8]> {
+    pub(crate) fn room_behind_identifier(&self) -> usize {
+        self.room
+    }
+
+    pub(crate) fn is_identifier_hidden(&self) -> bool {
+        self.is_identifier_hidden
+    }
+
+    /// Whether this is the other message but for the client identifier.
+    pub(crate) fn is_with_identifier(&self, other: &Self, identifier: Option<&[u8]>) -> bool {
+        let mut expected = other.options.clone();
+        for (code, data) in &mut expected {
+            if *code == 61 {
+                *data = identifier.unwrap_or_default().to_vec();
+            }
+        }
+        self.options == expected
+            && (self.xid, self.op, &self.fixed) == (other.xid, other.op, &other.fixed)
+    }
+
+    pub(crate) fn option(&self, code: u8) -> Option<&[u8]> {
         let found = self.options.iter().find(|(other, _)| *other == code)?;
         Some(&found.1)
     }
 
-    fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.option(53).unwrap()[0]
     }
 
@@ -86,8 +136,8 @@ impl Message {
     }
 }
 
-/// `None` when an option leaves the area.
-fn read_options(area: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Option<()> {
+/// How many bytes follow the end option; `None` when an option leaves the area.
+fn read_options(area: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Option<usize> {
     let mut at = 0;
     while at < area.len() && area[at] != 255 {
         if area[at] == 0 {
@@ -98,12 +148,17 @@ fn read_options(area: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Option<()> {
         options.push((area[at], area.get(at + 2..at + 2 + len)?.to_vec()));
         at += 2 + len;
     }
-    Some(())
+    Some(area.len().saturating_sub(at + 1))
 }
 
 impl Facts {
     /// The VM asks. What it gives back is its own no more.
-    pub(crate) fn request(&mut self, source: Ipv4Addr, message: &Message) -> Result<(), Faults> {
+    pub(crate) fn request(
+        &mut self,
+        source: Ipv4Addr,
+        message: &Message,
+        end: usize,
+    ) -> Result<(), Faults> {
         let mut faults = Vec::new();
         let leased = self.lease.as_ref().map(|lease| lease.address);
         let requested = message.address(50);
@@ -117,7 +172,8 @@ impl Facts {
         if message.chaddr != self.vm {
             faults.push("dhcp-hardware-address");
         }
-        if !message.giaddr.is_unspecified() {
+        if !message.giaddr.is_unspecified() || message.option(82).or(message.option(118)).is_some()
+        {
             faults.push("dhcp-relay");
         }
         if message
@@ -153,6 +209,7 @@ impl Facts {
             faults.push("dhcp-source");
         }
         none(faults)?;
+        self.guard_request(message, end)?;
         if kind == 7 || kind == 4 && requested == leased {
             self.lease = None;
         }
@@ -160,7 +217,12 @@ impl Facts {
     }
 
     /// The gateway answers.
-    pub(crate) fn reply(&mut self, from: [u8; 6], message: &Message) -> Result<(), Faults> {
+    pub(crate) fn reply(
+        &mut self,
+        from: [u8; 6],
+        message: &Message,
+        end: usize,
+    ) -> Result<(), Faults> {
         let mut faults = Vec::new();
         let (kind, yiaddr) = (message.kind(), message.yiaddr);
         if message.op != 2 {
@@ -180,6 +242,11 @@ impl Facts {
             faults.push("dhcp-granted-address");
         }
         none(faults)?;
+        let asked = self.guard_reply(message, end)?;
+        self.answered = Some(asked.clone());
+        if asked.kind == 8 {
+            return Ok(());
+        }
         match (kind, message.option(51)) {
             (2, _) => self.offered = Some(yiaddr),
             (6, _) => (self.lease, self.offered) = (None, None),

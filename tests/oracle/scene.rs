@@ -14,6 +14,7 @@ use softnet::wire::Mac;
 use crate::choices::Choices;
 use crate::generate;
 use crate::naive::{self, Facts};
+use crate::naive_guard::Allowance;
 
 pub(crate) struct Scene {
     pub(crate) facts: Facts,
@@ -21,6 +22,8 @@ pub(crate) struct Scene {
     pub(crate) address: Ipv4Addr,
     /// The network, whether it is known or not.
     pub(crate) network: Ipv4Net,
+    /// Most frames are DHCP.
+    pub(crate) is_about_dhcp: bool,
     outbound: Outbound,
     inbound: Inbound,
     lease: Arc<LeaseCell>,
@@ -48,6 +51,10 @@ impl Scene {
             block: Vec::new(),
             lease: None,
             offered: None,
+            asked: Vec::new(),
+            answered: None,
+            messages: Allowance::new(32, 1),
+            declines: Allowance::new(4, 60),
             now: 1000,
         };
         let (mut allow, mut block) = (Vec::new(), Vec::new());
@@ -79,6 +86,7 @@ impl Scene {
             facts,
             address,
             network,
+            is_about_dhcp: choices.sometimes(64),
             outbound,
             inbound,
             lease,
@@ -90,16 +98,19 @@ impl Scene {
     /// A frame leaves the VM, or comes to it: the outcome, or how the two filters disagree.
     pub(crate) fn pass(&mut self, outbound: bool, frame: &[u8]) -> Result<Outcome, String> {
         let before = self.facts.clone();
-        let now = before.now;
         let (decided, ruling) = if outbound {
-            let decided = decide(&mut self.outbound, frame, now);
+            let decided = decide(&mut self.outbound, frame, &before);
             (decided, self.facts.outbound(frame))
         } else {
-            let decided = decide(&mut self.inbound, frame, now);
+            let decided = decide(&mut self.inbound, frame, &before);
             (decided, self.facts.inbound(frame))
         };
         let agree = match (&decided, &ruling) {
-            (Ok(()), Ok(())) => true,
+            (Ok(None), Ok(())) => true,
+            (Ok(Some(passed)), Ok(())) => {
+                let asked = self.facts.answered.as_ref().filter(|_| !outbound);
+                self.facts.is_rewritten_well(frame, passed, asked)
+            }
             (Err(reason), Err(faults)) => faults.contains(&reason.label()),
             _ => false,
         };
@@ -111,7 +122,7 @@ impl Scene {
                 self.lease, self.facts
             ));
         }
-        Ok(decided.map_err(DropReason::label))
+        Ok(decided.map(|_| ()).map_err(DropReason::label))
     }
 
     pub(crate) fn wait(&mut self, seconds: u32) {
@@ -154,18 +165,25 @@ impl Scene {
 /// The label of the reason for a drop.
 pub(crate) type Outcome = Result<(), &'static str>;
 
-/// The filter's word, with that on DHCP where it has it. Deciding must be repeatable.
-fn decide(check: &mut impl Check, frame: &[u8], now: u32) -> Result<(), DropReason> {
-    let now = Seconds(now);
+/// The filter's word, with that on DHCP where it has it, and then the frame as it goes on.
+/// Deciding must be repeatable.
+fn decide(
+    check: &mut impl Check,
+    frame: &[u8],
+    facts: &Facts,
+) -> Result<Option<Vec<u8>>, DropReason> {
+    let now = Seconds(facts.now);
     let verdict = check.check(frame, now);
     assert_eq!(verdict, check.check(frame, now));
     match verdict {
-        Verdict::Forward => Ok(()),
+        Verdict::Forward => Ok(None),
         Verdict::Drop(reason) => Err(reason),
         Verdict::Dhcp => {
             let mut slot = frame.to_vec();
-            slot.resize(frame.len() + 512, 0xee);
-            check.dhcp(&mut slot, frame.len(), now).map(|_| ())
+            slot.resize((facts.max_frame + 1).next_multiple_of(64), 0xee);
+            let len = check.dhcp(&mut slot, frame.len(), now)?;
+            slot.truncate(len);
+            Ok(Some(slot))
         }
     }
 }

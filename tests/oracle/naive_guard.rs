@@ -1,0 +1,179 @@
+//! What the naive filter remembers of the VM's questions, and what it expects of a rewritten
+//! message, from "DHCP requests" and "Inbound" of docs/filtering.md.
+
+use crate::naive::{Facts, Faults};
+use crate::naive_dhcp::Message;
+
+/// A question of the VM that waits for an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) xid: u32,
+    pub(crate) kind: u8,
+    is_rapid: bool,
+    identifier: Vec<u8>,
+    until: u32,
+}
+
+/// Seconds of patience, from which each message takes some.
+#[derive(Debug, Clone)]
+pub(crate) struct Allowance {
+    seconds: u32,
+    most: u32,
+    price: u32,
+    counted: u32,
+}
+
+impl Allowance {
+    pub(crate) fn new(at_once: u32, price: u32) -> Self {
+        Self {
+            seconds: at_once * price,
+            most: at_once * price,
+            price,
+            counted: 0,
+        }
+    }
+
+    fn take(&mut self, now: u32) -> bool {
+        self.seconds = self
+            .seconds
+            .saturating_add(now - self.counted)
+            .min(self.most);
+        self.counted = now;
+        let has_enough = self.seconds >= self.price;
+        if has_enough {
+            self.seconds -= self.price;
+        }
+        has_enough
+    }
+}
+
+impl Facts {
+    /// A request that the rules allow. `end` is where it ends in its frame.
+    pub(crate) fn guard_request(&mut self, message: &Message, end: usize) -> Result<(), Faults> {
+        let kind = message.kind();
+        if !self.messages.take(self.now) || kind == 4 && !self.declines.take(self.now) {
+            return Err(vec!["dhcp-rate"]);
+        }
+        if let Some(own) = message.option(61) {
+            self.check_room(message, own.len(), 7, end)?;
+        }
+        if matches!(kind, 4 | 7) {
+            self.asked.clear();
+        } else {
+            let xid = message.xid;
+            self.asked.retain(|asked| asked.xid != xid);
+            self.asked.push(Asked {
+                xid,
+                kind,
+                is_rapid: message.option(80).is_some(),
+                identifier: message.option(61).unwrap_or_default().to_vec(),
+                until: self.now.saturating_add(64).min(u32::MAX - 1),
+            });
+        }
+        Ok(())
+    }
+
+    /// A reply that the rules allow: what it answers.
+    pub(crate) fn guard_reply(&mut self, message: &Message, end: usize) -> Result<Asked, Faults> {
+        let is_answer = |asked: &Asked| match (asked.kind, message.kind()) {
+            (1, 2) | (3, 5 | 6) | (8, 5) => true,
+            (1, 5) => asked.is_rapid && message.option(80).is_some(),
+            _ => false,
+        };
+        let found = self.asked.iter().position(|asked| {
+            asked.xid == message.xid && self.now < asked.until && is_answer(asked)
+        });
+        let Some(found) = found else {
+            return Err(vec!["dhcp-transaction"]);
+        };
+        let asked = self.asked[found].clone();
+        if let Some(returned) = message.option(61) {
+            if returned != self.identifier() {
+                return Err(vec!["dhcp-client-identifier"]);
+            }
+            self.check_room(message, 7, asked.identifier.len(), end)?;
+        }
+        if message.kind() != 2 {
+            self.asked.remove(found);
+        }
+        Ok(asked)
+    }
+
+    /// What the server is to know the VM by.
+    fn identifier(&self) -> Vec<u8> {
+        [&[1], &self.vm[..]].concat()
+    }
+
+    fn check_room(
+        &self,
+        message: &Message,
+        old: usize,
+        new: usize,
+        end: usize,
+    ) -> Result<(), Faults> {
+        let room = message.room_behind_identifier();
+        let longer = new.saturating_sub(old);
+        let is_in_another_field = message.is_identifier_hidden();
+        if longer > room && (is_in_another_field || end + longer - room > self.max_frame) {
+            return Err(vec!["dhcp-oversize"]);
+        }
+        Ok(())
+    }
+
+    /// Whether a frame that passed became the one that it should: `identifier` is that of
+    /// the question that it answers.
+    pub(crate) fn is_rewritten_well(
+        &self,
+        before: &[u8],
+        after: &[u8],
+        asked: Option<&Asked>,
+    ) -> bool {
+        let (Some(old), Some(new)) = (datagram_of(before), datagram_of(after)) else {
+            return false;
+        };
+        let (Ok(old_message), Ok(new_message)) =
+            (Message::read(&old[8..]), Message::read(&new[8..]))
+        else {
+            return false;
+        };
+        let expected = match (asked, old_message.option(61)) {
+            (_, None) => None,
+            (None, Some(_)) => Some(self.identifier()),
+            (Some(asked), Some(returned)) if asked.identifier.is_empty() => Some(returned.to_vec()),
+            (Some(asked), Some(_)) => Some(asked.identifier.clone()),
+        };
+        let has_sum = old[6..8] != [0, 0];
+        new_message.is_with_identifier(&old_message, expected.as_deref())
+            && usize::from(u16::from_be_bytes([new[4], new[5]])) == new.len()
+            && sum(&before[14..ip_end(before)]) == sum(&after[14..ip_end(after)])
+            && has_sum == (new[6..8] != [0, 0])
+            && (!has_sum || udp_sum(before, old) == udp_sum(after, new))
+    }
+}
+
+/// Where the header ends.
+fn ip_end(frame: &[u8]) -> usize {
+    14 + 4 * usize::from(frame[14] & 15)
+}
+
+/// The datagram of a frame whose lengths agree.
+fn datagram_of(frame: &[u8]) -> Option<&[u8]> {
+    let total = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+    frame
+        .get(ip_end(frame)..14 + total)
+        .filter(|datagram| datagram.len() > 8)
+}
+
+/// With the pseudo header: zero when it is right, and what it is off by when not.
+pub(crate) fn udp_sum(frame: &[u8], datagram: &[u8]) -> u64 {
+    let len = u16::try_from(datagram.len()).unwrap().to_be_bytes();
+    (sum(&frame[26..34]) + 17 + sum(&len) + sum(datagram)) % 0xffff
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks(2);
+    let sum: u64 = words
+        .map(|word| u64::from(word[0]) << 8 | word.get(1).map_or(0, |low| u64::from(*low)))
+        .sum();
+    sum % 0xffff
+}
