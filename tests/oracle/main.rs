@@ -7,8 +7,7 @@
 mod choices;
 mod generate;
 mod naive;
-mod naive_dhcp;
-mod naive_guard;
+mod play;
 mod scene;
 
 use std::cell::RefCell;
@@ -19,8 +18,7 @@ use proptest::prelude::any;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use softnet::filter::DropReason;
 
-use crate::choices::Choices;
-use crate::scene::Scene;
+use crate::play::play;
 
 #[test]
 fn the_filter_and_the_naive_one_always_agree() {
@@ -52,29 +50,6 @@ fn the_filter_and_the_naive_one_always_agree() {
         other => other.unwrap(),
     }
     assert_much_was_tried(&outcomes);
-}
-
-/// A scene, and frames in it for as long as there are bytes.
-fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> Result<(), String> {
-    let mut choices = Choices::new(bytes);
-    let mut scene = Scene::new(&mut choices)?;
-    while !choices.is_empty() {
-        let outbound = choices.sometimes(128);
-        if choices.sometimes(8) {
-            scene.wait(choices.pick(&[1, 7, 1, 7, 30, 64, 1, 599, 600, 100_000, u32::MAX]));
-        }
-        let frame = generate::frame(&mut choices, &scene, outbound);
-        let times = if choices.sometimes(6) {
-            choices.below(48)
-        } else {
-            1
-        };
-        for _ in 0..times {
-            let outcome = scene.pass(outbound, &frame)?;
-            count(outbound, outcome.err().unwrap_or("forward"));
-        }
-    }
-    Ok(())
 }
 
 /// Agreement about frames that are all dropped for one reason would be worth nothing.

@@ -12,9 +12,8 @@ use softnet::filter::{
 use softnet::wire::Mac;
 
 use crate::choices::Choices;
-use crate::generate;
-use crate::naive::{self, Facts};
-use crate::naive_guard::Allowance;
+use crate::generate::{self, lease};
+use crate::naive::{self, Allowance, Facts};
 
 pub(crate) struct Scene {
     pub(crate) facts: Facts,
@@ -61,9 +60,9 @@ impl Scene {
         for _ in 0..choices.below(6) {
             let target = rule(choices, &facts, network);
             if choices.sometimes(100) {
-                block.push(target)
+                block.push(target);
             } else {
-                allow.push(target)
+                allow.push(target);
             }
         }
         (facts.allow, facts.block) = (prefixes(&allow, gateway), prefixes(&block, gateway));
@@ -137,12 +136,12 @@ impl Scene {
             .map(|_| generate::name_server(choices, self))
             .collect();
         if how_far >= 1 {
-            assert_eq!(self.pass(true, &generate::discover(self))?, Ok(()));
-            assert_eq!(self.pass(false, &generate::offer(self))?, Ok(()));
+            assert_eq!(self.pass(true, &lease::discover(self))?, Ok(()));
+            assert_eq!(self.pass(false, &lease::offer(self))?, Ok(()));
         }
         if how_far >= 2 {
-            assert_eq!(self.pass(true, &generate::select(self))?, Ok(()));
-            let ack = generate::ack(self, time, &servers);
+            assert_eq!(self.pass(true, &lease::select(self))?, Ok(()));
+            let ack = lease::ack(self, time, &servers);
             assert_eq!(self.pass(false, &ack)?, Ok(()));
         }
         if how_far >= 3 {

@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::naive::{Facts, Faults, Lease, none};
+use super::{Facts, Faults, Lease, none};
 
 /// A message and all its options.
 #[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) xid: u32,
+pub(super) struct Message {
+    pub(super) xid: u32,
     op: u8,
     ciaddr: Ipv4Addr,
     yiaddr: Ipv4Addr,
@@ -24,7 +24,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    pub(crate) fn read(data: &[u8]) -> Result<Self, Faults> {
+    pub(super) fn read(data: &[u8]) -> Result<Self, Faults> {
         Self::try_read(data).ok_or_else(|| vec!["dhcp-malformed"])
     }
 
@@ -89,16 +89,16 @@ impl Message {
         Some(message)
     }
 
-    pub(crate) fn room_behind_identifier(&self) -> usize {
+    pub(super) fn room_behind_identifier(&self) -> usize {
         self.room
     }
 
-    pub(crate) fn is_identifier_hidden(&self) -> bool {
+    pub(super) fn is_identifier_hidden(&self) -> bool {
         self.is_identifier_hidden
     }
 
     /// Whether this is the other message but for the client identifier.
-    pub(crate) fn is_with_identifier(&self, other: &Self, identifier: Option<&[u8]>) -> bool {
+    pub(super) fn is_with_identifier(&self, other: &Self, identifier: Option<&[u8]>) -> bool {
         let mut expected = other.options.clone();
         for (code, data) in &mut expected {
             if *code == 61 {
@@ -109,12 +109,12 @@ impl Message {
             && (self.xid, self.op, &self.fixed) == (other.xid, other.op, &other.fixed)
     }
 
-    pub(crate) fn option(&self, code: u8) -> Option<&[u8]> {
+    pub(super) fn option(&self, code: u8) -> Option<&[u8]> {
         let found = self.options.iter().find(|(other, _)| *other == code)?;
         Some(&found.1)
     }
 
-    pub(crate) fn kind(&self) -> u8 {
+    pub(super) fn kind(&self) -> u8 {
         self.option(53).unwrap()[0]
     }
 
@@ -153,7 +153,7 @@ fn read_options(area: &[u8], options: &mut Vec<(u8, Vec<u8>)>) -> Option<usize> 
 
 impl Facts {
     /// The VM asks. What it gives back is its own no more.
-    pub(crate) fn request(
+    pub(super) fn request(
         &mut self,
         source: Ipv4Addr,
         message: &Message,
@@ -172,8 +172,10 @@ impl Facts {
         if message.chaddr != self.vm {
             faults.push("dhcp-hardware-address");
         }
-        if !message.giaddr.is_unspecified() || message.option(82).or(message.option(118)).is_some()
-        {
+        let speaks_for_others = [82, 118]
+            .into_iter()
+            .any(|code| message.option(code).is_some());
+        if !message.giaddr.is_unspecified() || speaks_for_others {
             faults.push("dhcp-relay");
         }
         if message
@@ -217,7 +219,7 @@ impl Facts {
     }
 
     /// The gateway answers.
-    pub(crate) fn reply(
+    pub(super) fn reply(
         &mut self,
         from: [u8; 6],
         message: &Message,

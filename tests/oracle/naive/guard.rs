@@ -1,8 +1,8 @@
 //! What the naive filter remembers of the VM's questions, and what it expects of a rewritten
 //! message, from "DHCP requests" and "Inbound" of docs/filtering.md.
 
-use crate::naive::{Facts, Faults};
-use crate::naive_dhcp::Message;
+use super::dhcp::Message;
+use super::{Facts, Faults};
 
 /// A question of the VM that waits for an answer.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Allowance {
 
 impl Facts {
     /// A request that the rules allow. `end` is where it ends in its frame.
-    pub(crate) fn guard_request(&mut self, message: &Message, end: usize) -> Result<(), Faults> {
+    pub(super) fn guard_request(&mut self, message: &Message, end: usize) -> Result<(), Faults> {
         let kind = message.kind();
         if !self.messages.take(self.now) || kind == 4 && !self.declines.take(self.now) {
             return Err(vec!["dhcp-rate"]);
@@ -74,7 +74,7 @@ impl Facts {
     }
 
     /// A reply that the rules allow: what it answers.
-    pub(crate) fn guard_reply(&mut self, message: &Message, end: usize) -> Result<Asked, Faults> {
+    pub(super) fn guard_reply(&mut self, message: &Message, end: usize) -> Result<Asked, Faults> {
         let is_answer = |asked: &Asked| match (asked.kind, message.kind()) {
             (1, 2) | (3, 5 | 6) | (8, 5) => true,
             (1, 5) => asked.is_rapid && message.option(80).is_some(),

@@ -1,0 +1,114 @@
+//! IPv4 packets, right and wrong.
+
+use std::net::Ipv4Addr;
+
+use super::address::{INTERNET, address, group_mac};
+use crate::choices::Choices;
+use crate::scene::Scene;
+
+pub(super) fn packet(
+    choices: &mut Choices<'_>,
+    scene: &Scene,
+    outbound: bool,
+    to: &mut [u8; 6],
+) -> Vec<u8> {
+    let (mut source, mut destination) = (INTERNET, INTERNET);
+    if choices.sometimes(130) {
+        (source, destination) = (address(choices, scene), address(choices, scene));
+    }
+    if outbound && !choices.sometimes(16) {
+        source = scene.address;
+    }
+    if !outbound && !choices.sometimes(60) {
+        destination = scene.address;
+    }
+    if choices.sometimes(100) {
+        *to = group_mac(destination, scene.network, *to);
+    }
+    let protocol = choices.pick(&[6, 17, 1, 6, 17, 6, 17, 6, 17, 6, 17, 1, 41, 2, 47, 6]);
+    let mut payload = transport(choices, protocol);
+    let mut offset = 0;
+    if choices.sometimes(30) {
+        offset = choices.pick(&[
+            0x2000, 0, 1, 2, 3, 185, 8187, 8189, 8191, 0x2001, 0x2003, 0x2100,
+        ]);
+        payload.resize(choices.pick(&[64, 24, 16, 8, 19, 20, 0, 1, 100]), 0);
+    }
+    ip(choices, protocol, offset, (source, destination), &payload)
+}
+
+fn transport(choices: &mut Choices<'_>, protocol: u8) -> Vec<u8> {
+    let ports = [443, 53, 443, 53, 443, 53, 67, 68, 1, 5353];
+    let (from, to) = (choices.pick(&ports), choices.pick(&ports));
+    let data = choices.pick(&[0, 8, 12, 40, 1200]);
+    let len = u16::try_from(8 + data).unwrap();
+    let mut payload = u16::to_be_bytes(from).to_vec();
+    payload.extend(u16::to_be_bytes(to));
+    match protocol {
+        17 => {
+            let lie = if choices.sometimes(16) {
+                choices.pick(&[1, 0xffff, 8, 0xfff8, 100])
+            } else {
+                0
+            };
+            payload.extend(len.wrapping_add(lie).to_be_bytes());
+            payload.extend([0, 0]);
+        }
+        1 => {
+            payload[0] = choices.pick(&[8, 0, 3, 5, 11, 9]);
+            payload.extend([0; 4]);
+        }
+        _ => payload.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]),
+    }
+    payload.extend(vec![0; data]);
+    if choices.sometimes(8) {
+        payload.truncate(choices.pick(&[7, 8, 19, 20, 0, 3]));
+    }
+    payload
+}
+
+pub(super) fn ip(
+    choices: &mut Choices<'_>,
+    protocol: u8,
+    offset: u16,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+    payload: &[u8],
+) -> Vec<u8> {
+    let options: &[u8] = if choices.sometimes(12) {
+        let some: [&[u8]; 9] = [
+            &[148, 4, 0, 0],
+            &[1, 1, 0, 7],
+            &[131, 3, 4, 0],
+            &[7, 7, 4, 0, 0, 0, 0, 0],
+            &[1, 148, 4, 0],
+            &[1, 1, 1, 148],
+            &[148, 4, 0, 0, 68, 4, 5, 0],
+            &[148, 3, 0, 0],
+            &[0; 40],
+        ];
+        choices.pick(&some)
+    } else {
+        &[]
+    };
+    let mut first = 0x45 + u8::try_from(options.len() / 4).unwrap();
+    let total = u16::try_from(20 + options.len() + payload.len()).unwrap();
+    let mut lie = 0;
+    if choices.sometimes(8) {
+        lie = choices.pick(&[1, 0xffff, 8, 0xfff8, 0xffec, 0x8000]);
+        first = choices.pick(&[first, 0x44, 0x46, 0x4f, 0x65, 0x40]);
+    }
+    let mut bytes = vec![first, 0];
+    bytes.extend(total.wrapping_add(lie).to_be_bytes());
+    bytes.extend([0x12, 0x34]);
+    bytes.extend((offset | choices.pick(&[0, 0, 0x4000, 0x8000])).to_be_bytes());
+    bytes.extend([64, protocol, 0, 0]);
+    bytes.extend(source.octets());
+    bytes.extend(destination.octets());
+    bytes.extend(options);
+    bytes.extend(payload);
+    if bytes.len() < 50 && choices.sometimes(40) {
+        bytes.resize(choices.pick(&[46, 50, 51, 100]), 0);
+    }
+    bytes.extend([8, 0]);
+    bytes
+}

@@ -1,0 +1,120 @@
+//! A second filter, for the tests alone: slow and plain, one `if` after another.
+//!
+//! It is written from docs/filtering.md, not from the filter, and parses with etherparse,
+//! so that a mistake in one of the two is no mistake of the other. It names every fault of
+//! the first step of the documented order in which there is one: within a step the order is
+//! not promised.
+
+mod dhcp;
+mod guard;
+mod inbound;
+mod outbound;
+mod packet;
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+pub(crate) use self::guard::{Allowance, Asked, udp_sum};
+
+/// What a VM and its network are, and what has been learned so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) vm: [u8; 6],
+    pub(crate) gateway: Ipv4Addr,
+    /// Told by the system or pinned by a reply.
+    pub(crate) gateway_mac: Option<[u8; 6]>,
+    pub(crate) is_gateway_mac_told: bool,
+    /// Told by the system; all that is known of the network outbound.
+    pub(crate) told_network: Option<Ipv4Net>,
+    /// Told by the system or by DHCP; what is known inbound.
+    pub(crate) network: Option<Ipv4Net>,
+    pub(crate) host_only: bool,
+    pub(crate) isolation: bool,
+    pub(crate) max_frame: usize,
+    /// With the gateway in the place of `@host`.
+    pub(crate) allow: Vec<Ipv4Net>,
+    pub(crate) block: Vec<Ipv4Net>,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) offered: Option<Ipv4Addr>,
+    pub(crate) asked: Vec<Asked>,
+    /// What the last reply answered.
+    pub(crate) answered: Option<Asked>,
+    pub(crate) messages: Allowance,
+    pub(crate) declines: Allowance,
+    pub(crate) now: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) address: Ipv4Addr,
+    /// `None` for ever.
+    pub(crate) expires: Option<u32>,
+    pub(crate) name_servers: Vec<Ipv4Addr>,
+}
+
+/// Labels of reasons, of which the filter may name any.
+pub(crate) type Faults = Vec<&'static str>;
+
+impl Facts {
+    pub(crate) fn valid_lease(&self) -> Option<&Lease> {
+        let lease = self.lease.as_ref()?;
+        let is_over = lease.expires.is_some_and(|second| self.now >= second);
+        (!is_over).then_some(lease)
+    }
+
+    fn is_gateway(&self, mac: [u8; 6]) -> bool {
+        self.gateway_mac == Some(mac)
+    }
+
+    fn is_isolated(&self) -> bool {
+        self.isolation || self.host_only
+    }
+
+    fn check_length(&self, frame: &[u8]) -> Result<(), Faults> {
+        if frame.len() < 14 {
+            return Err(vec!["runt"]);
+        }
+        if frame.len() > self.max_frame {
+            return Err(vec!["oversize"]);
+        }
+        Ok(())
+    }
+}
+
+fn check_ethertype(number: u16) -> Result<(), Faults> {
+    match number {
+        0x0800 | 0x0806 => Ok(()),
+        0x86dd => Err(vec!["ipv6"]),
+        0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => Err(vec!["vlan"]),
+        0x888e => Err(vec!["eapol"]),
+        0..=1500 => Err(vec!["llc"]),
+        _ => Err(vec!["ethertype"]),
+    }
+}
+
+fn none(faults: Faults) -> Result<(), Faults> {
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
+    }
+}
+
+/// The MAC address that packets for several stations go to.
+fn group_mac(address: Ipv4Addr, network: Option<Ipv4Net>) -> Option<[u8; 6]> {
+    let of_network = network.is_some_and(|net| net.prefix_len() < 31 && net.broadcast() == address);
+    if address.is_broadcast() || of_network {
+        return Some(BROADCAST);
+    }
+    let [_, b, c, d] = address.octets();
+    address
+        .is_multicast()
+        .then_some([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+}
+
+fn is_group(mac: [u8; 6]) -> bool {
+    mac[0] & 1 == 1
+}
+
+const BROADCAST: [u8; 6] = [0xff; 6];

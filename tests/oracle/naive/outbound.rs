@@ -1,0 +1,178 @@
+//! Whether a frame may leave the VM.
+
+use std::net::Ipv4Addr;
+
+use etherparse::Ethernet2HeaderSlice;
+use ipnet::Ipv4Net;
+
+use super::dhcp::Message;
+use super::packet::{Packet, read_arp};
+use super::{BROADCAST, Facts, Faults, Lease, check_ethertype, group_mac, is_group, none};
+
+impl Facts {
+    /// Whether a frame may leave the VM.
+    pub(crate) fn outbound(&mut self, frame: &[u8]) -> Result<(), Faults> {
+        self.check_length(frame)?;
+        let ethernet = Ethernet2HeaderSlice::from_slice(frame).unwrap();
+        let carried = &frame[14..];
+        let (to, from) = (ethernet.destination(), ethernet.source());
+        if from != self.vm {
+            return Err(vec!["source-mac"]);
+        }
+        check_ethertype(ethernet.ether_type().0)?;
+        if ethernet.ether_type().0 == 0x0806 {
+            return self.outbound_arp(to, from, carried);
+        }
+        let packet = Packet::read(carried)?;
+        if packet.is_udp_to(67) || packet.is_udp_to(68) {
+            self.outbound_dhcp_path(to, &packet)?;
+            return self.outbound_dhcp(&packet);
+        }
+        let Some(lease) = &self.lease else {
+            return Err(vec!["no-lease"]);
+        };
+        if packet.source != lease.address {
+            return Err(vec!["source-address"]);
+        }
+        let Some(lease) = self.valid_lease() else {
+            return Err(vec!["lease-expired"]);
+        };
+        self.check_destination(&packet, lease)?;
+        if is_group(to) {
+            if group_mac(packet.destination, self.told_network) != Some(to) {
+                return Err(vec!["destination-group"]);
+            }
+        } else if self.is_isolated() && !self.is_gateway(to) {
+            return Err(vec!["destination-mac"]);
+        }
+        Ok(())
+    }
+
+    fn outbound_arp(&self, to: [u8; 6], from: [u8; 6], carried: &[u8]) -> Result<(), Faults> {
+        let (sender, target) = read_arp(from, carried)?;
+        let leased = self.valid_lease().map(|lease| lease.address);
+        if sender.is_unspecified() {
+            let is_request = carried[7] == 1;
+            let is_own = !target.is_unspecified()
+                && (Some(target) == leased || Some(target) == self.offered);
+            if !is_request || !is_own {
+                return Err(vec!["arp-probe"]);
+            }
+        } else if Some(sender) != leased {
+            return Err(vec!["arp-sender-address"]);
+        }
+        if to == BROADCAST || self.is_gateway(to) {
+            return Ok(());
+        }
+        if is_group(to) {
+            return Err(vec!["destination-group"]);
+        }
+        if self.is_isolated() {
+            return Err(vec!["destination-mac"]);
+        }
+        Ok(())
+    }
+
+    /// Who asks whom, before the message is looked at.
+    fn outbound_dhcp_path(&self, to: [u8; 6], packet: &Packet<'_>) -> Result<(), Faults> {
+        let mut faults = Vec::new();
+        if packet.is_udp_to(68) {
+            return Err(vec!["dhcp-role"]);
+        }
+        if packet.ports.is_none_or(|(from, _)| from != 68) {
+            faults.push("dhcp-role");
+        }
+        if packet.destination != self.gateway && !packet.destination.is_broadcast() {
+            faults.push("dhcp-destination");
+        }
+        if is_group(to) && to != BROADCAST {
+            faults.push("destination-group");
+        }
+        if !is_group(to) && self.gateway_mac.is_some_and(|gateway| gateway != to) {
+            faults.push("destination-mac");
+        }
+        none(faults)
+    }
+
+    fn outbound_dhcp(&mut self, packet: &Packet<'_>) -> Result<(), Faults> {
+        let message = Message::read(packet.datagram())?;
+        self.request(packet.source, &message, packet.end)
+    }
+
+    fn check_destination(&self, packet: &Packet<'_>, lease: &Lease) -> Result<(), Faults> {
+        let address = packet.destination;
+        if self.host_only && address != self.gateway {
+            return Err(vec!["host-only"]);
+        }
+        let fault = self.destination_fault(address);
+        let may_be_name_server = [
+            "destination-private",
+            "destination-link-local",
+            "destination-special",
+        ];
+        if packet.ports.is_some_and(|(_, to)| to == 53)
+            && lease.name_servers.contains(&address)
+            && fault.is_some_and(|fault| may_be_name_server.contains(&fault))
+        {
+            return Ok(());
+        }
+        none(fault.into_iter().collect())
+    }
+
+    fn destination_fault(&self, address: Ipv4Addr) -> Option<&'static str> {
+        let rule = self.longest_rule(address);
+        let is_never_sent = matches!(address.octets()[0], 0 | 127);
+        if is_never_sent && rule.is_none_or(|(len, _)| len < 8) {
+            return Some("destination-local");
+        }
+        if let Some((_, is_allowed)) = rule {
+            return (!is_allowed).then_some("destination-blocked");
+        }
+        if address == self.gateway {
+            return None;
+        }
+        let is_in = |net: &str| net.parse::<Ipv4Net>().unwrap().contains(&address);
+        if address.is_broadcast() {
+            return Some("destination-broadcast");
+        }
+        if address.is_private() || is_in("100.64.0.0/10") {
+            return Some("destination-private");
+        }
+        if address.is_link_local() {
+            return Some("destination-link-local");
+        }
+        if address.is_multicast() {
+            return Some("destination-multicast");
+        }
+        if address.octets()[0] >= 240 {
+            return Some("destination-reserved");
+        }
+        if address.is_documentation()
+            || is_in("192.0.0.0/24")
+            || is_in("198.18.0.0/15")
+            || is_in("192.88.99.0/24")
+        {
+            return Some("destination-special");
+        }
+        None
+    }
+
+    /// Its length, and whether it allows.
+    fn longest_rule(&self, address: Ipv4Addr) -> Option<(u8, bool)> {
+        let longest = |rules: &[Ipv4Net]| {
+            let holding = rules.iter().filter(|rule| rule.contains(&address));
+            holding.map(Ipv4Net::prefix_len).max()
+        };
+        match (longest(&self.allow), longest(&self.block)) {
+            (Some(allow), Some(block)) if allow > block => Some((allow, true)),
+            (_, Some(block)) => Some((block, false)),
+            (Some(allow), None) => Some((allow, true)),
+            (None, None) => None,
+        }
+    }
+
+    pub(super) fn is_allowed_by_rule(&self, address: Ipv4Addr) -> bool {
+        let is_allowed = self.longest_rule(address).is_some_and(|(_, allows)| allows);
+        is_allowed && !self.host_only
+    }
+}
