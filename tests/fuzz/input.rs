@@ -21,7 +21,7 @@ use crate::frames::*;
 
 /// One frame leaves the VM.
 pub fn outbound(input: &[u8]) {
-    frame(input, |world, frame| {
+    let verdict = frame(input, |world, frame| {
         let verdict = world.outbound.check(frame, world.now);
         assert_eq!(verdict, world.outbound.check(frame, world.now));
         if verdict == Verdict::Forward {
@@ -34,11 +34,14 @@ pub fn outbound(input: &[u8]) {
         }
         verdict
     });
+    if verdict == Some(Verdict::Dhcp) {
+        look_into(&mut world(input[0]).outbound, &input[1..]);
+    }
 }
 
 /// One frame arrives for the VM.
 pub fn inbound(input: &[u8]) {
-    frame(input, |world, frame| {
+    let verdict = frame(input, |world, frame| {
         let verdict = world.inbound.check(frame, world.now);
         assert_eq!(verdict, world.inbound.check(frame, world.now));
         if verdict == Verdict::Forward {
@@ -51,6 +54,9 @@ pub fn inbound(input: &[u8]) {
         }
         verdict
     });
+    if verdict == Some(Verdict::Dhcp) {
+        look_into(&mut world(input[0]).inbound, &input[1..]);
+    }
 }
 
 /// DHCP messages in both directions.
@@ -84,10 +90,8 @@ pub const WITH_SUM: u8 = 8;
 /// A while after the message before, in seconds the square of the number in these bits.
 pub const LATER: u8 = 0xf0;
 
-fn frame(input: &[u8], check: impl FnOnce(&World, &[u8]) -> Verdict) {
-    let Some((choice, bytes)) = input.split_first() else {
-        return;
-    };
+fn frame(input: &[u8], check: impl FnOnce(&World, &[u8]) -> Verdict) -> Option<Verdict> {
+    let (choice, bytes) = input.split_first()?;
     let choice = usize::from(*choice) % (STATES.len() * POLICIES.len());
     thread_local! {
         static WORLDS: RefCell<Vec<Option<World>>> = RefCell::default();
@@ -96,8 +100,17 @@ fn frame(input: &[u8], check: impl FnOnce(&World, &[u8]) -> Verdict) {
         worlds.resize_with(STATES.len() * POLICIES.len(), || None);
         // Deciding changes nothing, so that a world is made once.
         let made = worlds[choice].get_or_insert_with(|| world(u8::try_from(choice).unwrap()));
-        check(made, bytes);
-    });
+        Some(check(made, bytes))
+    })
+}
+
+/// Has the guard of DHCP decide about a frame that is meant for it.
+fn look_into(check: &mut impl Check, frame: &[u8]) {
+    let mut slot = frame.to_vec();
+    slot.resize(SLOT, 0);
+    if let Ok(len) = check.dhcp(&mut slot, frame.len(), START) {
+        assert_eq!(check.check(&slot[..len], START), Verdict::Dhcp);
+    }
 }
 
 fn world(choice: u8) -> World {
