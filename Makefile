@@ -8,6 +8,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export SOFTNET_BIN ?= $(CARGO_TARGET_DIR)/release/softnet
 AS_ROOT := bash tests/setup/as-root.sh env PATH="$(PATH)" SOFTNET_BIN="$(SOFTNET_BIN)" CI="$(CI)"
+# Where there is unsafe code, and what stands on it directly.
+UNSAFE_TESTS := sys:: batch:: endpoint:: stop::
 BARE_LOOP := $(CARGO_TARGET_DIR)/release/examples/bare_loop
 
 .PHONY: help
@@ -51,9 +53,37 @@ macos: setup-macos ## Binaries for Macs, from Debian: dist/ (the first run takes
 macos-check: setup-macos ## The same, with all that can be checked about them without a Mac
 	bash tests/macos/check.sh
 
+.PHONY: verify
+verify: loom valgrind asan ## What the compiler does not see: threads in every order, memory errors
+
+.PHONY: loom
+loom: setup-rust ## Models of what threads share, in every order of their steps
+	CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/loom" RUSTFLAGS="--cfg loom" cargo test --locked --release --lib loom
+
 .PHONY: valgrind
-valgrind: setup-rust ## The code for macOS, as far as it runs on Linux, under valgrind
+valgrind: setup-rust ## The code for macOS, as far as it runs on Linux, and what has unsafe code, under valgrind
 	bash tests/macos/valgrind.sh
+	cargo test --locked --lib --config 'target."cfg(all())".runner = "bash tests/setup/valgrind.sh"' -- $(UNSAFE_TESTS)
+
+.PHONY: asan
+asan: setup-rust ## The same with AddressSanitizer, if the toolchain has its runtime
+	bash tests/setup/asan.sh $(UNSAFE_TESTS)
+
+.PHONY: miri
+miri: ## wire, filter and batch under Miri; needs: rustup +nightly component add miri
+	CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/miri" cargo +nightly miri test --locked --lib -- wire:: filter:: batch::
+
+.PHONY: fuzz
+fuzz: setup-rust ## Fuzzes the filter, 60 s a target; needs: cargo install cargo-fuzz
+	bash tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
+
+.PHONY: oracle
+oracle: setup-rust ## The filter against the naive one of the tests, millions of frames
+	ORACLE_CASES=$(or $(CASES),250000) cargo test --locked --test oracle -- --nocapture
+
+.PHONY: coverage
+coverage: setup-rust ## What the tests reach of wire and filter; needs llvm's llvm-cov and llvm-profdata
+	bash tests/setup/coverage.sh
 
 .PHONY: measure
 measure: release ## CPU, latency, wakes and memory of the whole program against a bare loop (root, 2 min)
