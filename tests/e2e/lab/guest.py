@@ -65,7 +65,7 @@ class Guest(VM):
             *("-chardev", f"socket,id=console,path={self._console_path}", "-serial", "chardev:console"),
             *("-kernel", paths.KERNEL, "-initrd", paths.INITRD),
             "-append",
-            "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on tsc=reliable",
+            "console=ttyS0 quiet panic=-1 reboot=t mitigations=off nokaslr random.trust_cpu=on tsc=reliable",
             *("-netdev", f"dgram,id=cable,local.type=fd,local.str={fd}"),
             *("-device", f"virtio-net-pci,netdev=cable,mac={self.mac},romfile="),
         )
