@@ -1,6 +1,6 @@
 //! How many instructions the work on a frame takes, counted by Valgrind: the same number each
 //! time, on a busy machine too. `make perf-check` holds them against perf/baseline.
-#![allow(missing_docs, unused_qualifications)] // Of what the macros make.
+#![allow(missing_docs, unused_qualifications, clippy::exit)] // Of what the macros make.
 
 use std::hint::black_box;
 
