@@ -2,12 +2,13 @@
 //! naive one.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ipnet::Ipv4Net;
 use softnet::filter::policy::Target;
 use softnet::filter::{
-    self, Check, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds, Verdict,
+    self, Check, Claims, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds,
+    Verdict,
 };
 use softnet::wire::Mac;
 
@@ -26,6 +27,30 @@ pub(crate) struct Scene {
     outbound: Outbound,
     inbound: Inbound,
     lease: Arc<LeaseCell>,
+    registry: Arc<Registry>,
+}
+
+/// What the VMs of the host have: others, and this one.
+#[derive(Debug)]
+struct Registry {
+    taken: Vec<Ipv4Addr>,
+    held: Mutex<Option<Ipv4Addr>>,
+}
+
+impl Claims for Registry {
+    fn claim(&self, address: Ipv4Addr, bind: &mut dyn FnMut()) -> bool {
+        let is_free = !self.taken.contains(&address);
+        if is_free {
+            bind();
+            *self.held.lock().unwrap() = Some(address);
+        }
+        is_free
+    }
+
+    fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
+        let mut held = self.held.lock().unwrap();
+        *held = leased().filter(|address| *held == Some(*address));
+    }
 }
 
 impl Scene {
@@ -48,6 +73,7 @@ impl Scene {
             max_frame: choices.pick(&[1514, 1514, 1514, 9014, 590]),
             allow: Vec::new(),
             block: Vec::new(),
+            taken: vec![Ipv4Addr::from(u32::from(network.network()) + 7)],
             lease: None,
             offered: None,
             asked: Vec::new(),
@@ -67,7 +93,7 @@ impl Scene {
         }
         (facts.allow, facts.block) = (prefixes(&allow, gateway), prefixes(&block, gateway));
         let policy = Policy::new(allow, block).unwrap();
-        let (outbound, inbound, lease) = filter::pair(&Config {
+        let config = Config {
             vm_mac: Mac(VM),
             gateway,
             gateway_mac: facts.gateway_mac.map(Mac),
@@ -80,7 +106,13 @@ impl Scene {
             isolation: facts.isolation,
             max_frame: facts.max_frame,
             policy: &policy,
+        };
+        let registry = Arc::new(Registry {
+            taken: facts.taken.clone(),
+            held: Mutex::default(),
         });
+        let claims = Arc::clone(&registry);
+        let (outbound, inbound, lease) = filter::pair_claiming(&config, claims);
         let mut scene = Self {
             facts,
             address,
@@ -89,6 +121,7 @@ impl Scene {
             outbound,
             inbound,
             lease,
+            registry,
         };
         scene.bring_about(choices)?;
         Ok(scene)
@@ -157,7 +190,14 @@ impl Scene {
             name_servers: lease.name_servers.to_vec(),
         });
         let gateway_mac = self.lease.gateway_mac().map(|mac| mac.0);
-        lease == self.facts.lease && gateway_mac == self.facts.gateway_mac
+        let held = *self.registry.held.lock().unwrap();
+        // An address is given up when its lease has run out, but not by frames.
+        let is_held = match (&self.facts.lease, self.facts.valid_lease()) {
+            (None, _) => held.is_none(),
+            (Some(lease), Some(_)) => held == Some(lease.address),
+            (Some(_), None) => true,
+        };
+        is_held && lease == self.facts.lease && gateway_mac == self.facts.gateway_mac
     }
 }
 

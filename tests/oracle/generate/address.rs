@@ -25,7 +25,8 @@ pub(super) fn address(choices: &mut Choices<'_>, scene: &Scene) -> Ipv4Addr {
         0 => INTERNET,
         1 | 2 => facts.gateway,
         3 => scene.address,
-        4 => inside(u32::from(choices.byte())),
+        4 if choices.sometimes(128) => inside(u32::from(choices.byte())),
+        4 => facts.taken[0],
         5 => scene.network.network(),
         6 => scene.network.broadcast(),
         7 => choices.pick(&[

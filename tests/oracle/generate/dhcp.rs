@@ -158,6 +158,8 @@ fn reply(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
     }
     let yiaddr = if kind == 6 {
         Ipv4Addr::UNSPECIFIED
+    } else if choices.sometimes(16) {
+        scene.facts.taken[0]
     } else {
         own_or(choices, scene, scene.address)
     };

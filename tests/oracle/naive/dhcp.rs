@@ -250,6 +250,9 @@ impl Facts {
             return Ok(());
         }
         match (kind, message.option(51)) {
+            (5, Some(_)) if grants && self.taken.contains(&yiaddr) => {
+                return Err(vec!["dhcp-address-taken"]);
+            }
             (2, _) => self.offered = Some(yiaddr),
             (6, _) => (self.lease, self.offered) = (None, None),
             (5, Some(time)) if grants => self.bind(from, message, time.try_into().unwrap()),

@@ -35,6 +35,8 @@ pub(crate) struct Facts {
     /// With the gateway in the place of `@host`.
     pub(crate) allow: Vec<Ipv4Net>,
     pub(crate) block: Vec<Ipv4Net>,
+    /// Addresses that other VMs of the host have.
+    pub(crate) taken: Vec<Ipv4Addr>,
     pub(crate) lease: Option<Lease>,
     pub(crate) offered: Option<Ipv4Addr>,
     pub(crate) asked: Vec<Asked>,
