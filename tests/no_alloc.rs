@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::{Bridge, HAND_OVERS, eventually, filtering_bridge, frames};
 use softnet::forward::Direction;
+use softnet::stats::Counts;
 
 /// Counts what it passes on to the system's allocator.
 struct Counting;
@@ -63,8 +64,8 @@ fn no_thread_allocates_once_frames_flow() {
                 }
                 exchange(&vm, &host, &request);
                 exchange(&host, &vm, &ack);
-                fill_and_drain(&vm, &host, &out);
-                fill_and_drain(&host, &vm, &back);
+                fill_and_drain(&vm, &host, &out, || forwarding.counts(Direction::Outbound));
+                fill_and_drain(&host, &vm, &back, || forwarding.counts(Direction::Inbound));
             });
         }
         assert_eq!(
@@ -100,22 +101,23 @@ fn exchange(from: &End, to: &End, frame: &[u8]) {
     assert_eq!(to.recv(&mut buffer).unwrap(), frame.len());
 }
 
-/// Sends until all is full on the way, then receives until nothing comes any more.
-fn fill_and_drain(from: &End, to: &End, frame: &[u8]) {
+/// Sends until all is full on the way, then receives until every frame has come to its end.
+fn fill_and_drain(from: &End, to: &End, frame: &[u8], counts: impl Fn() -> Counts) {
     from.set_nonblocking(true).unwrap();
     to.set_nonblocking(true).unwrap();
+    let mut expected = counts().received;
     for _ in 0..10 {
-        while from.send(frame).is_ok() {}
+        while from.send(frame).is_ok() {
+            expected += 1;
+        }
         thread::sleep(Duration::from_millis(3));
     }
     let mut buffer = [0; 2048];
-    let mut quiet = 0;
     eventually("the way is empty again", || {
-        match to.recv(&mut buffer) {
-            Ok(_) => quiet = 0,
-            Err(_) => quiet += 1,
-        }
-        quiet > 20
+        let now = counts();
+        let all_ended = now.received == expected && now.balance();
+        while to.recv(&mut buffer).is_ok() {}
+        all_ended
     });
     from.set_nonblocking(false).unwrap();
     to.set_nonblocking(false).unwrap();
