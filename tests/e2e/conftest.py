@@ -75,6 +75,15 @@ def doomed_guest(network, needs_guest):
         yield bench
 
 
+@pytest.fixture
+def rebooting_guest(network, needs_guest):
+    """A guest of this test's own that may reboot. One that had run for two minutes, emulated,
+    did not come up again within one: its kernel told of a soft lockup. A fresh one does."""
+    with Bench(network, Guest(may_reboot=True)) as bench:
+        bench.vm.wait_until_up()
+        yield bench
+
+
 @pytest.fixture(scope="session")
 def booted_guest(network, needs_guest):
     """A guest under QEMU, which takes long enough to start that many tests share it."""

@@ -121,6 +121,8 @@ def guest_arena(booted_guest, filtered):
 
 
 def arena(bench, filtered, lease=None):
+    if not lease:
+        bench.vm.forget()
     with bench.softnet() if filtered else bench.unfiltered() as forwarder:
         arena = Arena(bench, forwarder, filtered, lease or bench.vm.get_lease())
         yield arena

@@ -1,6 +1,6 @@
 """Under attack at full rate from outside, what the VM does itself goes on.
 
-The other VM floods for SOFTNET_FLOOD_SECONDS in all (10 if not set), in turns: at the VM, and
+The other VM floods for SOFTNET_FLOOD_SECONDS in all (6 if not set), in turns: at the VM, and
 at a bystander, which has a softnet of its own. So whatever it costs the machine to make the
 flood, to carry it to a TAP, and to drop it there, is in both; what differs is who suffers.
 """
@@ -15,7 +15,7 @@ from lab.load import flood_from_peer, megabits
 from lab.network import INTERNET
 from lab.standin import StandIn
 
-SECONDS = int(os.environ.get("SOFTNET_FLOOD_SECONDS", "10"))
+SECONDS = int(os.environ.get("SOFTNET_FLOOD_SECONDS", "6"))
 TURN_SECONDS = 2
 # Of what the VM reaches while the flood is somebody else's. On a machine with two processors,
 # where everything takes place on both, a short run only shows whether it breaks down.

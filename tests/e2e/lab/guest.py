@@ -29,8 +29,10 @@ class Guest(VM):
     download_bytes = 16 << 20
     _numbers = itertools.count()
 
-    def __init__(self):
+    def __init__(self, may_reboot=False):
         number = next(self._numbers)
+        # Otherwise a kernel that panics, or reboots, ends QEMU, so that the tests notice.
+        self._reboots = () if may_reboot else ("-no-reboot",)
         self.mac = f"52:54:00:00:01:{number:02x}"
         self.log = paths.log_directory() / f"guest{number}.log"
         self._answers = itertools.count()
@@ -61,7 +63,7 @@ class Guest(VM):
         """The command that starts QEMU, which gets the VM's end as descriptor `fd`."""
         return (
             *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "192"),
-            *("-smp", "1", "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-smp", "1", "-nodefaults", "-no-user-config", *self._reboots, "-display", "none"),
             *("-chardev", f"socket,id=console,path={self._console_path}", "-serial", "chardev:console"),
             *("-kernel", paths.KERNEL, "-initrd", paths.INITRD),
             "-append",

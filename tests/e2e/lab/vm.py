@@ -112,6 +112,10 @@ class VM(ABC):
                 raise Failed(f"in the {self.kind}: no lease")
             yield pid
 
+    def forget(self):
+        """Has no address any more, and nothing to say until it has one again."""
+        self.check("ip -4 addr flush dev eth0; ip neigh flush dev eth0")
+
     def get_lease(self):
         """Asks for a lease, as a machine that starts does, and takes it into use."""
         # Six tries: the first may come before the forwarder has opened its TAP.
