@@ -17,11 +17,21 @@ command -v cargo-fuzz >/dev/null || {
 # The filter has no unsafe code, so that AddressSanitizer would cost half of the executions
 # for nothing.
 export RUSTC_BOOTSTRAP=1
+fuzz() {
+    local name=$1
+    shift
+    cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none "$name" "$@" -- -max_total_time="$seconds" \
+        -max_len=2048 -timeout=10 -artifact_prefix="tests/corpus/$name/" -print_final_stats=1
+}
+
 for name in outbound inbound dhcp; do
     seeds=$target/fuzz/$name
     cargo run --quiet --release --manifest-path tests/fuzz/Cargo.toml --example seeds \
         "$name" ../shared/captures "$seeds"
-    cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none "$name" "$seeds" "tests/corpus/$name" -- \
-        -max_total_time="$seconds" -max_len=4096 -timeout=10 -artifact_prefix="tests/corpus/$name/" \
-        -print_final_stats=1
+    fuzz "$name" "$seeds" "tests/corpus/$name"
 done
+# Its inputs are choices, not frames, so that no capture can be a seed. A disagreement is for
+# tests/oracle to repeat, and nothing to keep.
+mkdir -p "$target/fuzz/agreement"
+cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none agreement "$target/fuzz/agreement" -- \
+    -max_total_time="$seconds" -max_len=1024 -len_control=0 -timeout=10 -artifact_prefix="$target/fuzz/"
