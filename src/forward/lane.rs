@@ -66,19 +66,22 @@ impl Lane {
     }
 
     /// Sends everything, waiting for room as long as the sink finds it worth while; drops
-    /// what is left then, or when it is time to stop.
-    pub(super) fn send_patiently<S: Sink>(&self, sink: &mut S, batch: &mut Batch) {
+    /// what is left then, or when it is time to stop. Returns whether it had to wait.
+    pub(super) fn send_patiently<S: Sink>(&self, sink: &mut S, batch: &mut Batch) -> bool {
         let mut waits = 0;
         while !self.send_now(sink, batch) {
             if self.stop.is_set() {
-                return self.drop_pending(batch, DropReason::Stopping);
+                self.drop_pending(batch, DropReason::Stopping);
+                break;
             }
             if !sink.wait_for_room(&self.stop, waits) {
-                return self.drop_pending(batch, S::FULL);
+                self.drop_pending(batch, S::FULL);
+                break;
             }
             self.stats.add_wait();
             waits += 1;
         }
+        waits > 0
     }
 
     fn drop_pending(&self, batch: &mut Batch, reason: DropReason) {

@@ -51,7 +51,9 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
     pub(super) fn run_alone(&mut self) {
         while self.receive() {
             self.judge();
-            self.lane.send_patiently(&mut self.sink, &mut self.batch);
+            if self.lane.send_patiently(&mut self.sink, &mut self.batch) {
+                self.limit.forget_pace();
+            }
         }
     }
 
@@ -73,6 +75,7 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
                 return;
             };
             ring.hand_over(mem::replace(&mut self.batch, spare));
+            self.limit.forget_pace();
         }
     }
 
@@ -167,11 +170,24 @@ impl Limit {
         self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
         self.is_sparse = frames == 1 && clock.saturating_sub(self.last) > ALONE;
         self.last = clock;
-        self.frames = match self.mean_len {
-            _ if self.is_sparse => 1,
+        self.frames = if self.is_sparse { 1 } else { self.whole() };
+    }
+
+    /// The reader was held up: that a frame comes late then says nothing about the pace of
+    /// frames. Without this, one frame at a time would be taken, and dropped after a wait of
+    /// its own, from a full queue towards a VM that does not read.
+    fn forget_pace(&mut self) {
+        self.is_sparse = false;
+        self.last = Duration::MAX;
+        self.frames = self.whole();
+    }
+
+    /// The batch for frames of this length.
+    fn whole(&self) -> usize {
+        match self.mean_len {
             JUMBO.. => 1,
             len => (BATCH_BYTES / len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX),
-        };
+        }
     }
 
     /// Whether a batch of so many frames says that there are others.
@@ -238,5 +254,20 @@ mod tests {
         assert_eq!(follow(14, 3), (32, true));
         assert_eq!(follow(14, 500), (32, true), "another burst");
         assert_eq!(follow(1, 500), (1, false));
+    }
+
+    #[test]
+    fn after_a_hold_up_a_frame_is_not_thought_to_come_alone() {
+        let mut limit = Limit::new();
+        limit.follow(1, 1514, Duration::from_millis(1));
+        assert_eq!(limit.frames, 1);
+        for wait in 2..5 {
+            limit.forget_pace();
+            assert_eq!(limit.frames, FRAMES_MAX, "the queue may have grown");
+            limit.follow(1, 1514, Duration::from_millis(wait));
+            assert_eq!(limit.frames, FRAMES_MAX, "the frame waited for us, not we for it");
+        }
+        limit.follow(1, 1514, Duration::from_millis(6));
+        assert_eq!(limit.frames, 1);
     }
 }
