@@ -53,16 +53,15 @@ impl Batch {
 
     /// Empties the batch and lends its first `limit` slots, and where to write the length of
     /// the frame in each. [`set_received`](Self::set_received) then says how many were used.
-    pub fn fill(&mut self, limit: usize) -> (Slots<'_>, &mut [u32]) {
+    pub fn fill(&mut self, limit: usize) -> (impl Iterator<Item = &mut [u8]>, &mut [u32]) {
         let limit = limit.min(FRAMES_MAX);
         self.received = 0;
         self.queue.clear();
         self.sent = 0;
-        let slots = Slots {
-            left: &mut self.buffer[..limit * self.slot_len],
-            slot_len: self.slot_len,
-        };
-        (slots, &mut self.lens[..limit])
+        (
+            self.buffer.chunks_exact_mut(self.slot_len).take(limit),
+            &mut self.lens[..limit],
+        )
     }
 
     /// Says that the first `count` slots hold a frame each.
@@ -123,29 +122,6 @@ impl Batch {
 
     fn len_of(&self, index: usize) -> usize {
         (self.lens[index] as usize).min(self.slot_len)
-    }
-}
-
-/// Slots to be filled, one after the other in memory.
-#[derive(Debug)]
-pub struct Slots<'a> {
-    left: &'a mut [u8],
-    slot_len: usize,
-}
-
-impl<'a> Slots<'a> {
-    /// The memory of all that are left, and the length of each.
-    #[must_use]
-    pub fn into_memory(self) -> (&'a mut [u8], usize) {
-        (self.left, self.slot_len)
-    }
-}
-
-impl<'a> Iterator for Slots<'a> {
-    type Item = &'a mut [u8];
-
-    fn next(&mut self) -> Option<&'a mut [u8]> {
-        self.left.split_off_mut(..self.slot_len)
     }
 }
 

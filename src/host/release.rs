@@ -26,8 +26,8 @@ pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4
     let gateway_mac = lease.gateway_mac().unwrap_or(Mac::BROADCAST);
     let frame = frame(vm, held.address, gateway_mac, gateway);
     let mut batch = Batch::new(FRAME_LEN_MAX);
-    let (mut slots, lens) = batch.fill(1);
-    if let (Some(slot), Some(len)) = (slots.next(), lens.first_mut()) {
+    let (slots, lens) = batch.fill(1);
+    for (slot, len) in slots.zip(lens) {
         slot[..frame.len()].copy_from_slice(&frame);
         *len = u32::try_from(frame.len()).unwrap_or(0);
     }

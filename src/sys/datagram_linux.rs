@@ -1,8 +1,8 @@
 //! Many datagrams with one call: recvmmsg(2) and sendmmsg(2).
 //!
-//! `endpoint::datagrams` receives into the slots of a batch and sends from them through here.
-//! The arrays of headers that the kernel wants are made once. Those of a receiver, which
-//! fills the same batch again and again, are not even written before each call.
+//! `endpoint::vm_socket` receives into the slots of a batch and sends from them through
+//! here. The arrays of headers that the kernel wants are made once and point into a batch
+//! only during a call.
 
 use std::fmt;
 use std::io;
@@ -13,40 +13,30 @@ use std::ptr;
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::cvt;
-use crate::batch::{FRAMES_MAX, Slots};
+use crate::batch::FRAMES_MAX;
 
 /// Room for the headers of one call, for one thread.
 pub(crate) struct Headers {
     messages: Box<[libc::mmsghdr; FRAMES_MAX]>,
     vectors: Box<[libc::iovec; FRAMES_MAX]>,
-    /// The start and the length of the slots that the vectors describe, all of them.
-    bound_to: (*mut u8, usize),
 }
 
-// SAFETY: the raw pointers of a header point at the vectors, which `self` owns. Those of the
-// vectors, and `bound_to`, are compared with or replaced by those of slices that are borrowed
-// for the system call that comes next, and are not read at any other time.
+// SAFETY: the raw pointers inside are written right before each system call, from slices
+// that are borrowed for that call, and are not read at any other time.
 unsafe impl Send for Headers {}
 
 impl Headers {
     pub(crate) fn new() -> Self {
+        // SAFETY: a plain C structure of integers and pointers, for which all bytes zero is a
+        // valid value: no name, no vectors, no control data.
+        let message: libc::mmsghdr = unsafe { mem::zeroed() };
         let vector = libc::iovec {
             iov_base: ptr::null_mut(),
             iov_len: 0,
         };
-        let mut vectors = Box::new([vector; FRAMES_MAX]);
-        let messages = vectors.each_mut().map(|vector| {
-            // SAFETY: a plain C structure of integers and pointers, for which all bytes zero is
-            // a valid value: no name, no vectors, no control data.
-            let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
-            message.msg_hdr.msg_iov = vector;
-            message.msg_hdr.msg_iovlen = 1;
-            message
-        });
         Self {
-            messages: Box::new(messages),
-            vectors,
-            bound_to: (ptr::null_mut(), 0),
+            messages: Box::new([message; FRAMES_MAX]),
+            vectors: Box::new([vector; FRAMES_MAX]),
         }
     }
 
@@ -54,10 +44,10 @@ impl Headers {
     /// A datagram longer than its slot is cut, and its length is then the slot's.
     ///
     /// Returns how many arrived: 1 or more. Nothing there is [`io::ErrorKind::WouldBlock`].
-    pub(crate) fn recv(
+    pub(crate) fn recv<'slot>(
         &mut self,
         socket: BorrowedFd<'_>,
-        slots: Slots<'_>,
+        slots: impl Iterator<Item = &'slot mut [u8]>,
         lens: &mut [u32],
     ) -> io::Result<usize> {
         self.recv_with(socket, slots, lens, libc::MSG_DONTWAIT)
@@ -65,31 +55,32 @@ impl Headers {
 
     /// The same, but waits for the first datagram, or for a signal
     /// ([`io::ErrorKind::Interrupted`]).
-    pub(crate) fn recv_waiting(
+    pub(crate) fn recv_waiting<'slot>(
         &mut self,
         socket: BorrowedFd<'_>,
-        slots: Slots<'_>,
+        slots: impl Iterator<Item = &'slot mut [u8]>,
         lens: &mut [u32],
     ) -> io::Result<usize> {
         self.recv_with(socket, slots, lens, libc::MSG_WAITFORONE)
     }
 
-    fn recv_with(
+    fn recv_with<'slot>(
         &mut self,
         socket: BorrowedFd<'_>,
-        slots: Slots<'_>,
+        mut slots: impl Iterator<Item = &'slot mut [u8]>,
         lens: &mut [u32],
         flags: libc::c_int,
     ) -> io::Result<usize> {
-        if let [len] = lens {
-            return recv_one(socket, slots, len, flags);
+        if let [len] = &mut *lens
+            && let Some(slot) = slots.next()
+        {
+            return recv_one(socket, slot, len, flags);
         }
-        let count = self.bind(slots);
+        let count = self.point_at(slots.map(|slot| (slot.as_mut_ptr(), slot.len())));
         // SAFETY: by the arguments of recvmmsg(2),
         // - sockfd is open, as it is borrowed;
-        // - msgvec points at `count` headers of ours, each with the one vector that `bind`
-        //   made from a slot, and `lens` shows that these stay borrowed until after the call,
-        //   as both were lent by one batch;
+        // - msgvec points at `count` headers of ours, each with the one vector that
+        //   `point_at` made from a slot that stays borrowed until after the call;
         // - vlen is at most the number of headers;
         // - timeout may be null. (Its bug, checked only after a datagram, is why.)
         let result = unsafe {
@@ -134,35 +125,17 @@ impl Headers {
         cvt(result)
     }
 
-    /// Lets the headers describe the slots, one each; returns how many slots there are.
-    fn bind(&mut self, slots: Slots<'_>) -> libc::c_uint {
-        let (memory, slot_len) = slots.into_memory();
-        let start = memory.as_mut_ptr();
-        if self.bound_to != (start, slot_len) {
-            // Those behind the last slot too, for when more are lent. The kernel is told how
-            // many to look at.
-            for (index, vector) in self.vectors.iter_mut().enumerate() {
-                *vector = libc::iovec {
-                    iov_base: start.wrapping_add(index * slot_len).cast(),
-                    iov_len: slot_len,
-                };
-            }
-            self.bound_to = (start, slot_len);
-        }
-        #[allow(clippy::cast_possible_truncation)] // A batch has FRAMES_MAX slots at most.
-        let count = (memory.len() / slot_len.max(1)).min(FRAMES_MAX) as libc::c_uint;
-        count
-    }
-
     /// Lets one header after the other describe one buffer each; returns how many do.
     fn point_at(&mut self, buffers: impl Iterator<Item = (*mut u8, usize)>) -> libc::c_uint {
-        self.bound_to = (ptr::null_mut(), 0);
         let mut count = 0;
-        for (vector, (start, len)) in self.vectors.iter_mut().zip(buffers) {
+        let headers = self.messages.iter_mut().zip(self.vectors.iter_mut());
+        for ((message, vector), (start, len)) in headers.zip(buffers) {
             *vector = libc::iovec {
                 iov_base: start.cast(),
                 iov_len: len,
             };
+            message.msg_hdr.msg_iov = vector;
+            message.msg_hdr.msg_iovlen = 1;
             count += 1;
         }
         count
@@ -179,14 +152,13 @@ pub(crate) fn send_one(socket: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
 /// Receives one datagram with recv(2), which takes a fifth less time than recvmmsg(2) for it.
 fn recv_one(
     socket: BorrowedFd<'_>,
-    slots: Slots<'_>,
+    slot: &mut [u8],
     len: &mut u32,
     flags: libc::c_int,
 ) -> io::Result<usize> {
     // recv(2) waits for one anyway, and gives MSG_WAITFORONE no meaning.
     let flags = MsgFlags::from_bits_truncate(flags & !libc::MSG_WAITFORONE);
-    let (memory, _) = slots.into_memory();
-    let received = recv(socket.as_raw_fd(), memory, flags)?;
+    let received = recv(socket.as_raw_fd(), slot, flags)?;
     *len = u32::try_from(received).unwrap_or(u32::MAX);
     Ok(1)
 }
@@ -203,57 +175,35 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
-    use crate::batch::Batch;
 
     #[test]
     fn datagrams_keep_their_order_and_bounds() {
         let (here, there) = UnixDatagram::pair().unwrap();
         let mut headers = Headers::new();
-        let frames: [&[u8]; 3] = [b"first", b"", &[7; 100]];
+        let frames: [&[u8]; 3] = [b"first", b"", b"third"];
         assert_eq!(headers.send(here.as_fd(), frames.into_iter()).unwrap(), 3);
 
-        let mut batch = Batch::new(63);
-        let (slots, lens) = batch.fill(8);
-        assert_eq!(headers.recv(there.as_fd(), slots, lens).unwrap(), 3);
-        assert_eq!(lens[..3], [5, 0, 64], "a long datagram is cut to its slot");
-        assert_eq!(
-            (batch.frame(0), batch.frame(2)),
-            (frames[0], &frames[2][..64])
-        );
-    }
-
-    #[test]
-    fn headers_follow_their_receiver_to_another_batch_and_to_sending() {
-        let (here, there) = UnixDatagram::pair().unwrap();
-        let mut headers = Headers::new();
-        let mut batches = [Batch::new(63), Batch::new(63), Batch::new(200)];
-        for (number, limit) in [(0, 1), (0, 2), (1, 2), (2, 2), (0, 2)] {
-            let text = format!("{number} of {limit}");
-            here.send(text.as_bytes()).unwrap();
-            here.send(b"second").unwrap();
-            let batch = &mut batches[number];
-            let (slots, lens) = batch.fill(limit);
-            let received = headers.recv(there.as_fd(), slots, lens).unwrap();
-            batch.set_received(received);
-            assert_eq!((received, batch.frame(0)), (limit, text.as_bytes()));
-            // The same headers for sending, in between.
-            headers.send(here.as_fd(), [&b"x"[..]].into_iter()).unwrap();
-            while there.recv(&mut [0; 9]).unwrap() != 1 {}
-        }
+        let mut buffer = [[0; 4]; 8];
+        let mut lens = [9; 8];
+        let slots = buffer.iter_mut().map(|slot| &mut slot[..]);
+        assert_eq!(headers.recv(there.as_fd(), slots, &mut lens).unwrap(), 3);
+        assert_eq!(lens[..3], [4, 0, 4], "a long datagram is cut to its slot");
+        assert_eq!((&buffer[0], &buffer[2]), (b"firs", b"thir"));
     }
 
     #[test]
     fn who_waits_gets_the_first_datagram() {
         let (here, there) = UnixDatagram::pair().unwrap();
         let mut headers = Headers::new();
-        let mut batch = Batch::new(63);
-        let (slots, lens) = batch.fill(2);
+        let mut buffer = [[0; 4]; 2];
+        let mut lens = [9; 2];
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 here.send(b"one").unwrap();
             });
-            let waited = headers.recv_waiting(there.as_fd(), slots, lens);
+            let slots = buffer.iter_mut().map(|slot| &mut slot[..]);
+            let waited = headers.recv_waiting(there.as_fd(), slots, &mut lens);
             assert_eq!((waited.unwrap(), lens[0]), (1, 3));
         });
     }
@@ -262,9 +212,8 @@ mod tests {
     fn nothing_there_and_no_room_both_would_block() {
         let (here, there) = UnixDatagram::pair().unwrap();
         let mut headers = Headers::new();
-        let mut batch = Batch::new(63);
-        let (slots, lens) = batch.fill(1);
-        let nothing = headers.recv(there.as_fd(), slots, lens);
+        let mut slot = [0; 100];
+        let nothing = headers.recv(there.as_fd(), [&mut slot[..]].into_iter(), &mut [0]);
         assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
 
         let full = loop {
