@@ -93,12 +93,13 @@ pub fn run(
     // A millionth of a second instead of fifty, so that what is due is sent when it is due.
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_timerslack(1000)?;
-    let bench = Bench {
+    let mut bench = Bench {
         program: &options.program,
         other: options.other.as_deref(),
         tap: options.tap.as_deref(),
         window: options.window,
         slow_filter: options.slow_filter,
+        core: 0,
     };
     let start = Instant::now();
     let mut round = 0;
@@ -108,6 +109,7 @@ pub fn run(
         .has_room(round, start.elapsed(), longest_round)
     {
         let round_start = Instant::now();
+        bench.core = round % 2;
         for (number, scenario) in options.scenarios.iter().enumerate() {
             if round % scenario.every != 0 || options.tap.is_some() && !scenario.suits_a_tap() {
                 continue;

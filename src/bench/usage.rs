@@ -54,29 +54,55 @@ pub(super) fn memory(pid: Pid) -> io::Result<Memory> {
     })
 }
 
-/// Puts the threads whose names end with `role` on one core: the `index`th of those that the
-/// process may use.
+/// Puts the threads whose names end with `role`, or all of them with none, on one core: the
+/// `index`th of those that this process may use, counted round and round.
 pub(super) fn pin(pid: Pid, role: &str, index: usize) -> io::Result<()> {
-    let allowed = sched_getaffinity(pid)?;
-    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
-    let core = cores
-        .nth(index)
-        .ok_or_else(|| io::Error::other("there are too few cores"))?;
-    let mut one = CpuSet::new();
-    one.set(core)?;
+    let core = core(index)?;
     for task in tasks(pid)? {
-        if fs::read_to_string(task.join("comm"))?
+        if !fs::read_to_string(task.join("comm"))?
             .trim_end()
             .ends_with(role)
         {
-            let id = task
-                .file_name()
-                .and_then(|name| name.to_str()?.parse().ok());
-            let id = id.ok_or_else(|| io::Error::other("a thread without a number"))?;
-            sched_setaffinity(Pid::from_raw(id), &one)?;
+            continue;
         }
+        let id = task
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        let id = id.ok_or_else(|| io::Error::other("a thread without a number"))?;
+        sched_setaffinity(Pid::from_raw(id), &core)?;
     }
     Ok(())
+}
+
+/// Keeps the thread that made it on one core as long as it lives.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    before: CpuSet,
+}
+
+impl Pinned {
+    /// On the core that [`pin`] calls by this number.
+    pub(super) fn to(index: usize) -> io::Result<Self> {
+        let before = sched_getaffinity(Pid::from_raw(0))?;
+        sched_setaffinity(Pid::from_raw(0), &core(index)?)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.before);
+    }
+}
+
+fn core(index: usize) -> io::Result<CpuSet> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let cores: Vec<_> = (0..CpuSet::count())
+        .filter(|&core| allowed.is_set(core).unwrap_or(false))
+        .collect();
+    let mut one = CpuSet::new();
+    one.set(cores[index % cores.len()])?;
+    Ok(one)
 }
 
 fn all_are(pid: Pid, wanted: char) -> io::Result<bool> {

@@ -265,7 +265,10 @@ mod tests {
             limit.forget_pace();
             assert_eq!(limit.frames, FRAMES_MAX, "the queue may have grown");
             limit.follow(1, 1514, Duration::from_millis(wait));
-            assert_eq!(limit.frames, FRAMES_MAX, "the frame waited for us, not we for it");
+            assert_eq!(
+                limit.frames, FRAMES_MAX,
+                "the frame waited for us, not we for it"
+            );
         }
         limit.follow(1, 1514, Duration::from_millis(6));
         assert_eq!(limit.frames, 1);
