@@ -14,7 +14,7 @@ use softnet::filter::{self, Claims, LeaseCell, NoClaims};
 use softnet::forward::{self, Direction, Forwarding, Options};
 use softnet::host::liveness::{Parent, Vm};
 #[cfg(target_os = "linux")]
-use softnet::host::memory;
+use softnet::host::memory::SeldomCode;
 use softnet::host::placement::Placement;
 use softnet::host::privileges::Identity;
 use softnet::host::registry::{Registry, Scope};
@@ -160,8 +160,6 @@ impl Session {
         let (host, attendant) = self.uplink.split();
         let forwarding = forward::start(self.vm, host, outbound, inbound, &options, &stop)
             .context("cannot start threads")?;
-        #[cfg(target_os = "linux")]
-        memory::give_back_code();
         Ok(Control {
             signals: self.signals,
             vm: self.vm_watch,
@@ -173,6 +171,8 @@ impl Session {
             forwarding: Some((forwarding, Reporter::new())),
             stop,
             kill_at: None,
+            #[cfg(target_os = "linux")]
+            seldom_code: SeldomCode::after_start(),
         })
     }
 }
@@ -203,6 +203,8 @@ struct Control {
     stop: Stop,
     /// When the command, which was asked to end, will be made to.
     kill_at: Option<Instant>,
+    #[cfg(target_os = "linux")]
+    seldom_code: SeldomCode,
 }
 
 impl Control {
@@ -238,6 +240,8 @@ impl Control {
             if let Some((forwarding, reporter)) = &mut self.forwarding {
                 reporter.look(|| Direction::ALL.map(|direction| forwarding.counts(direction)));
             }
+            #[cfg(target_os = "linux")]
+            self.seldom_code.look();
         };
         self.end_forwarding();
         Ok(code)
