@@ -32,6 +32,8 @@ FILTERING = ("softnet", "always")
 LATENCY_RATE = 1000
 LATENCY_BURSTS = 8
 LATENCY_FRAMES = 40  # a burst
+# After that long softnet has given back what only its start needed.
+SETTLED_SECONDS = 6
 # How far apart two runs of the same program may be, over enough rounds on a busy machine.
 NOISE = 0.02
 LIMITS = {"cpu": 1.15, "latency": 1.10}
@@ -58,6 +60,8 @@ def main():
             stop(forwarders)
         progress(f"round {number + 1} of {options.rounds}")
     progress("")
+    if options.density:
+        count_density(variants, taps, options, counted)
 
     machine = about_machine(options.machine, load_before)
     print(f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['date']}")
@@ -79,6 +83,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=21, metavar="N", help="(21)")
     parser.add_argument("--drains", type=int, default=7, metavar="N", help="a round and figure (7)")
     parser.add_argument("--idle-seconds", type=float, default=10, metavar="S", help="(10)")
+    parser.add_argument("--density", type=int, default=0, metavar="N", help="at last, that many at once, idle (none)")
     parser.add_argument("--json", action="store_true", help="append to perf/results/YYYY-MM/MACHINE.program.jsonl")
     parser.add_argument("--machine", metavar="NAME", help="in the results' file name (the CPU's model)")
     options = parser.parse_args()
@@ -254,13 +259,13 @@ def at_rate(once):
 def count_memory(forwarders, counted):
     """Anonymous memory after the bursts so far, and after one into a VM that does not read."""
     for forwarder in forwarders:
-        counted["anonymous KiB after bursts (at most 1536)", forwarder.label] = forwarder.anonymous_memory() // 1024
+        counted["anonymous KiB after bursts (at most 1536)", forwarder.label] = forwarder.memory()["Anonymous"] // 1024
         frame = forwarder.tap.inbound_frame(1514)
         for _ in range(4000):
             forwarder.tap.send(frame)
         time.sleep(0.1)
         counted["anonymous KiB after a burst into a full VM (at most 1536)", forwarder.label] = (
-            forwarder.anonymous_memory() // 1024
+            forwarder.memory()["Anonymous"] // 1024
         )
         while forwarder.frames_at_vm():
             time.sleep(0.01)
@@ -277,6 +282,32 @@ def count_switches(forwarders, seconds, counted):
         total = sum(later.values()) - sum(earlier.values())
         figure = f"context switches in {seconds:g} s idle (data threads 0; at most 10)"
         counted[figure, forwarder.label] = f"{total} ({', '.join(by_thread)})"
+
+
+def count_density(variants, taps, options, counted):
+    """What each of many costs that have taken a VM through DHCP and have nothing to do."""
+    taps = taps + [Tap(number) for number in range(len(taps), options.density)]
+    for name, command in variants.items():
+        forwarders = []
+        try:
+            for tap in taps:
+                forwarders.append(Forwarder(name, command, tap))
+                forwarders[-1].bind_lease()
+            time.sleep(SETTLED_SECONDS)
+            cpu = sum(forwarder.cpu() for forwarder in forwarders)
+            switches = sum(sum(forwarder.context_switches().values()) for forwarder in forwarders)
+            time.sleep(options.idle_seconds)
+            cpu = sum(forwarder.cpu() for forwarder in forwarders) - cpu
+            switches = sum(sum(forwarder.context_switches().values()) for forwarder in forwarders) - switches
+            memory = [forwarder.memory() for forwarder in forwarders]
+        finally:
+            stop(forwarders)
+        count = len(forwarders)
+        head = f"each of {count}, idle for {options.idle_seconds:g} s"
+        counted[f"{head}: CPU ms", name] = round(cpu / count / 1e6, 2)
+        counted[f"{head}: context switches", name] = round(switches / count, 1)
+        for kind in ("Rss", "Pss"):
+            counted[f"{head}: {kind} KiB", name] = statistics.median(each[kind] for each in memory) // 1024
 
 
 def ratios(samples, figure, variant, reference):

@@ -209,10 +209,12 @@ class Forwarder:
             )
         return switches
 
-    def anonymous_memory(self):
-        """Bytes of memory that no file stands behind."""
+    def memory(self):
+        """Bytes of its memory by kind: `Anonymous` is what no file stands behind, `Rss` all that
+        it has, `Pss` that with each page divided by how many processes have it."""
         with open(f"/proc/{self.pid}/smaps_rollup") as rollup:
-            return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Anonymous:"))
+            lines = [line.split() for line in rollup if line.endswith(" kB\n")]
+        return {name.rstrip(":"): int(size) * 1024 for name, size, _ in lines}
 
     def _states(self):
         """The states that its threads are in, as ps(1) calls them."""
