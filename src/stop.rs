@@ -6,9 +6,12 @@
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -20,7 +23,7 @@ pub struct Stop {
 
 #[derive(Debug)]
 struct Shared {
-    flag: AtomicBool,
+    flag: Flag,
     reader: PipeReader,
     writer: PipeWriter,
 }
@@ -34,7 +37,7 @@ impl Stop {
         let (reader, writer) = io::pipe()?;
         Ok(Self {
             shared: Arc::new(Shared {
-                flag: AtomicBool::new(false),
+                flag: Flag(AtomicBool::new(false)),
                 reader,
                 writer,
             }),
@@ -43,7 +46,7 @@ impl Stop {
 
     /// Sets the flag and wakes all who wait.
     pub fn set(&self) {
-        if !self.shared.flag.swap(true, Ordering::Release) {
+        if self.shared.flag.set() {
             // The pipe is empty, so this neither blocks nor fails.
             let _ = (&self.shared.writer).write_all(&[1]);
         }
@@ -52,7 +55,7 @@ impl Stop {
     /// Whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.shared.flag.load(Ordering::Acquire)
+        self.shared.flag.is_set()
     }
 
     /// Waits for an event on `fd`, or for the flag.
@@ -104,11 +107,27 @@ impl AsFd for Stop {
     }
 }
 
+/// What the threads share in memory. Who sees it set sees what was written before that too:
+/// that the VM is gone, say.
+#[derive(Debug)]
+struct Flag(AtomicBool);
+
+impl Flag {
+    /// Sets it, and returns whether this was the first to do so.
+    fn set(&self) -> bool {
+        !self.0.swap(true, Ordering::Release)
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 fn timeout(time: Duration) -> PollTimeout {
     PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::thread;
     use std::time::Instant;
@@ -154,5 +173,59 @@ mod tests {
         assert!(!wait().unwrap());
         writer.write_all(b"x").unwrap();
         assert!(wait().unwrap());
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    fn flag() -> Arc<Flag> {
+        Arc::new(Flag(AtomicBool::new(false)))
+    }
+
+    #[test]
+    fn loom_one_of_all_who_set_the_flag_wakes_the_sleepers() {
+        loom::model(|| {
+            let flag = flag();
+            let threads = [(); 2].map(|()| {
+                let flag = Arc::clone(&flag);
+                thread::spawn(move || flag.set())
+            });
+            let here = flag.set();
+            let there = threads.map(|thread| thread.join().unwrap());
+            let first = [here, there[0], there[1]];
+            assert_eq!(first.iter().filter(|&&first| first).count(), 1, "{first:?}");
+            assert!(flag.is_set());
+        });
+    }
+
+    #[test]
+    fn loom_whoever_sees_the_flag_sees_what_was_written_before_it() {
+        loom::model(|| {
+            let flag = flag();
+            let vm_gone = Arc::new(AtomicBool::new(false));
+            let lane = thread::spawn({
+                let (flag, vm_gone) = (Arc::clone(&flag), Arc::clone(&vm_gone));
+                move || {
+                    vm_gone.store(true, Ordering::Relaxed);
+                    flag.set();
+                }
+            });
+            // Who sets it again takes nothing away.
+            let other = thread::spawn({
+                let flag = Arc::clone(&flag);
+                move || flag.is_set() && flag.set()
+            });
+            if flag.is_set() {
+                assert!(vm_gone.load(Ordering::Relaxed));
+            }
+            lane.join().unwrap();
+            assert!(!other.join().unwrap());
+        });
     }
 }
