@@ -10,7 +10,6 @@ export SOFTNET_BIN ?= $(CARGO_TARGET_DIR)/release/softnet
 AS_ROOT := bash tests/setup/as-root.sh env PATH="$(PATH)" SOFTNET_BIN="$(SOFTNET_BIN)" CI="$(CI)"
 # Where there is unsafe code, and what stands on it directly.
 UNSAFE_TESTS := sys:: batch:: endpoint:: stop::
-BARE_LOOP := $(CARGO_TARGET_DIR)/release/examples/bare_loop
 
 .PHONY: help
 help: ## This list
@@ -87,7 +86,7 @@ coverage: setup-rust ## What the tests reach of wire and filter; needs llvm's ll
 
 .PHONY: measure
 measure: release ## CPU, latency, wakes and memory of the whole program against a bare loop (root, 2 min)
-	$(AS_ROOT) python3 -B perf/measure.py --softnet "$(SOFTNET_BIN)" --bare "$(BARE_LOOP)"
+	$(AS_ROOT) python3 -B perf/measure.py --softnet "$(SOFTNET_BIN)"
 
 .PHONY: bench
 bench: release ## What softnet costs beside a bare loop, without root or a VM (30 s)
@@ -108,7 +107,7 @@ deny: ## Licences and sources of the dependencies; needs: cargo install cargo-de
 
 .PHONY: release
 release: setup-rust
-	cargo build --locked --release --bin softnet --example bare_loop
+	cargo build --locked --release --bin softnet
 
 .PHONY: setup-rust
 setup-rust:

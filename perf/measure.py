@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What softnet costs, as ratios to a loop that moves frames and does nothing else.
 
-    perf/measure.py --softnet target/release/softnet --bare target/release/examples/bare_loop
+    perf/measure.py --softnet target/release/softnet
 
 Needs root, for a network namespace and TAPs of its own, and nothing but Python. The forwarders
 run at the same time, each before its own TAP, and are measured in turns; a figure is the median
@@ -36,6 +36,8 @@ LATENCY_FRAMES = 40  # a burst
 SETTLED_SECONDS = 6
 # How far apart two runs of the same program may be, over enough rounds on a busy machine.
 NOISE = 0.02
+# What the self-check makes a frame dearer by, in turns of an empty loop.
+SLOWER, SLOWER_TURNS = "slower by some 50 ns", 200
 LIMITS = {"cpu": 1.15, "latency": 1.10}
 
 
@@ -77,8 +79,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bare", required=True, metavar="PATH", help="the program bare_loop")
-    parser.add_argument("--softnet", metavar="PATH", help="the program softnet")
+    parser.add_argument("--softnet", required=True, metavar="PATH", help="the program softnet, which has the bare loop in it")
     parser.add_argument("--self-check", action="store_true", help="measure the measuring: the bare loop against itself, and against one made slower on purpose")
     parser.add_argument("--rounds", type=int, default=21, metavar="N", help="(21)")
     parser.add_argument("--drains", type=int, default=7, metavar="N", help="a round and figure (7)")
@@ -87,23 +88,30 @@ def arguments():
     parser.add_argument("--json", action="store_true", help="append to perf/results/YYYY-MM/MACHINE.program.jsonl")
     parser.add_argument("--machine", metavar="NAME", help="in the results' file name (the CPU's model)")
     options = parser.parse_args()
-    bare = os.path.abspath(options.bare)
+    program = os.path.abspath(options.softnet)
     if options.self_check:
         options.variants = {
-            "bare": [bare],
-            "bare again": [bare],
-            "slower by 50 ns": [bare, "--slow-by", "50"],
-        }
-    elif options.softnet:
-        softnet = os.path.abspath(options.softnet)
-        options.variants = {
-            "bare": [bare],
-            "softnet": [softnet],
-            "always": [softnet, "--hand-over", "always"],
+            "bare": bare(program),
+            "bare again": bare(program),
+            SLOWER: bare(program, f"--slow-filter={SLOWER_TURNS}"),
         }
     else:
-        parser.error("either --softnet PATH or --self-check is needed")
+        options.variants = {
+            "bare": bare(program),
+            "softnet": softnet(program),
+            "always": softnet(program, "--hand-over=always"),
+        }
     return options
+
+
+def bare(program, *flags):
+    """How to start the bare loop at a TAP; the VM's socket is its standard input."""
+    return lambda tap: [program, "bench-subject", "bare", "--max-frame=1514", "--rules=0", f"--tap={tap.name}", *flags]
+
+
+def softnet(program, *flags):
+    """How to start the whole program."""
+    return lambda tap: [program, "--vm-fd=0", f"--vm-mac-address={tap.vm_mac.hex(':')}", f"--tap={tap.name}", *flags]
 
 
 def start(variants, taps, number):
@@ -113,7 +121,7 @@ def start(variants, taps, number):
     forwarders = []
     try:
         for name, tap in zip(names, shifted):
-            forwarders.append(Forwarder(name, variants[name], tap))
+            forwarders.append(Forwarder(name, variants[name](tap), tap))
             forwarders[-1].bind_lease()
             if forwarders[-1].filters != (name in FILTERING):
                 raise SystemExit(f"{name}: a frame with a stolen address was not treated as it should be")
@@ -291,7 +299,7 @@ def count_density(variants, taps, options, counted):
         forwarders = []
         try:
             for tap in taps:
-                forwarders.append(Forwarder(name, command, tap))
+                forwarders.append(Forwarder(name, command(tap), tap))
                 forwarders[-1].bind_lease()
             time.sleep(SETTLED_SECONDS)
             cpu = sum(forwarder.cpu() for forwarder in forwarders)
@@ -349,7 +357,7 @@ def self_check(samples):
         if figure[0] != "cpu":
             continue
         low, same, high = quartiles(ratios(samples, figure, "bare again", "bare"))
-        slow_low, slower, _ = quartiles(ratios(samples, figure, "slower by 50 ns", "bare"))
+        slow_low, slower, _ = quartiles(ratios(samples, figure, SLOWER, "bare"))
         good = (low <= 1 <= high or abs(same - 1) < NOISE) and slow_low > max(1, same)
         failed += not good
         print(f"{'good' if good else 'BAD'}: {figure[1]}: itself {same:.3f}, slower {slower:.3f}")

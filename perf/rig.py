@@ -94,7 +94,7 @@ class Tap:
 
 
 class Forwarder:
-    """A forwarder as its own process, between the rig's VM and a TAP."""
+    """A forwarder as its own process, between the rig's VM, which is its standard input, and a TAP."""
 
     def __init__(self, label, command, tap):
         self.label, self.tap = label, tap
@@ -102,13 +102,10 @@ class Forwarder:
         for end in (self.vm, theirs):
             end.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF)
             end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RCVBUF)
-        fd = theirs.fileno()
-        mac = tap.vm_mac.hex(":")
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [*command, "--vm-fd", str(fd), "--vm-mac-address", mac, "--tap", tap.name],
-            pass_fds=[fd],
-            stdin=subprocess.DEVNULL,
+            command,
+            stdin=theirs,
             stdout=self._log,
             stderr=self._log,
             preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),

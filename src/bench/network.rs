@@ -99,14 +99,20 @@ impl<F> Slowed<F> {
 impl<F: Check> Check for Slowed<F> {
     #[inline]
     fn check(&self, frame: &[u8], now: Seconds) -> Verdict {
-        for turn in 0..self.turns {
-            std::hint::black_box(turn);
-        }
+        linger(self.turns);
         self.filter.check(frame, now)
     }
 
     fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
         self.filter.dhcp(slot, len, now)
+    }
+}
+
+/// Takes so many turns of an empty loop.
+#[inline]
+pub(super) fn linger(turns: u32) {
+    for turn in 0..turns {
+        std::hint::black_box(turn);
     }
 }
 

@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
 
+use super::network::linger;
 use crate::filter::{Check, Seconds, Verdict};
 use crate::sys::bare::BareBatch;
 
@@ -27,12 +28,13 @@ pub(super) enum Side {
     Tap(OwnedFd),
 }
 
-/// Moves frames both ways, in batches, until the process ends.
-pub(super) fn bare(vm: Side, host: Side, max_frame: usize) -> io::Result<()> {
+/// Moves frames both ways, in batches, until the process ends; with so many turns of an empty
+/// loop for each.
+pub(super) fn bare(vm: Side, host: Side, max_frame: usize, turns: u32) -> io::Result<()> {
     let (vm, host) = (Arc::new(vm), Arc::new(host));
     let (from, to) = (Arc::clone(&host), Arc::clone(&vm));
-    thread::Builder::new().spawn(move || pump(&from, &to, max_frame))?;
-    thread::Builder::new().spawn(move || pump(&vm, &host, max_frame))?;
+    thread::Builder::new().spawn(move || pump(&from, &to, max_frame, turns))?;
+    thread::Builder::new().spawn(move || pump(&vm, &host, max_frame, turns))?;
     Ok(())
 }
 
@@ -58,7 +60,7 @@ pub(super) fn one_frame(
     Ok(())
 }
 
-fn pump(from: &Side, to: &Side, max_frame: usize) {
+fn pump(from: &Side, to: &Side, max_frame: usize, turns: u32) {
     let mut batch = BareBatch::new(FRAMES_MAX, max_frame);
     let mut limit = FRAMES_MAX;
     let mut mean_len = 0;
@@ -67,6 +69,9 @@ fn pump(from: &Side, to: &Side, max_frame: usize) {
         let bytes: usize = (0..received).map(|index| batch.frame(index).len()).sum();
         mean_len = (3 * mean_len + bytes / received.max(1)) / 4;
         limit = (BATCH_BYTES / mean_len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX);
+        for _ in 0..received {
+            linger(turns);
+        }
         let mut sent = 0;
         while sent < received {
             match to.send_batch(&mut batch, sent, received) {
