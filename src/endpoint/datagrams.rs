@@ -1,7 +1,7 @@
 //! A connected unix datagram socket: one datagram is one frame.
 //!
-//! What the VM's socket and the synthetic host have in common. Both receive and send whole
-//! batches with one call.
+//! What the VM's socket and the synthetic host have in common: the whole source, and of the
+//! sinks all but how patient they are. Both receive and send whole batches with one call.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use nix::poll::PollFlags;
 
-use super::{Kind, Received, Sent, kind, received};
+use super::{Kind, Received, Sent, Source, kind, received};
 use crate::batch::Batch;
 use crate::stop::Stop;
 use crate::sys::datagram::{self, Headers};
 
 /// The socket, with one thread's room for headers.
 #[derive(Debug)]
-pub(super) struct Datagrams {
+pub struct Datagrams {
     socket: Arc<OwnedFd>,
     headers: Headers,
 }
@@ -26,34 +26,6 @@ impl Datagrams {
         Self {
             socket: Arc::new(socket),
             headers: Headers::new(),
-        }
-    }
-
-    pub(super) fn recv(&mut self, batch: &mut Batch, limit: usize) -> Received {
-        let (slots, lens) = batch.fill(limit);
-        let result = self.headers.recv(self.socket.as_fd(), slots, lens);
-        received(result, batch)
-    }
-
-    /// Waits for frames within the call that receives them, which a signal interrupts when it
-    /// is time to stop. To poll first would cost a fifth of the CPU time that a frame takes
-    /// which comes alone.
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-    pub(super) fn wait_and_recv(
-        &mut self,
-        batch: &mut Batch,
-        limit: usize,
-        stop: &Stop,
-    ) -> Received {
-        let (slots, lens) = batch.fill(limit);
-        let result = self.headers.recv_waiting(self.socket.as_fd(), slots, lens);
-        match received(result, batch) {
-            // Not waited at all: whoever shares the socket has made it non-blocking.
-            Received::Nothing if !stop.is_set() => match self.wait_for_frames(stop) {
-                Ok(()) => Received::Nothing,
-                Err(error) => Received::Failed(error),
-            },
-            received => received,
         }
     }
 
@@ -73,10 +45,6 @@ impl Datagrams {
         }
     }
 
-    pub(super) fn wait_for_frames(&self, stop: &Stop) -> io::Result<()> {
-        stop.or_event(self.socket.as_fd(), PollFlags::POLLIN)
-    }
-
     /// Waits for room. Linux says that there is some only once three quarters of the queue
     /// are drained (net/unix/af_unix.c, `unix_writable`), macOS before 15 never.
     pub(super) fn wait_for_room(&self, stop: &Stop) -> io::Result<()> {
@@ -91,6 +59,35 @@ impl Datagrams {
             (1, Some(frame)) => datagram::send_one(self.socket.as_fd(), frame).map(|()| 1),
             (2.., _) => self.headers.send(self.socket.as_fd(), batch.pending()),
             _ => Ok(0),
+        }
+    }
+}
+
+impl Source for Datagrams {
+    fn recv(&mut self, batch: &mut Batch, limit: usize) -> Received {
+        let (slots, lens) = batch.fill(limit);
+        let result = self.headers.recv(self.socket.as_fd(), slots, lens);
+        received(result, batch)
+    }
+
+    fn wait(&mut self, stop: &Stop) -> io::Result<()> {
+        stop.or_event(self.socket.as_fd(), PollFlags::POLLIN)
+    }
+
+    /// Waits for frames within the call that receives them, which a signal interrupts when it
+    /// is time to stop. To poll first would cost a fifth of the CPU time that a frame takes
+    /// which comes alone.
+    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+    fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
+        let (slots, lens) = batch.fill(limit);
+        let result = self.headers.recv_waiting(self.socket.as_fd(), slots, lens);
+        match received(result, batch) {
+            // Not waited at all: whoever shares the socket has made it non-blocking.
+            Received::Nothing if !stop.is_set() => match self.wait(stop) {
+                Ok(()) => Received::Nothing,
+                Err(error) => Received::Failed(error),
+            },
+            received => received,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! knows only these two. Neither blocks in [`Source::recv`] or [`Sink::send`]: waiting is a
 //! call of its own, so that the forwarder decides who waits and for how long.
 
-mod datagrams;
+pub mod datagrams;
 pub mod synthetic;
 #[cfg(target_os = "linux")]
 pub mod tap;

@@ -1,11 +1,10 @@
 //! A host that is not one: a unix datagram socket in the place of vmnet or a TAP, for tests
 //! and measurements without root. It waits for room as a host's interface does.
 
-use std::io;
 use std::os::unix::net::UnixDatagram;
 
 use super::datagrams::Datagrams;
-use super::{Endpoint, Received, Sent, Sink, Source};
+use super::{Endpoint, Sent, Sink};
 use crate::batch::Batch;
 use crate::filter::DropReason;
 use crate::stop::Stop;
@@ -29,34 +28,15 @@ impl SyntheticHost {
 }
 
 impl Endpoint for SyntheticHost {
-    type Source = FromHost;
+    type Source = Datagrams;
     type Sink = ToHost;
 
     fn max_frame(&self) -> usize {
         self.max_frame
     }
 
-    fn split(self) -> (FromHost, ToHost) {
-        (FromHost(self.datagrams.clone()), ToHost(self.datagrams))
-    }
-}
-
-/// Receives what the test sends.
-#[derive(Debug)]
-pub struct FromHost(Datagrams);
-
-impl Source for FromHost {
-    fn recv(&mut self, batch: &mut Batch, limit: usize) -> Received {
-        self.0.recv(batch, limit)
-    }
-
-    fn wait(&mut self, stop: &Stop) -> io::Result<()> {
-        self.0.wait_for_frames(stop)
-    }
-
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-    fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
-        self.0.wait_and_recv(batch, limit, stop)
+    fn split(self) -> (Datagrams, ToHost) {
+        (self.datagrams.clone(), ToHost(self.datagrams))
     }
 }
 

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use thiserror::Error;
 
 use super::datagrams::Datagrams;
-use super::{Endpoint, Received, Sent, Sink, Source};
+use super::{Endpoint, Sent, Sink};
 use crate::batch::Batch;
 use crate::filter::DropReason;
 use crate::stop::Stop;
@@ -80,34 +80,15 @@ pub fn moved_one_by_one() -> u64 {
 }
 
 impl Endpoint for VmSocket {
-    type Source = FromVm;
+    type Source = Datagrams;
     type Sink = ToVm;
 
     fn max_frame(&self) -> usize {
         self.max_frame
     }
 
-    fn split(self) -> (FromVm, ToVm) {
-        (FromVm(self.datagrams.clone()), ToVm(self.datagrams))
-    }
-}
-
-/// Receives what the VM sends.
-#[derive(Debug)]
-pub struct FromVm(Datagrams);
-
-impl Source for FromVm {
-    fn recv(&mut self, batch: &mut Batch, limit: usize) -> Received {
-        self.0.recv(batch, limit)
-    }
-
-    fn wait(&mut self, stop: &Stop) -> io::Result<()> {
-        self.0.wait_for_frames(stop)
-    }
-
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-    fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
-        self.0.wait_and_recv(batch, limit, stop)
+    fn split(self) -> (Datagrams, ToVm) {
+        (self.datagrams.clone(), ToVm(self.datagrams))
     }
 }
 
