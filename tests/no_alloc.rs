@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Bridge, HAND_OVERS, eventually, filtering_bridge, frames};
+use common::{Bridge, HAND_OVERS, eventually, filtering_bridge};
 use softnet::forward::Direction;
 use softnet::stats::Counts;
 
@@ -50,10 +50,10 @@ fn no_thread_allocates_once_frames_flow() {
             forwarding,
             ..
         } = filtering_bridge(hand_over, 64 << 10);
-        let (out, back) = (frames::outbound(&[7; 1000]), frames::inbound(&[7; 1000]));
+        let (out, back) = (common::outbound(&[7; 1000]), common::inbound(&[7; 1000]));
         // From the VM this has the gateway's MAC: dropped.
-        let forged = frames::inbound(&[7; 1000]);
-        let (request, ack) = (frames::dhcp_request(), frames::dhcp_ack());
+        let forged = common::inbound(&[7; 1000]);
+        let (request, ack) = (common::dhcp_request(), common::dhcp_ack());
         let mut counted = [0; ROUNDS];
         for counted in &mut counted {
             *counted = allocations(|| {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Bridge, HAND_OVERS, TART_SNDBUF, filtering_bridge, frames};
+use common::{Bridge, HAND_OVERS, TART_SNDBUF, filtering_bridge};
 use nix::sys::socket::{MsgFlags, recv};
 use softnet::filter::DropReason;
 use softnet::forward::HandOver;
@@ -29,8 +29,8 @@ fn soak(hand_over: HandOver, time: Duration) {
     } = filtering_bridge(hand_over, TART_SNDBUF);
     let (sent, received) = thread::scope(|scope| {
         let sent = [
-            scope.spawn(|| send_garbage(&vm, &frames::outbound(&[1; 400]), 1, time)),
-            scope.spawn(|| send_garbage(&host, &frames::inbound(&[2; 400]), 2, time)),
+            scope.spawn(|| send_garbage(&vm, &common::outbound(&[1; 400]), 1, time)),
+            scope.spawn(|| send_garbage(&host, &common::inbound(&[2; 400]), 2, time)),
         ];
         let received = [
             scope.spawn(|| drain(&host, time)),
@@ -44,13 +44,13 @@ fn soak(hand_over: HandOver, time: Duration) {
     assert!(!stop.is_set(), "garbage ended the forwarder");
 
     // The VM may have been made to give its lease back: garbage can be a DHCPRELEASE.
-    let good = [frames::dhcp_request(), frames::dhcp_ack()];
+    let good = [common::dhcp_request(), common::dhcp_ack()];
     let mut buffer = [0; 2048];
     for (from, to, frame) in [(&vm, &host, &good[0]), (&host, &vm, &good[1])] {
         from.send(frame).unwrap();
         while to.recv(&mut buffer).unwrap() != frame.len() {}
     }
-    let frame = frames::outbound(b"still here");
+    let frame = common::outbound(b"still here");
     vm.send(&frame).unwrap();
     while to_vec(&host, &mut buffer) != frame {}
 

@@ -265,7 +265,7 @@ fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Subnet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::{Lease, Policy, Seconds, pair};
+    use crate::filter::{Seconds, leased_pair};
 
     /// The start of a TCP segment, from 1.2.3.4 to 192.168.64.2.
     #[rustfmt::skip]
@@ -275,30 +275,9 @@ mod tests {
         0xc0, 0, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
     ];
 
-    /// With a lease until second 600.
-    fn filter() -> Inbound {
-        let policy = Policy::default();
-        let (_, inbound, lease) = pair(&Config {
-            vm_mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
-            gateway: Ipv4Addr::new(192, 168, 64, 1),
-            gateway_mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-            subnet: None,
-            mode: Mode::Nat,
-            isolation: true,
-            max_frame: 1514,
-            policy: &policy,
-        });
-        lease.bind(&Lease {
-            address: Ipv4Addr::new(192, 168, 64, 2),
-            expires: Seconds(600),
-            name_servers: Default::default(),
-        });
-        inbound
-    }
-
     #[test]
     fn the_gateway_alone_speaks_to_the_vm() {
-        let filter = filter();
+        let (_, filter) = leased_pair();
         let verdict = |at: usize, value: u8, second: u32| {
             let mut frame = SEGMENT;
             frame[at] = value;
@@ -319,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_frame_has_a_verdict() {
-        let filter = filter();
+        let (_, filter) = leased_pair();
         for len in 0..SEGMENT.len() {
             assert_ne!(
                 filter.check(&SEGMENT[..len], Seconds(0)),

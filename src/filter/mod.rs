@@ -123,3 +123,25 @@ pub fn pair_claiming(
     let inbound = Inbound::new(config, table, Arc::clone(&lease), asked, claims);
     (outbound, inbound, lease)
 }
+
+/// The filters of a VM that has 192.168.64.2 until second 600.
+#[cfg(test)]
+fn leased_pair() -> (Outbound, Inbound) {
+    let policy = Policy::default();
+    let (outbound, inbound, lease) = pair(&Config {
+        vm_mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
+        gateway: Ipv4Addr::new(192, 168, 64, 1),
+        gateway_mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        subnet: None,
+        mode: Mode::Nat,
+        isolation: true,
+        max_frame: 1514,
+        policy: &policy,
+    });
+    lease.bind(&Lease {
+        address: Ipv4Addr::new(192, 168, 64, 2),
+        expires: Seconds(600),
+        name_servers: Default::default(),
+    });
+    (outbound, inbound)
+}

@@ -220,7 +220,7 @@ fn why_not_from(lease: Hot, source: u32) -> DropReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::{Lease, Policy, Seconds, pair};
+    use crate::filter::{Seconds, leased_pair};
 
     /// The start of a TCP segment, from 192.168.64.2 to 1.2.3.4.
     #[rustfmt::skip]
@@ -230,30 +230,9 @@ mod tests {
         0xc0, 0, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
     ];
 
-    /// With a lease until second 600.
-    fn filter() -> Outbound {
-        let policy = Policy::default();
-        let (outbound, _, lease) = pair(&Config {
-            vm_mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
-            gateway: Ipv4Addr::new(192, 168, 64, 1),
-            gateway_mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-            subnet: None,
-            mode: Mode::Nat,
-            isolation: true,
-            max_frame: 1514,
-            policy: &policy,
-        });
-        lease.bind(&Lease {
-            address: Ipv4Addr::new(192, 168, 64, 2),
-            expires: Seconds(600),
-            name_servers: Default::default(),
-        });
-        outbound
-    }
-
     #[test]
     fn the_vm_speaks_for_itself_only() {
-        let filter = filter();
+        let (filter, _) = leased_pair();
         let verdict = |at: usize, value: u8, second: u32| {
             let mut frame = SEGMENT;
             frame[at] = value;
@@ -272,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_frame_has_a_verdict() {
-        let filter = filter();
+        let (filter, _) = leased_pair();
         for len in 0..SEGMENT.len() {
             assert_ne!(
                 filter.check(&SEGMENT[..len], Seconds(0)),

@@ -1,12 +1,14 @@
 //! A forwarder between two sockets whose other ends the test holds: the VM's and the host's.
 #![allow(dead_code)] // Each test takes what it needs.
 
-pub(crate) mod frames;
+#[path = "../frames/mod.rs"]
+mod frames;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use frames::{Dhcp, GATEWAY, GATEWAY_IP, INTERNET, VM, VM_IP, ip, udp};
 use nix::sys::socket::{setsockopt, sockopt};
 use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
@@ -107,9 +109,9 @@ pub(crate) fn forward_between(
 pub(crate) fn filtering_bridge(hand_over: HandOver, sndbuf: usize) -> Bridge {
     let policy = Policy::default();
     let (outbound, inbound, lease) = filter::pair(&filter::Config {
-        vm_mac: frames::VM_MAC,
-        gateway: frames::GATEWAY,
-        gateway_mac: Some(frames::GATEWAY_MAC),
+        vm_mac: VM,
+        gateway: ip(GATEWAY_IP),
+        gateway_mac: Some(GATEWAY),
         subnet: None,
         mode: Mode::Nat,
         isolation: true,
@@ -118,12 +120,39 @@ pub(crate) fn filtering_bridge(hand_over: HandOver, sndbuf: usize) -> Bridge {
     });
     let bridge = bridge_with(hand_over, sndbuf, MAX_FRAME, outbound, inbound);
     let mut buffer = [0; 2048];
-    bridge.vm.send(&frames::dhcp_request()).unwrap();
+    bridge.vm.send(&dhcp_request()).unwrap();
     bridge.host.recv(&mut buffer).unwrap();
-    bridge.host.send(&frames::dhcp_ack()).unwrap();
+    bridge.host.send(&dhcp_ack()).unwrap();
     bridge.vm.recv(&mut buffer).unwrap();
-    assert_eq!(lease.lease().map(|lease| lease.address), Some(frames::VM));
+    assert_eq!(lease.lease().map(|lease| lease.address), Some(ip(VM_IP)));
     bridge
+}
+
+/// From the VM to the internet, by way of the gateway.
+pub(crate) fn outbound(payload: &[u8]) -> Vec<u8> {
+    udp(VM_IP, 4000, INTERNET, 5000, payload).0
+}
+
+/// From the internet to the VM, by way of the gateway.
+pub(crate) fn inbound(payload: &[u8]) -> Vec<u8> {
+    frames::inbound(udp(INTERNET, 5000, VM_IP, 4000, payload)).0
+}
+
+/// The VM asks for its address by broadcast (RFC 2131, 4.3.2), under an identifier of 19
+/// bytes like that of systemd-networkd, for which 7 bytes and padding are sent on.
+pub(crate) fn dhcp_request() -> Vec<u8> {
+    let request = Dhcp::request(3).option(61, &[255; 19]);
+    let request = request.address(50, VM_IP).address(54, GATEWAY_IP);
+    request.broadcast().0
+}
+
+/// The gateway grants it, and returns the identifier that it was sent. Behind the options
+/// there is room for the VM's own.
+pub(crate) fn dhcp_ack() -> Vec<u8> {
+    let mut ack = Dhcp::ack().option(61, &[&[1][..], &VM.0].concat());
+    ack.options.push(255);
+    ack.options.extend([0; 20]);
+    ack.answer().0
 }
 
 /// A connected pair with send buffers of `sndbuf` bytes on both ends.
