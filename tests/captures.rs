@@ -6,40 +6,32 @@
 //! it is, with the VM's MAC addresses, and with the VM's IPv4 addresses too.
 
 mod frames;
+#[path = "frames/pcap.rs"]
+mod pcap;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use frames::*;
-use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 use softnet::filter::Check;
 use softnet::wire::Mac;
 
 #[test]
 fn every_frame_of_every_capture_has_an_outcome_in_both_directions() {
-    let Ok(captures) = fs::read_dir(CAPTURES) else {
+    if !Path::new(CAPTURES).is_dir() {
         println!("SKIPPED: no captures in {CAPTURES}");
         return;
-    };
+    }
+    let frames = pcap::frames_in(Path::new(CAPTURES)).unwrap();
     let mut worlds: Vec<World> = STATES
         .into_iter()
         .flat_map(|state| ["", "0.0.0.0/0"].map(|allow| World::new(state, allow, "")))
         .collect();
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut frames = 0;
-    for entry in captures {
-        let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "pcap")
-        {
-            for frame in frames_of(&path) {
-                frames += 1;
-                try_out(&frame, &mut worlds, &mut outcomes);
-            }
-        }
+    for frame in &frames {
+        try_out(frame, &mut worlds, &mut outcomes);
     }
+    let frames = frames.len();
     println!("{frames} frames: {outcomes:#?}");
     assert!(frames > 1000, "only {frames} frames were read");
     assert_eq!(outcomes.values().sum::<usize>(), frames * TRIALS);
@@ -106,25 +98,6 @@ fn disguises(frame: &[u8]) -> [(Frame, Frame); 3] {
         (outbound.clone(), inbound.clone()),
         (with_address(outbound, 26), with_address(inbound, 30)),
     ]
-}
-
-fn frames_of(path: &Path) -> Vec<Vec<u8>> {
-    let bytes = fs::read(path).unwrap();
-    let Ok((mut rest, header)) = parse_pcap_header(&bytes) else {
-        return Vec::new();
-    };
-    let parse = if header.is_bigendian() {
-        parse_pcap_frame_be
-    } else {
-        parse_pcap_frame
-    };
-    let mut frames = Vec::new();
-    // Some of the files end within a record, on purpose.
-    while let Ok((after, record)) = parse(rest) {
-        frames.push(record.data.to_vec());
-        rest = after;
-    }
-    frames
 }
 
 const STATES: [State; 4] = [FRESH, LEASED, OPEN, HOST];

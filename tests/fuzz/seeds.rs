@@ -7,6 +7,8 @@
 mod frames;
 #[path = "input.rs"]
 mod input;
+#[path = "../frames/pcap.rs"]
+mod pcap;
 
 use std::collections::hash_map::DefaultHasher;
 use std::error::Error;
@@ -15,7 +17,6 @@ use std::path::Path;
 use std::{env, fs};
 
 use frames::*;
-use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -28,21 +29,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         "dhcp" => exchanges(),
         _ => own_frames(target),
     };
-    match fs::read_dir(captures) {
-        Ok(entries) => {
-            for entry in entries {
-                let path = entry?.path();
-                if path
-                    .extension()
-                    .is_some_and(|extension| extension == "pcap")
-                {
-                    for frame in frames_of(&fs::read(path)?) {
-                        seeds.extend(seeds_of(target, &frame));
-                    }
-                }
-            }
+    if captures.is_dir() {
+        for frame in pcap::frames_in(captures)? {
+            seeds.extend(seeds_of(target, &frame));
         }
-        Err(error) => eprintln!("no captures in {}: {error}", captures.display()),
+    } else {
+        eprintln!("no captures in {}", captures.display());
     }
     for seed in &seeds {
         let mut hasher = DefaultHasher::new();
@@ -209,21 +201,4 @@ fn exchanges() -> Vec<Vec<u8>> {
 /// In the state with a lease, where most is possible, and no rules.
 fn with_choice(frame: &Frame) -> Vec<u8> {
     [&[0], &frame.0[..]].concat()
-}
-
-fn frames_of(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let Ok((mut rest, header)) = parse_pcap_header(bytes) else {
-        return Vec::new();
-    };
-    let parse = if header.is_bigendian() {
-        parse_pcap_frame_be
-    } else {
-        parse_pcap_frame
-    };
-    let mut frames = Vec::new();
-    while let Ok((after, record)) = parse(rest) {
-        frames.push(record.data.to_vec());
-        rest = after;
-    }
-    frames
 }
