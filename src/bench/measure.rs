@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::bed::{self, Arrival, Bed};
 use super::figure::{Figure, Figures};
 use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
-use super::statistics::{quantile, sorted};
+use super::statistics::{median, quantile, sorted};
 use super::subject::{Setup, Subject};
 use super::traffic::{Traffic, stamp};
 use super::usage::{self, Pinned};
@@ -56,16 +56,14 @@ impl Bench<'_> {
             (Subject::Other, Some(other)) => (other, Subject::Auto),
             _ => (self.program, subject),
         };
+        // The yardstick stays as it is.
+        let slow_filter = self.slow_filter * u32::from(subject != Subject::Bare);
         let setup = Setup {
             subject,
             max_frame: max_frame.max(USUAL_MAX_FRAME),
             rules,
             tap: self.tap.map(str::to_owned),
-            slow_filter: if subject == Subject::Bare {
-                0
-            } else {
-                self.slow_filter
-            },
+            slow_filter,
         };
         Bed::new(program, &setup)
     }
@@ -185,7 +183,7 @@ impl Bench<'_> {
             bed.settle()?;
         }
         bed.arrivals(direction)?;
-        let (cpu, switches) = (usage::cpu(bed.pid)?, usage::switches(bed.pid)?);
+        let before = used([&bed])?;
         let start = Instant::now();
         for index in 0..count {
             sleep_until(start + gap * index);
@@ -197,11 +195,10 @@ impl Bench<'_> {
         }
         bed.settle()?;
         let frames = f64::from(count);
+        let after = used([&bed])?;
         let mut figures = Figures::new();
-        let cpu = usage::cpu(bed.pid)? - cpu;
-        figures.insert(Figure::CpuPerFrame, nanoseconds(cpu) / frames);
-        let switches = usage::switches(bed.pid)? - switches;
-        figures.insert(Figure::SwitchesPerFrame, whole(switches) / frames);
+        figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / frames);
+        figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / frames);
         arrivals.extend(bed.arrivals(direction)?);
         insert_latency(&mut figures, &arrivals);
         let report = bed.finish()?;
@@ -213,7 +210,7 @@ impl Bench<'_> {
         let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
         let mut frame = Traffic::Flow(200).frames(direction).remove(0);
         let _placed = Self::place(&bed, subject, OTHER_CORE)?;
-        let (cpu, switches) = (usage::cpu(bed.pid)?, usage::switches(bed.pid)?);
+        let before = used([&bed])?;
         let mut arrivals = Vec::new();
         let start = Instant::now();
         for index in 0..BURSTS {
@@ -224,11 +221,12 @@ impl Bench<'_> {
             }
         }
         bed.settle()?;
+        let after = used([&bed])?;
+        let bursts = f64::from(BURSTS);
         let mut figures = Figures::new();
-        let cpu = nanoseconds(usage::cpu(bed.pid)? - cpu);
-        let switches = whole(usage::switches(bed.pid)? - switches);
-        figures.insert(Figure::CpuPerFrame, cpu / f64::from(BURSTS) / number(BURST));
-        figures.insert(Figure::SwitchesPerBurst, switches / f64::from(BURSTS));
+        let cpu = after.0 - before.0;
+        figures.insert(Figure::CpuPerFrame, cpu / bursts / number(BURST));
+        figures.insert(Figure::SwitchesPerBurst, (after.1 - before.1) / bursts);
         arrivals.extend(bed.arrivals(direction)?);
         insert_latency(&mut figures, &arrivals);
         Ok(figures)
@@ -239,25 +237,17 @@ impl Bench<'_> {
             .map(|_| self.bed(subject, USUAL_MAX_FRAME, 32))
             .collect();
         let mut beds = beds?;
-        let total = |beds: &[Bed]| -> io::Result<(f64, f64)> {
-            let mut sum = (0.0, 0.0);
-            for bed in beds {
-                sum.0 += nanoseconds(usage::cpu(bed.pid)?);
-                sum.1 += whole(usage::switches(bed.pid)?);
-            }
-            Ok(sum)
-        };
         let mut figures = Figures::new();
 
         let window = self.window * IDLE_WINDOWS;
-        let before = total(&beds)?;
+        let before = used(&beds)?;
         thread::sleep(window);
-        let after = total(&beds)?;
+        let after = used(&beds)?;
         let in_10_s = 10.0 / window.as_secs_f64() / number(instances);
         figures.insert(Figure::IdleCpu, (after.0 - before.0) * in_10_s / 1e6);
         figures.insert(Figure::IdleSwitches, (after.1 - before.1) * in_10_s);
 
-        let before = total(&beds)?;
+        let before = used(&beds)?;
         let mut arrivals = Vec::new();
         let start = Instant::now();
         let mut frames = Direction::ALL.map(|way| Traffic::Flow(1514).frames(way).remove(0));
@@ -284,7 +274,7 @@ impl Bench<'_> {
             memory[1] += whole(now.resident);
             memory[2] += whole(now.proportional);
         }
-        let after = total(&beds)?;
+        let after = used(&beds)?;
         let sent = f64::from(count) * 2.0;
         figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / sent);
         figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / sent);
@@ -338,17 +328,22 @@ fn frames_per_second(arrivals: &[Arrival]) -> Option<f64> {
     (!time.is_zero()).then(|| number(arrivals.len() - first) / time.as_secs_f64())
 }
 
+/// What the subjects have used so far: CPU time in nanoseconds, and context switches.
+fn used<'a>(beds: impl IntoIterator<Item = &'a Bed>) -> io::Result<(f64, f64)> {
+    let mut sum = (0.0, 0.0);
+    for bed in beds {
+        sum.0 += nanoseconds(usage::cpu(bed.pid)?);
+        sum.1 += whole(usage::switches(bed.pid)?);
+    }
+    Ok(sum)
+}
+
 fn insert_latency(figures: &mut Figures, arrivals: &[Arrival]) {
     let took: Vec<f64> = arrivals
         .iter()
         .filter(|arrival| arrival.stamp.1 > 0)
-        .map(|arrival| {
-            nanoseconds(
-                arrival
-                    .at
-                    .saturating_sub(Duration::from_nanos(arrival.stamp.1)),
-            )
-        })
+        .map(|arrival| (arrival.at, Duration::from_nanos(arrival.stamp.1)))
+        .map(|(at, sent)| nanoseconds(at.saturating_sub(sent)))
         .collect();
     if let Some(took) = sorted(&took) {
         figures.insert(Figure::LatencyP50, quantile(&took, 0.5) / 1000.0);
@@ -369,10 +364,6 @@ fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(0)
-}
-
-fn median(numbers: &[f64]) -> f64 {
-    sorted(numbers).map_or(f64::NAN, |sorted| quantile(&sorted, 0.5))
 }
 
 fn nanoseconds(time: Duration) -> f64 {

@@ -60,6 +60,11 @@ pub fn median_interval(numbers: &[f64]) -> Option<(f64, f64)> {
     Some((sorted[at], sorted[count - 1 - at]))
 }
 
+/// The median; not a number if there are none.
+pub(super) fn median(numbers: &[f64]) -> f64 {
+    sorted(numbers).map_or(f64::NAN, |sorted| quantile(&sorted, 0.5))
+}
+
 /// The number that a part of `sorted` is below, between the two nearest.
 pub(super) fn quantile(sorted: &[f64], part: f64) -> f64 {
     #[allow(clippy::cast_precision_loss)]
