@@ -43,16 +43,12 @@ fn a_reply_that_is_refused_pins_no_gateway() {
 
 #[test]
 fn what_is_claimed_follows_the_lease() {
-    let nak = Dhcp {
-        yiaddr: "0.0.0.0",
-        ..Dhcp::reply(6)
-    };
     let claimed = |world: &World| world.claims.address();
     let mut world = World::new(OFFERED, "", "");
     assert_eq!(claimed(&world), None, "an offer binds nothing");
     assert_eq!(world.request(grant(VM_IP)), Ok(()));
     assert_eq!(claimed(&world), Some(ip(VM_IP)));
-    assert_eq!(world.request(nak.answer()), Ok(()));
+    assert_eq!(world.request(Dhcp::nak().answer()), Ok(()));
     assert_eq!(claimed(&world), None);
 
     for kind in [4, 7] {

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{Copy, MAC, Outcome, Program, as_root, ip, outcome, socketpair, softnet};
+use program::{ARGUMENTS, Copy, MAC, Outcome, Program, as_root, ip, outcome, socketpair, softnet};
 
 const USAGE: i32 = 2;
 const FAILURE: i32 = 1;
@@ -22,15 +22,7 @@ const FAILURE: i32 = 1;
 /// of as standard input.
 fn with(more: &[&str]) -> Command {
     let mut command = softnet(File::open("/dev/null").unwrap());
-    command.args([
-        "--vm-fd",
-        "0",
-        "--vm-mac-address",
-        MAC,
-        "--tap",
-        "softnet-test0",
-    ]);
-    command.args(more);
+    command.args(ARGUMENTS).args(more);
     command
 }
 
@@ -364,15 +356,7 @@ fn a_tap_without_rights_to_it_is_a_failure() {
         let (ours, _vms) = socketpair();
         let copy = Copy::new(0o755);
         let mut command = copy.command(ours);
-        command.args([
-            "--vm-fd",
-            "0",
-            "--vm-mac-address",
-            MAC,
-            "--tap",
-            "softnet-test0",
-        ]);
-        command.uid(65534).gid(65534);
+        command.args(ARGUMENTS).uid(65534).gid(65534);
         refused(&mut command, FAILURE, "no rights to ");
     });
 }

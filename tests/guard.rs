@@ -7,30 +7,19 @@ use DropReason::*;
 use frames::*;
 use softnet::filter::DropReason;
 
-fn web() -> Frame {
-    tcp(VM_IP, INTERNET, 443)
-}
-
-fn nak() -> Dhcp {
-    Dhcp {
-        yiaddr: "0.0.0.0",
-        ..Dhcp::reply(6)
-    }
-}
-
 #[test]
 fn an_answer_counts_only_with_the_question() {
     for (state, answer) in [
         (FRESH, Dhcp::reply(2)),
         (FRESH, Dhcp::ack()),
         (LEASED, Dhcp::ack()),
-        (LEASED, nak()),
+        (LEASED, Dhcp::nak()),
         // To another question.
         (DISCOVERS, Dhcp::ack()),
-        (DISCOVERS, nak()),
+        (DISCOVERS, Dhcp::nak()),
         (REQUESTS, Dhcp::reply(2)),
         (INFORMS, Dhcp::reply(2)),
-        (INFORMS, nak()),
+        (INFORMS, Dhcp::nak()),
         // Of another transaction.
         (
             DISCOVERS,
@@ -57,7 +46,7 @@ fn an_answer_counts_only_with_the_question() {
 
 #[test]
 fn a_question_is_answered_once_and_not_for_ever() {
-    for answer in [Dhcp::ack(), nak()] {
+    for answer in [Dhcp::ack(), Dhcp::nak()] {
         let mut world = World::new(RENEWS, "", "");
         assert_eq!(world.receive(answer.answer()), Ok(()));
         assert_eq!(world.receive(answer.answer()), Err(DhcpTransaction));

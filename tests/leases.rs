@@ -7,17 +7,6 @@ use frames::*;
 use softnet::filter::{DropReason, Seconds};
 use softnet::wire::Mac;
 
-fn web() -> Frame {
-    tcp(VM_IP, INTERNET, 443)
-}
-
-fn nak() -> Dhcp {
-    Dhcp {
-        yiaddr: "0.0.0.0",
-        ..Dhcp::reply(6)
-    }
-}
-
 #[test]
 fn an_ack_opens_both_ways_until_it_expires() {
     let mut world = World::new(OFFERED, "", "");
@@ -87,7 +76,7 @@ fn a_running_vm_renews_with_a_softnet_that_saw_no_grant() {
 #[test]
 fn a_nak_takes_the_lease_back() {
     let mut world = World::new(LEASED, "", "");
-    assert_eq!(world.request(nak().answer_to_all()), Ok(()));
+    assert_eq!(world.request(Dhcp::nak().answer_to_all()), Ok(()));
     assert_eq!(world.send(web()), Err(NoLease));
     assert_eq!(world.send(arp(1, (VM, "0.0.0.0"), VM_IP)), Err(ArpProbe));
 }
@@ -95,17 +84,17 @@ fn a_nak_takes_the_lease_back() {
 #[test]
 fn a_forged_answer_changes_nothing() {
     let forgeries = [
-        nak().answer().from(OTHER),
-        inbound(udp(OTHER_IP, 67, VM_IP, 68, &nak().message())),
+        Dhcp::nak().answer().from(OTHER),
+        inbound(udp(OTHER_IP, 67, VM_IP, 68, &Dhcp::nak().message())),
         Dhcp {
             options: vec![53, 1, 6],
-            ..nak()
+            ..Dhcp::nak()
         }
         .address(54, OTHER_IP)
         .answer(),
         Dhcp {
             chaddr: OTHER,
-            ..nak()
+            ..Dhcp::nak()
         }
         .answer_to_all(),
         Dhcp {

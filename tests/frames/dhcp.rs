@@ -49,6 +49,14 @@ impl Dhcp {
             )
     }
 
+    /// The answer that refuses.
+    pub fn nak() -> Self {
+        Self {
+            yiaddr: "0.0.0.0",
+            ..Self::reply(6)
+        }
+    }
+
     /// One option more.
     pub fn option(mut self, code: u8, data: &[u8]) -> Self {
         self.options

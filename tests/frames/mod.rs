@@ -140,6 +140,11 @@ pub fn tcp(source: &str, destination: &str, port: u16) -> Frame {
     ipv4(6, source, destination, &segment)
 }
 
+/// What a VM with a lease may send.
+pub fn web() -> Frame {
+    tcp(VM_IP, INTERNET, 443)
+}
+
 pub fn udp(source: &str, from: u16, destination: &str, to: u16, data: &[u8]) -> Frame {
     let mut datagram = Vec::new();
     datagram.extend(from.to_be_bytes());

@@ -132,10 +132,6 @@ fn exchanges() -> Vec<Vec<u8>> {
         ciaddr: VM_IP,
         ..Dhcp::request(8)
     };
-    let nak = Dhcp {
-        yiaddr: "0.0.0.0",
-        ..Dhcp::reply(6)
-    };
     let select = || Dhcp::request(3).address(50, VM_IP).address(54, GATEWAY_IP);
     let long_id = [255, 1, 2, 3, 4, 0, 1, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9];
     let asked = |id: &[u8]| {
@@ -163,7 +159,7 @@ fn exchanges() -> Vec<Vec<u8>> {
             BROADCAST,
             Dhcp::request(1).option(61, &own_id).option(12, b"guest"),
         )],
-        vec![(BROADCAST, select()), (REPLY | BROADCAST, nak)],
+        vec![(BROADCAST, select()), (REPLY | BROADCAST, Dhcp::nak())],
         vec![(WITH_ADDRESS, renewal), (REPLY, Dhcp::ack())],
         vec![(WITH_ADDRESS, release)],
         vec![

@@ -24,6 +24,16 @@ use nix::unistd::{Pid, geteuid};
 pub(crate) const SOFTNET: &str = env!("CARGO_BIN_EXE_softnet");
 pub(crate) const MAC: &str = "52:54:00:12:34:56";
 
+/// A command line that is complete where standard input is the VM's socket.
+pub(crate) const ARGUMENTS: [&str; 6] = [
+    "--vm-fd",
+    "0",
+    "--vm-mac-address",
+    MAC,
+    "--tap",
+    "softnet-test0",
+];
+
 /// Runs `test` in a network namespace of its own, and with a `/run` of its own for the
 /// registry, both of which go away with it; skips it loudly without root, which is a failure where `CI=true`.
 pub(crate) fn as_root(test: impl FnOnce() + Send) {
