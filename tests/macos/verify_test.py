@@ -41,6 +41,8 @@ CASES = {
     "no LC_MAIN": spoiled(command(0x80000028), struct.pack("<I", 0x7F)),
     "loads": renamed(b"/usr/lib/libSystem.B.dylib\0", b"/usr/lib/libSurprise.dylib\0"),
     "which macOS 13 may lack": renamed(b"_vmnet_stop_interface\0", b"_vmnet_stop_interfacX\0"),
+    "not signed": spoiled(command(0x1D), struct.pack("<I", 0x7F)),
+    "does not say for which system": spoiled(command(0x32), struct.pack("<I", 0x7F)),
     "was changed after it was signed": spoiled(0x5000, bytes([data[0x5000] ^ 1])),
     "shows a folder": spoiled(0x6000, b"/home/somebody"),
 }
