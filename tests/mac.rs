@@ -231,6 +231,18 @@ fn a_refused_port_is_tried_again_and_ends_nothing() {
 }
 
 #[test]
+fn a_port_that_vmnet_never_answers_for_is_asked_for_again() {
+    as_root(|| {
+        let host = Host::new();
+        let (mut command, vm) = host.softnet("rules-never", &["--expose", "2222:22"]);
+        let mut softnet = Program::start_forwarding(&mut command);
+        host.lease(&vm, VM_ADDRESS);
+        softnet.logs("cannot expose port 2222: vmnet does not answer; trying again in 1s");
+        interrupt(softnet);
+    });
+}
+
+#[test]
 fn whatever_vmnet_does_the_end_comes_within_a_second() {
     as_root(|| {
         for name in script::NAMES {
@@ -299,6 +311,17 @@ fn preferences_in_other_hands_are_told_in_a_line() {
 }
 
 #[test]
+fn preferences_that_say_nothing_of_bootpd_get_a_dictionary() {
+    as_root(|| {
+        let host = Host::new();
+        let (mut command, _vm) = host.softnet("well", &["--bootpd-lease-time", "300"]);
+        command.env("VMNET_SIM_PREFERENCES", "empty");
+        interrupt(Program::start_forwarding(&mut command));
+        assert_eq!(host.file("preferences"), "bootpd DHCPLeaseTimeSecs 300\n");
+    });
+}
+
+#[test]
 fn what_is_not_for_macos_is_refused() {
     for (words, reason) in [
         (&["--tap", "tap0"][..], "--tap is for Linux"),
@@ -349,6 +372,25 @@ fn from_macos_26_on_an_ordinary_user_needs_nobody() {
         );
         interrupt(softnet);
         host.dhcp(RELEASE);
+    });
+}
+
+#[test]
+fn an_ordinary_user_whom_vmnet_refuses_is_told_how_to_get_the_rights() {
+    as_root(|| {
+        let copy = Copy::new(0o755);
+        for behaviour in ["start-unauthorized", "start-failed"] {
+            let host = Host::new();
+            let (mut command, _vm) = as_user(&host, &copy, "26.0", "exit 1");
+            command.env(vmnet_sim::outside::SCRIPT, behaviour);
+            let Outcome { code, stderr, .. } = outcome(&mut command);
+            assert_eq!(code, Some(1), "{stderr}");
+            assert!(
+                stderr.contains("entitlement com.apple.security.virtualization"),
+                "{stderr}"
+            );
+            assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+        }
     });
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The file has one dictionary at first, with a key that is not softnet's. What is committed
 //! can be asked for, and is written to the file `preferences` for a test outside.
-//! `VMNET_SIM_PREFERENCES` in the environment may be `locked` or `denied`.
+//! `VMNET_SIM_PREFERENCES` in the environment may be `locked` or `denied`, or `empty` for a file
+//! without that dictionary.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -35,6 +36,9 @@ struct Session {
 }
 
 static COMMITTED: LazyLock<Mutex<BTreeMap<String, Numbers>>> = LazyLock::new(|| {
+    if env::var("VMNET_SIM_PREFERENCES").is_ok_and(|mode| mode == "empty") {
+        return Mutex::default();
+    }
     let other = Numbers::from([("dhcp_ignore_client_identifier".to_owned(), 1)]);
     Mutex::new(BTreeMap::from([("bootpd".to_owned(), other)]))
 });
