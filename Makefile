@@ -81,8 +81,9 @@ oracle: setup-rust ## The filter against the naive one of the tests, millions of
 	ORACLE_CASES=$(or $(CASES),250000) cargo test --locked --test oracle -- --nocapture
 
 .PHONY: coverage
-coverage: setup-rust ## What the tests reach of wire and filter; needs llvm's llvm-cov and llvm-profdata
+coverage: setup-rust ## What tests reach of wire, filter and the code for macOS; needs llvm-cov, llvm-profdata
 	bash tests/setup/coverage.sh
+	python3 -B tests/macos/coverage.py
 
 .PHONY: measure
 measure: release ## CPU, latency, wakes and memory of the whole program against a bare loop (root, 2 min)

@@ -94,8 +94,14 @@ pub(crate) fn socketpair() -> (UnixDatagram, UnixDatagram) {
 /// `softnet`, with an empty environment, and `stdin` as descriptor 0.
 pub(crate) fn softnet(stdin: impl Into<OwnedFd>) -> Command {
     let mut command = Command::new(SOFTNET);
-    command.env_clear().stdin(Stdio::from(stdin.into()));
+    clear_environment(&mut command).stdin(Stdio::from(stdin.into()));
     command
+}
+
+/// Leaves nothing of the environment but where a measurement of coverage keeps its counts.
+fn clear_environment(command: &mut Command) -> &mut Command {
+    let kept = env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE");
+    command.env_clear().envs(kept)
 }
 
 /// What became of a program that ends by itself.
@@ -295,7 +301,7 @@ impl Copy {
     /// A command as by [`softnet`].
     pub(crate) fn command(&self, stdin: impl Into<OwnedFd>) -> Command {
         let mut command = Command::new(&self.0);
-        command.env_clear().stdin(Stdio::from(stdin.into()));
+        clear_environment(&mut command).stdin(Stdio::from(stdin.into()));
         command
     }
 }
