@@ -2,7 +2,8 @@
 """The gate that keeps softnet fast: refuses a tree that costs more than perf/baseline says.
 
     perf/check.py                  judge this tree; exit code 1 if it is refused
-    perf/check.py --update         write the instruction counts of this tree as the new baseline
+    perf/check.py --update         write the instruction counts of this tree as the new baseline of
+                                   this compiler
     perf/check.py --self-check     slow the filter on purpose, and see that the gate refuses it
 
 It judges what does not depend on how busy the machine is: instructions counted by Valgrind,
@@ -22,8 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 INSTRUCTIONS = ROOT / "perf/baseline/instructions.json"
 LIMITS = ROOT / "perf/baseline/limits.json"
-# A change of the compiler or of the C library alone moves counts by less than this.
+# A change of the C library alone moves counts by less than this.
 INSTRUCTIONS_NOISE = 0.03
+# Another compiler than those in the baseline may choose otherwise.
+COMPILER_NOISE = 0.15
 # What the self-check makes a frame dearer by, in turns of an empty loop of four instructions: 80
 # instructions where these are counted, and where time is, some 200 ns, a third of a frame.
 SLOW_INSTRUCTIONS, SLOW_TIME = 20, 1000
@@ -31,14 +34,14 @@ SLOW_INSTRUCTIONS, SLOW_TIME = 20, 1000
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--update", action="store_true", help="write perf/baseline/instructions.json anew")
+    parser.add_argument("--update", action="store_true", help="write this compiler's counts in perf/baseline/instructions.json anew")
     parser.add_argument("--self-check", action="store_true", help="see that the gate can fail")
     parser.add_argument("--rounds", type=int, default=31, metavar="N", help="of softnet bench (31)")
     options = parser.parse_args()
     build()
     if options.update:
-        counts = count_instructions()
-        INSTRUCTIONS.write_text(json.dumps({"rustc": rustc(), "instructions": counts}, indent=2) + "\n")
+        baseline = json.loads(INSTRUCTIONS.read_text()) | {rustc(): count_instructions()}
+        INSTRUCTIONS.write_text(json.dumps(baseline, indent=2, sort_keys=True) + "\n")
         print(f"written: {INSTRUCTIONS.relative_to(ROOT)}; say in the commit why they changed")
         return 0
     if options.self_check:
@@ -91,17 +94,20 @@ def count_instructions(slow=0):
 
 
 def judge_instructions(counts):
-    baseline = json.loads(INSTRUCTIONS.read_text())
-    if baseline["rustc"] != rustc():
-        print(f"note: the baseline was counted with {baseline['rustc']}, this is {rustc()}")
+    by_compiler = json.loads(INSTRUCTIONS.read_text())
+    baseline, noise = by_compiler.get(rustc()), INSTRUCTIONS_NOISE
+    if baseline is None:
+        compiler, baseline = max(by_compiler.items())
+        noise = COMPILER_NOISE
+        print(f"note: no baseline for {rustc()}; {compiler} has the next best, and {noise:.0%} are allowed")
     refusals = []
-    for name in sorted(baseline["instructions"].keys() | counts.keys()):
-        before, now = baseline["instructions"].get(name), counts.get(name)
+    for name in sorted(baseline.keys() | counts.keys()):
+        before, now = baseline.get(name), counts.get(name)
         if before is None or now is None:
             refusals.append(f"{name}: {'not in the baseline' if before is None else 'not counted any more'}")
             continue
         print(f"{name:44} {now:>12} instructions, {now / before - 1:+.2%}")
-        if now > before * (1 + INSTRUCTIONS_NOISE):
+        if now > before * (1 + noise):
             refusals.append(f"{name}: {now} instructions, {before} in the baseline ({now / before - 1:+.1%})")
     return refusals
 
