@@ -28,8 +28,6 @@ pub(super) struct Reader<Src, F, Snk> {
     limit: Limit,
     /// Whether the last batch came out full, which promises more.
     more: bool,
-    /// When the batch was received.
-    now: Seconds,
 }
 
 impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
@@ -43,14 +41,13 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
             batch,
             limit: Limit::new(),
             more: false,
-            now: Seconds(0),
         }
     }
 
     /// Forwards until it is time to stop, waiting for room in this thread.
     pub(super) fn run_alone(&mut self) {
-        while self.receive() {
-            self.judge();
+        while let Some(now) = self.receive() {
+            self.judge(now);
             if self.lane.send_patiently(&mut self.sink, &mut self.batch) {
                 self.limit.forget_pace();
             }
@@ -61,8 +58,8 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
     /// `always`, the sending too.
     pub(super) fn run(&mut self, mut ring: ReaderSide, always: bool) {
         ring.warm_up();
-        while self.receive() {
-            self.judge();
+        while let Some(now) = self.receive() {
+            self.judge(now);
             if self.batch.pending().len() == 0 {
                 continue;
             }
@@ -79,10 +76,11 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
         }
     }
 
-    /// Waits for frames and receives a batch of them; false when it is time to stop.
-    fn receive(&mut self) -> bool {
+    /// Waits for frames and receives a batch of them; returns when, or `None` when it is time
+    /// to stop.
+    fn receive(&mut self) -> Option<Seconds> {
         while !self.lane.stop.is_set() {
-            let (source, limit) = (&mut self.source, self.limit.frames);
+            let (source, limit) = (&mut self.source, self.limit.frames());
             // Waiting first saves a call that would find nothing, unless there is more.
             let received = if mem::take(&mut self.more) {
                 source.recv(&mut self.batch, limit)
@@ -96,20 +94,19 @@ impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
                     self.more = self.limit.promises_more(frames);
                     let clock = clock();
                     self.limit.follow(frames, bytes, clock);
-                    self.now = seconds(clock);
-                    return true;
+                    return Some(seconds(clock));
                 }
                 Received::Nothing => {}
                 Received::Gone => self.lane.end_as_vm_is_gone(),
                 Received::Failed(error) => self.pause_after(&error),
             }
         }
-        false
+        None
     }
 
     /// Queues the frames that may pass, and counts those that may not.
-    fn judge(&mut self) {
-        let (batch, now) = (&mut *self.batch, self.now);
+    fn judge(&mut self, now: Seconds) {
+        let batch = &mut *self.batch;
         for index in 0..batch.received() {
             let verdict = match self.filter.check(batch.frame(index), now) {
                 Verdict::Dhcp => judge_dhcp(&mut self.filter, batch, index, now),
@@ -148,7 +145,6 @@ fn judge_dhcp(filter: &mut impl Check, batch: &mut Batch, index: usize, now: Sec
 /// One, after a frame that came alone: asking for more would cost a look at an empty queue.
 #[derive(Debug)]
 struct Limit {
-    frames: usize,
     mean_len: usize,
     is_sparse: bool,
     last: Duration,
@@ -157,7 +153,6 @@ struct Limit {
 impl Limit {
     const fn new() -> Self {
         Self {
-            frames: FRAMES_MAX,
             mean_len: 0,
             is_sparse: false,
             last: Duration::ZERO,
@@ -170,7 +165,6 @@ impl Limit {
         self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
         self.is_sparse = frames == 1 && clock.saturating_sub(self.last) > ALONE;
         self.last = clock;
-        self.frames = if self.is_sparse { 1 } else { self.whole() };
     }
 
     /// The reader was held up: that a frame comes late then says nothing about the pace of
@@ -179,20 +173,20 @@ impl Limit {
     fn forget_pace(&mut self) {
         self.is_sparse = false;
         self.last = Duration::MAX;
-        self.frames = self.whole();
     }
 
-    /// The batch for frames of this length.
-    fn whole(&self) -> usize {
+    /// How many frames to ask for.
+    fn frames(&self) -> usize {
         match self.mean_len {
+            _ if self.is_sparse => 1,
             JUMBO.. => 1,
             len => (BATCH_BYTES / len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX),
         }
     }
 
     /// Whether a batch of so many frames says that there are others.
-    const fn promises_more(&self, frames: usize) -> bool {
-        frames == self.frames && !self.is_sparse
+    fn promises_more(&self, frames: usize) -> bool {
+        frames == self.frames() && !self.is_sparse
     }
 }
 
@@ -234,7 +228,7 @@ mod tests {
             for _ in 0..40 {
                 limit.follow(4, 4 * len, Duration::ZERO);
             }
-            assert_eq!(limit.frames, frames, "{len}");
+            assert_eq!(limit.frames(), frames, "{len}");
             assert!(limit.promises_more(frames) && !limit.promises_more(frames - 1));
         }
     }
@@ -246,7 +240,7 @@ mod tests {
         let mut follow = |frames, micros| {
             clock += Duration::from_micros(micros);
             limit.follow(frames, 64 * frames, clock);
-            (limit.frames, limit.promises_more(limit.frames))
+            (limit.frames(), limit.promises_more(limit.frames()))
         };
         assert_eq!(follow(1, 100), (1, false));
         assert_eq!(follow(1, 100), (1, false));
@@ -260,17 +254,18 @@ mod tests {
     fn after_a_hold_up_a_frame_is_not_thought_to_come_alone() {
         let mut limit = Limit::new();
         limit.follow(1, 1514, Duration::from_millis(1));
-        assert_eq!(limit.frames, 1);
+        assert_eq!(limit.frames(), 1);
         for wait in 2..5 {
             limit.forget_pace();
-            assert_eq!(limit.frames, FRAMES_MAX, "the queue may have grown");
+            assert_eq!(limit.frames(), FRAMES_MAX, "the queue may have grown");
             limit.follow(1, 1514, Duration::from_millis(wait));
             assert_eq!(
-                limit.frames, FRAMES_MAX,
+                limit.frames(),
+                FRAMES_MAX,
                 "the frame waited for us, not we for it"
             );
         }
         limit.follow(1, 1514, Duration::from_millis(6));
-        assert_eq!(limit.frames, 1);
+        assert_eq!(limit.frames(), 1);
     }
 }
