@@ -10,6 +10,7 @@ export SOFTNET_BIN ?= $(CARGO_TARGET_DIR)/release/softnet
 AS_ROOT := bash tests/setup/as-root.sh env PATH="$(PATH)" SOFTNET_BIN="$(SOFTNET_BIN)" CI="$(CI)"
 # Where there is unsafe code, and what stands on it directly.
 UNSAFE_TESTS := sys:: batch:: endpoint:: stop::
+UNDER_VALGRIND := --config 'target."cfg(all())".runner = "bash tests/setup/under-valgrind.sh"'
 
 .PHONY: help
 help: ## This list
@@ -61,8 +62,9 @@ loom: setup-rust ## Models of what threads share, in every order of their steps
 
 .PHONY: valgrind
 valgrind: setup-rust ## The code for macOS, as far as it runs on Linux, and what has unsafe code, under valgrind
-	bash tests/macos/valgrind.sh
-	cargo test --locked --lib --config 'target."cfg(all())".runner = "bash tests/setup/valgrind.sh"' -- $(UNSAFE_TESTS)
+	@bash tests/setup/valgrind.sh
+	cargo test --locked --features vmnet-sim --test vmnet_leaks $(UNDER_VALGRIND)
+	cargo test --locked --lib $(UNDER_VALGRIND) -- $(UNSAFE_TESTS)
 
 .PHONY: asan
 asan: setup-rust ## The same with AddressSanitizer, if the toolchain has its runtime

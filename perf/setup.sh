@@ -4,11 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! command -v valgrind >/dev/null; then
-    echo "installing valgrind"
-    bash tests/setup/as-root.sh env DEBIAN_FRONTEND=noninteractive \
-        sh -c 'apt-get -qq update && apt-get -qq -y install --no-install-recommends valgrind >/dev/null'
-fi
+bash tests/setup/valgrind.sh
 version=$(awk -F '"' '$0 == "name = \"gungraun\"" {getline; print $2}' Cargo.lock)
 if ! gungraun-runner --version 2>/dev/null | grep -qF "$version"; then
     echo "installing gungraun-runner $version (this takes a while)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a test binary under valgrind: `valgrind.sh BINARY ARGUMENT...`, as cargo's runner.
+# Runs a test binary under valgrind: `under-valgrind.sh BINARY ARGUMENT...`, as cargo's runner.
 # Every error fails, and so does memory that nothing points to at the end.
 set -euo pipefail
 
