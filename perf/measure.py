@@ -302,11 +302,9 @@ def count_density(variants, taps, options, counted):
                 forwarders.append(Forwarder(name, command(tap), tap))
                 forwarders[-1].bind_lease()
             time.sleep(SETTLED_SECONDS)
-            cpu = sum(forwarder.cpu() for forwarder in forwarders)
-            switches = sum(sum(forwarder.context_switches().values()) for forwarder in forwarders)
+            before = used(forwarders)
             time.sleep(options.idle_seconds)
-            cpu = sum(forwarder.cpu() for forwarder in forwarders) - cpu
-            switches = sum(sum(forwarder.context_switches().values()) for forwarder in forwarders) - switches
+            cpu, switches = (later - earlier for later, earlier in zip(used(forwarders), before))
             memory = [forwarder.memory() for forwarder in forwarders]
         finally:
             stop(forwarders)
@@ -316,6 +314,12 @@ def count_density(variants, taps, options, counted):
         counted[f"{head}: context switches", name] = round(switches / count, 1)
         for kind in ("Rss", "Pss"):
             counted[f"{head}: {kind} KiB", name] = statistics.median(each[kind] for each in memory) // 1024
+
+
+def used(forwarders):
+    """Nanoseconds of CPU and context switches of all of them so far."""
+    cpu = sum(forwarder.cpu() for forwarder in forwarders)
+    return cpu, sum(sum(forwarder.context_switches().values()) for forwarder in forwarders)
 
 
 def ratios(samples, figure, variant, reference):

@@ -12,28 +12,19 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Pid;
-use program::{Copy, MAC, Outcome, Program, SOFTNET, as_root, ip, outcome, sh, socketpair};
+use program::{ARGUMENTS, Copy, Outcome, Program, SOFTNET, as_root, ip, outcome, sh, socketpair};
 
 /// The kernel's user and group for those who own nothing.
 const NOBODY: u32 = 65534;
 
-/// What is complete but for the user.
-const ARGUMENTS: [&str; 8] = [
-    "--vm-fd",
-    "0",
-    "--vm-mac-address",
-    MAC,
-    "--tap",
-    "softnet-test0",
-    "--gateway",
-    "192.168.64.1",
-];
+/// Behind [`ARGUMENTS`], what is complete but for the user.
+const GATEWAY: [&str; 2] = ["--gateway", "192.168.64.1"];
 
 /// A softnet that forwards, started by root, and the VM's end of its socket.
 fn started_by_root(arrange: impl FnOnce(&mut Command)) -> (Program, UnixDatagram) {
     let (ours, vms) = socketpair();
     let mut command = program::softnet(ours);
-    command.args(ARGUMENTS);
+    command.args(ARGUMENTS).args(GATEWAY);
     arrange(&mut command);
     (Program::start_forwarding(&mut command), vms)
 }
@@ -107,6 +98,7 @@ fn only_what_it_needs_stays_open() {
         command
             .args(["-c", script, SOFTNET])
             .args(ARGUMENTS)
+            .args(GATEWAY)
             .args(["--user", "nobody"]);
         command.stdin(Stdio::from(OwnedFd::from(ours)));
         let program = Program::start_forwarding(&mut command);
@@ -142,7 +134,12 @@ fn suid() -> Copy {
 fn suid_by_nobody(copy: &Copy, more: &[&str]) -> (Command, UnixDatagram) {
     let (ours, vms) = socketpair();
     let mut command = copy.command(ours);
-    command.args(ARGUMENTS).args(more).uid(NOBODY).gid(NOBODY);
+    command
+        .args(ARGUMENTS)
+        .args(GATEWAY)
+        .args(more)
+        .uid(NOBODY)
+        .gid(NOBODY);
     (command, vms)
 }
 
@@ -157,7 +154,11 @@ fn the_owner_of_a_tap_needs_no_root() {
         ip("link set softnet-test0 up");
         let copy = Copy::new(0o755);
         let mut command = copy.command(ours);
-        command.args(ARGUMENTS).uid(NOBODY).gid(NOBODY);
+        command
+            .args(ARGUMENTS)
+            .args(GATEWAY)
+            .uid(NOBODY)
+            .gid(NOBODY);
         let mut program = Program::start_forwarding(&mut command);
         assert_eq!(program.status("Uid"), "65534 65534 65534 65534");
         assert_eq!(program.status("CapPrm"), "0000000000000000");

@@ -133,10 +133,8 @@ impl Setup {
             self.subject.label().to_owned(),
             format!("--max-frame={}", self.max_frame),
             format!("--rules={}", self.rules),
+            format!("--slow-filter={}", self.slow_filter),
         ];
-        if self.slow_filter > 0 {
-            arguments.push(format!("--slow-filter={}", self.slow_filter));
-        }
         arguments.extend(self.tap.iter().map(|name| format!("--tap={name}")));
         arguments
     }

@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::io;
+use std::ptr::NonNull;
 
 use nix::sys::mman::{MmapAdvise, madvise};
-use std::ptr::NonNull;
 
 /// Takes the pages of all code out of this process' memory. Those that are needed come back
 /// one by one, from the system's cache of files.

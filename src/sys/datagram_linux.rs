@@ -1,6 +1,6 @@
 //! Many datagrams with one call: recvmmsg(2) and sendmmsg(2).
 //!
-//! `endpoint::vm_socket` receives into the slots of a batch and sends from them through
+//! `endpoint::datagrams` receives into the slots of a batch and sends from them through
 //! here. The arrays of headers that the kernel wants are made once and point into a batch
 //! only during a call.
 

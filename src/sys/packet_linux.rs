@@ -26,8 +26,6 @@ pub(crate) fn open(name: &str, watches: bool) -> io::Result<OwnedFd> {
     if watches {
         let all = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?;
         address.sll_protocol = all.to_be();
-    }
-    if watches {
         let yes: libc::c_int = 1;
         // SAFETY: the socket is open, and PACKET_IGNORE_OUTGOING reads one int.
         cvt(unsafe {

@@ -33,14 +33,8 @@ def stream(network, vm, server, options=""):
 def flood(network, address):
     """More datagrams from the host to a VM than it can take, for a few seconds at most."""
     datagrams = ("--udp", "-p", "9", "-d", "1400", "-i", "u10", "-c", "300000")
-    hping3 = spawn(
-        *namespace.command_in(network.host, "hping3", "-q", *datagrams, address),
-        log=paths.log_directory() / "flood.log",
-    )
-    try:
+    with _hping3(network.host, *datagrams, address):
         yield
-    finally:
-        end(hping3)
 
 
 @contextlib.contextmanager
@@ -50,15 +44,23 @@ def flood_from_peer(network, address, mac):
     neighbour = f"neigh replace {address} lladdr {mac} dev eth0 nud permanent"
     namespace.configure(network.peer, neighbour)
     before = network.frames_of_peer()
+    try:
+        with _hping3(network.peer, "--udp", "-p", "9", "--flood", address):
+            yield lambda: network.frames_of_peer() - before
+    finally:
+        namespace.configure(network.peer, f"neigh del {address} dev eth0")
+
+
+@contextlib.contextmanager
+def _hping3(where, *words):
     hping3 = spawn(
-        *namespace.command_in(network.peer, "hping3", "-q", "--udp", "-p", "9", "--flood", address),
+        *namespace.command_in(where, "hping3", "-q", *words),
         log=paths.log_directory() / "flood.log",
     )
     try:
-        yield lambda: network.frames_of_peer() - before
+        yield
     finally:
         end(hping3)
-        namespace.configure(network.peer, f"neigh del {address} dev eth0")
 
 
 @contextlib.contextmanager
