@@ -16,10 +16,10 @@ use std::fmt;
 
 use arrayvec::ArrayVec;
 
-/// The most frames that a batch holds. More do not make it faster: 8 buy 95 % of what
-/// batching gains, and 128 cost more in cache than they save in system calls (measured on
-/// Linux 6.18, docs/performance.md).
-pub const FRAMES_MAX: usize = 32;
+/// The most frames that a batch holds. For one thread 8 buy 95 % of what batching gains, and
+/// 128 cost more in cache than they save in system calls; two threads that take turns wait for
+/// each other once a batch, which 64 make up for (docs/performance.md).
+pub const FRAMES_MAX: usize = 64;
 
 /// A reusable set of frames. See the [module's documentation](self).
 pub struct Batch {

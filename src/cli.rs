@@ -197,7 +197,8 @@ struct ForwardingArgs {
     #[arg(long, value_name = "N")]
     control_fd: Option<String>,
 
-    /// When a direction's reader leaves sending to its writer: auto, when sending would block
+    /// When the second thread of a direction works: auto, when sending would block; load, also
+    /// when small frames queue up and a core is free; always; never
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     #[arg(value_parser = word(&HAND_OVERS))]
     hand_over: HandOver,
@@ -394,8 +395,9 @@ fn one_line(error: &clap::Error) -> String {
     format!("{} (see --help)", line.trim_start_matches("error: "))
 }
 
-const HAND_OVERS: [(&str, HandOver); 3] = [
+const HAND_OVERS: [(&str, HandOver); 4] = [
     ("auto", HandOver::Auto),
+    ("load", HandOver::Load),
     ("always", HandOver::Always),
     ("never", HandOver::Never),
 ];

@@ -121,6 +121,36 @@ fn a_slow_vm_loses_frames_that_are_counted_and_keeps_the_order_of_the_rest() {
     }
 }
 
+#[test]
+fn under_load_two_threads_carry_in_turns_and_keep_the_order() {
+    for (hand_over, frames, takes_turns) in [
+        (HandOver::Load, QUEUED, true),
+        (HandOver::Auto, QUEUED, false),
+        // A batch or two are no load.
+        (HandOver::Load, 100, false),
+    ] {
+        let (vm, vm_inner) = pair(TART_SNDBUF);
+        let (host, host_inner) = pair(TART_SNDBUF);
+        send_numbered(&vm, frames);
+        send_numbered(&host, frames);
+        let forwarding = forward_between(vm_inner, host_inner, hand_over);
+        for end in [&host, &vm] {
+            let mut buffer = [0; 2048];
+            for number in 0..frames {
+                let len = end.recv(&mut buffer).unwrap();
+                assert_eq!(number_of(&buffer[..len]), number, "{hand_over:?}");
+            }
+        }
+        for counts in forwarding.finish() {
+            assert_eq!(counts.forwarded, u64::from(frames));
+            assert_eq!(counts.handed_over > 0, takes_turns, "{counts:?}");
+        }
+    }
+}
+
+/// As many as the queue of a socket with Tart's buffers holds, and a dozen batches.
+const QUEUED: u32 = 800;
+
 /// A bridge whose sockets hold few frames.
 fn slow(hand_over: HandOver) -> Bridge {
     bridge_with(

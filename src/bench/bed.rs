@@ -256,10 +256,12 @@ impl Bed {
     }
 
     /// Lets a subject that is held go on, waits until it has nothing to do any more, and
-    /// returns the CPU time that this took it.
-    pub(super) fn release(&mut self) -> io::Result<Duration> {
+    /// returns the CPU time that this took it. To look takes time from a subject that uses all
+    /// cores, so nobody does in the first `busy`.
+    pub(super) fn release(&mut self, busy: Duration) -> io::Result<Duration> {
         let before = usage::cpu(self.pid)?;
         kill(self.pid, Signal::SIGCONT)?;
+        thread::sleep(busy);
         self.settle()?;
         Ok(usage::cpu(self.pid)? - before)
     }

@@ -100,11 +100,13 @@ impl Bench<'_> {
         };
         let count = (capacity * 3 / 4).clamp(1, most);
         bed.unwatch();
-        let _placed = match directions {
-            [_] => Self::place(&bed, subject, self.core)?,
-            _ => None,
-        };
+        // Under load this one needs two cores, and finds them itself.
+        let needs_two = subject == Subject::Load || directions.len() > 1;
+        let _placed = (!needs_two)
+            .then(|| Self::place(&bed, subject, self.core))
+            .transpose()?;
         let drains = (DRAIN_FRAMES / count).clamp(3, 10);
+        let frames = number(count * directions.len());
         let mut cpu = Vec::new();
         let mut unloaded = Vec::new();
         let mut rates = Vec::new();
@@ -117,7 +119,7 @@ impl Bench<'_> {
                 }
             }
             let sent_before = bed.sent_to_tap()?;
-            let taken = bed.release()?;
+            let taken = bed.release(LEAST_PER_FRAME.mul_f64(frames))?;
             let mut rate = 0.0;
             for &direction in directions {
                 let arrivals = bed.arrivals(direction)?;
@@ -138,7 +140,7 @@ impl Bench<'_> {
             }
             // Being held and released costs a process with more threads more: that is ours.
             bed.hold()?;
-            let idle = bed.release()?;
+            let idle = bed.release(Duration::ZERO)?;
             if drain > 0 {
                 cpu.push(nanoseconds(taken));
                 unloaded.push(nanoseconds(idle));
@@ -146,7 +148,6 @@ impl Bench<'_> {
             }
         }
         let memory = usage::memory(bed.pid)?;
-        let frames = number(count * directions.len());
         let report = bed.finish()?;
         let mut figures = Figures::new();
         let net = median(&cpu) - median(&unloaded);
@@ -389,6 +390,8 @@ const PRELOAD_MAX: usize = 2000;
 const TAP_PRELOAD_MAX: usize = 750;
 /// About so many frames are measured in one round.
 const DRAIN_FRAMES: usize = 6000;
+/// Less than a frame has taken any subject on any machine so far.
+const LEAST_PER_FRAME: Duration = Duration::from_nanos(400);
 
 /// Frames before those that are measured: the first few bring back what the start gave away.
 const WARM_UP: u32 = 20;

@@ -38,6 +38,8 @@ pub enum Subject {
     Bare,
     /// The engine as it ships.
     Auto,
+    /// The engine with threads that take turns under load.
+    Load,
     /// The engine as a pure pipeline.
     Always,
     /// The same, with readers and writers on different cores.
@@ -54,10 +56,11 @@ pub enum Subject {
 
 impl Subject {
     /// All of them, the yardstick first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bare,
         Self::Auto,
         Self::OneFrame,
+        Self::Load,
         Self::Always,
         Self::Spread,
         Self::Never,
@@ -80,6 +83,7 @@ impl Subject {
         match self {
             Self::Bare => "bare",
             Self::Auto => "auto",
+            Self::Load => "load",
             Self::Always => "always",
             Self::Spread => "spread",
             Self::Never => "never",
@@ -230,6 +234,7 @@ fn run_engine(
     let options = Options {
         hand_over: match setup.subject {
             Subject::Always | Subject::Spread => HandOver::Always,
+            Subject::Load => HandOver::Load,
             Subject::Never => HandOver::Never,
             _ => HandOver::Auto,
         },

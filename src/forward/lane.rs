@@ -2,12 +2,12 @@
 //! the ring in which batches go round.
 //!
 //! ```text
-//!              reader ---- filled ----> writer
+//!              reader ----- jobs -----> writer
 //!                 ^                        |
 //!                 +-------- empty ---------+
 //! ```
 //!
-//! The ring is two bounded channels of pointers. The reader starts with one batch in hand and
+//! The ring is two bounded channels of pointers, and two more for turns (`turns.rs`). The reader starts with one batch in hand and
 //! the spares at home. It knows that the writer is idle when all spares are at home again,
 //! so no further word has to pass between the two.
 
@@ -24,6 +24,7 @@ use crate::endpoint::{Sent, Sink};
 use crate::filter::DropReason;
 use crate::stats::Stats;
 use crate::stop::Stop;
+use crate::sys::apart::{self, Core};
 
 /// One direction's surroundings.
 #[derive(Debug, Clone)]
@@ -91,48 +92,69 @@ impl Lane {
     }
 }
 
+/// What the reader asks the writer for. `I` is the direction's intake.
+#[derive(Debug)]
+pub(super) enum Job<I> {
+    /// To send this batch.
+    Send(Box<Batch>),
+    /// To take in a batch, leaving the other one in its place, and to send it (`turns.rs`);
+    /// not on the core that the reader works on.
+    Turn(Box<I>, Box<Batch>, Core),
+}
+
 /// The reader's side of the ring.
 #[derive(Debug)]
-pub(super) struct ReaderSide {
-    filled: Sender<Box<Batch>>,
+pub(super) struct ReaderSide<I> {
+    jobs: Sender<Job<I>>,
     empty: Receiver<Box<Batch>>,
     /// Spares, the one used last on top: its memory is the most likely to be in cache.
     home: ArrayVec<Box<Batch>, SPARES>,
+    intakes: Receiver<Box<I>>,
+    sent: Sender<()>,
 }
 
 /// The writer's side of the ring.
 #[derive(Debug)]
-pub(super) struct WriterSide {
-    pub(super) filled: Receiver<Box<Batch>>,
+pub(super) struct WriterSide<I> {
+    pub(super) jobs: Receiver<Job<I>>,
     pub(super) empty: Sender<Box<Batch>>,
+    /// Where an intake goes back.
+    pub(super) intakes: Sender<Box<I>>,
+    /// Says that the reader has sent the batch before one's own.
+    pub(super) sent: Receiver<()>,
 }
 
 /// Makes the ring with its spare batches.
-pub(super) fn ring(max_frame: usize) -> (ReaderSide, WriterSide) {
-    let (to_writer, filled) = bounded(SPARES);
+pub(super) fn ring<I>(max_frame: usize) -> (ReaderSide<I>, WriterSide<I>) {
+    let (to_writer, jobs) = bounded(SPARES);
     let (to_reader, empty) = bounded(SPARES);
+    let (back, intakes) = bounded(1);
+    let (say, sent) = bounded(1);
     let home = (0..SPARES)
         .map(|_| Box::new(Batch::new(max_frame)))
         .collect();
     let reader_side = ReaderSide {
-        filled: to_writer,
+        jobs: to_writer,
         empty,
         home,
+        intakes,
+        sent: say,
     };
-    (
-        reader_side,
-        WriterSide {
-            filled,
-            empty: to_reader,
-        },
-    )
+    let writer_side = WriterSide {
+        jobs,
+        empty: to_reader,
+        intakes: back,
+        sent,
+    };
+    (reader_side, writer_side)
 }
 
-impl ReaderSide {
-    /// Waits for a batch once, in vain: the first wait makes room in the channel for one
+impl<I> ReaderSide<I> {
+    /// Waits for each thing once, in vain: the first wait makes room in the channel for one
     /// sleeper, which is to happen before frames flow.
     pub(super) fn warm_up(&self) {
-        let _ = self.empty.recv_timeout(Duration::from_millis(1));
+        let _ = self.empty.recv_timeout(WARM_UP);
+        let _ = self.intakes.recv_timeout(WARM_UP);
     }
 
     /// Takes home what came back. Returns whether the writer has nothing to do: every batch
@@ -156,22 +178,63 @@ impl ReaderSide {
 
     /// Gives a batch to the writer.
     pub(super) fn hand_over(&self, batch: Box<Batch>) {
+        self.ask(Job::Send(batch));
+    }
+
+    /// Lends the intake to the writer, for one batch in the place of which it leaves the spare.
+    pub(super) fn lend(&self, intake: Box<I>, spare: Box<Batch>) {
+        self.ask(Job::Turn(intake, spare, apart::here()));
+    }
+
+    /// Lets the writer send what it has taken in since: the batch before that was sent.
+    pub(super) fn was_sent(&mut self, batch: Box<Batch>) {
+        self.home.push(batch);
+        let _ = self.sent.send(());
+    }
+
+    /// The intake that was lent, if it is back already.
+    pub(super) fn intake_now(&self) -> Option<Box<I>> {
+        self.intakes.try_recv().ok()
+    }
+
+    /// Waits for the intake that was lent. `None` means that the writer is gone.
+    pub(super) fn intake(&self) -> Option<Box<I>> {
+        self.intakes.recv().ok()
+    }
+
+    fn ask(&self, job: Job<I>) {
         // There is room for every batch that can be away, so this does not wait.
-        let _ = self.filled.send(batch);
+        let _ = self.jobs.send(job);
     }
 }
 
-/// Spare batches per direction. Four ride out a pause of the other side, and more would only
-/// add to what a slow receiver finds queued (and to memory: 48 KiB each at an MTU of 1500).
-const SPARES: usize = 4;
+impl<I> WriterSide<I> {
+    /// As [`ReaderSide::warm_up`].
+    pub(super) fn warm_up(&self) {
+        let _ = self.sent.recv_timeout(WARM_UP);
+    }
+}
+
+const WARM_UP: Duration = Duration::from_millis(1);
+
+/// Spare batches per direction. They ride out a pause of the other side, and more would only
+/// add to what a slow receiver finds queued (and to memory: 96 KiB each at an MTU of 1500).
+const SPARES: usize = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn give_back(writer: &WriterSide<()>) {
+        let Job::Send(batch) = writer.jobs.recv().unwrap() else {
+            panic!("no turn was asked for");
+        };
+        writer.empty.send(batch).unwrap();
+    }
+
     #[test]
     fn the_writer_is_idle_once_every_batch_is_home() {
-        let (mut reader, writer) = ring(100);
+        let (mut reader, writer) = ring::<()>(100);
         assert!(reader.writer_is_idle());
         for _ in 0..SPARES {
             let batch = reader.take_spare().unwrap();
@@ -180,14 +243,14 @@ mod tests {
         }
         for _ in 0..SPARES {
             assert!(!reader.writer_is_idle());
-            writer.empty.send(writer.filled.recv().unwrap()).unwrap();
+            give_back(&writer);
         }
         assert!(reader.writer_is_idle());
     }
 
     #[test]
     fn the_reader_waits_for_a_spare_and_gives_up_only_with_the_writer() {
-        let (mut reader, writer) = ring(100);
+        let (mut reader, writer) = ring::<()>(100);
         for _ in 0..SPARES {
             let batch = reader.take_spare().unwrap();
             reader.hand_over(batch);
@@ -196,7 +259,7 @@ mod tests {
             let spare = reader.take_spare();
             (spare.is_some(), reader.take_spare().is_none())
         });
-        writer.empty.send(writer.filled.recv().unwrap()).unwrap();
+        give_back(&writer);
         drop(writer);
         assert_eq!(waiting.join().unwrap(), (true, true));
     }

@@ -1,271 +1,76 @@
-//! A direction's first station: receives a batch, lets the filter judge each frame in place,
-//! and sends what may pass, all in one thread and without copying.
+//! A direction's first station: takes frames in and sends what may pass, all in one thread and
+//! without copying.
 //!
 //! A wake-up costs more than forwarding ten frames, so the batch crosses to the writer's
 //! thread only if the other side has no room ([`HandOver::Auto`](super::HandOver)), and
 //! then until the writer has caught up: order is kept. With all batches on the way the
 //! reader stops reading, which the sending side feels as a full queue.
 
-use std::io;
 use std::mem;
-use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
+use super::HandOver;
+use super::intake::Intake;
 use super::lane::{Lane, ReaderSide};
-use crate::batch::{Batch, FRAMES_MAX};
-use crate::endpoint::{Received, Sink, Source};
-use crate::filter::{Check, Seconds, Verdict};
+use super::turns::Turns;
+use crate::endpoint::{Sink, Source};
+use crate::filter::Check;
 
-/// The reader of one direction, with a batch in its hand.
+/// The reader of one direction.
 #[derive(Debug)]
 pub(super) struct Reader<Src, F, Snk> {
     lane: Lane,
-    source: Src,
-    filter: F,
+    intake: Box<Intake<Src, F>>,
     sink: Snk,
-    batch: Box<Batch>,
-    limit: Limit,
-    /// Whether the last batch came out full, which promises more.
-    more: bool,
 }
 
 impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
     pub(super) fn new(lane: Lane, source: Src, filter: F, sink: Snk, max_frame: usize) -> Self {
-        let batch = Box::new(Batch::new(max_frame));
-        Self {
-            lane,
-            source,
-            filter,
-            sink,
-            batch,
-            limit: Limit::new(),
-            more: false,
-        }
+        let intake = Box::new(Intake::new(lane.clone(), source, filter, max_frame));
+        Self { lane, intake, sink }
     }
 
     /// Forwards until it is time to stop, waiting for room in this thread.
-    pub(super) fn run_alone(&mut self) {
-        while let Some(now) = self.receive() {
-            self.judge(now);
-            if self.lane.send_patiently(&mut self.sink, &mut self.batch) {
-                self.limit.forget_pace();
+    pub(super) fn run_alone(mut self) {
+        while self.intake.fill() {
+            let batch = &mut self.intake.batch;
+            if self.lane.send_patiently(&mut self.sink, batch) {
+                self.intake.forget_pace();
             }
         }
     }
 
-    /// Forwards until it is time to stop, and leaves the waiting to the writer; with
-    /// `always`, the sending too.
-    pub(super) fn run(&mut self, mut ring: ReaderSide, always: bool) {
+    /// Forwards until it is time to stop, and leaves the waiting to the writer; also the
+    /// sending, or every other batch, if `hand_over` says so.
+    pub(super) fn run(self, mut ring: ReaderSide<Intake<Src, F>>, hand_over: HandOver) {
+        let Self {
+            lane,
+            mut intake,
+            mut sink,
+        } = self;
+        let mut turns = Turns::new(hand_over == HandOver::Load);
         ring.warm_up();
-        while let Some(now) = self.receive() {
-            self.judge(now);
-            if self.batch.pending().len() == 0 {
+        while intake.fill() {
+            if intake.batch.pending().len() == 0 {
                 continue;
             }
-            let inline = !always && ring.writer_is_idle();
-            if inline && self.lane.send_now(&mut self.sink, &mut self.batch) {
+            let inline = hand_over != HandOver::Always
+                && (ring.writer_is_idle() || turns.awaits_writer(&mut ring));
+            if inline && turns.are_worth_while(&intake) {
+                match turns.take(&lane, intake, &mut sink, &mut ring) {
+                    Some(back) => intake = back,
+                    None => return,
+                }
                 continue;
             }
-            self.lane.stats.add_handed_over();
+            if inline && lane.send_now(&mut sink, &mut intake.batch) {
+                continue;
+            }
+            lane.stats.add_handed_over();
             let Some(spare) = ring.take_spare() else {
                 return;
             };
-            ring.hand_over(mem::replace(&mut self.batch, spare));
-            self.limit.forget_pace();
+            ring.hand_over(mem::replace(&mut intake.batch, spare));
+            intake.forget_pace();
         }
-    }
-
-    /// Waits for frames and receives a batch of them; returns when, or `None` when it is time
-    /// to stop.
-    fn receive(&mut self) -> Option<Seconds> {
-        while !self.lane.stop.is_set() {
-            let (source, limit) = (&mut self.source, self.limit.frames());
-            // Waiting first saves a call that would find nothing, unless there is more.
-            let received = if mem::take(&mut self.more) {
-                source.recv(&mut self.batch, limit)
-            } else {
-                source.wait_and_recv(&mut self.batch, limit, &self.lane.stop)
-            };
-            match received {
-                Received::Frames => {
-                    let (frames, bytes) = (self.batch.received(), self.batch.received_bytes());
-                    self.lane.stats.add_received(frames, bytes);
-                    self.more = self.limit.promises_more(frames);
-                    let clock = clock();
-                    self.limit.follow(frames, bytes, clock);
-                    return Some(seconds(clock));
-                }
-                Received::Nothing => {}
-                Received::Gone => self.lane.end_as_vm_is_gone(),
-                Received::Failed(error) => self.pause_after(&error),
-            }
-        }
-        None
-    }
-
-    /// Queues the frames that may pass, and counts those that may not.
-    fn judge(&mut self, now: Seconds) {
-        let batch = &mut *self.batch;
-        for index in 0..batch.received() {
-            let verdict = match self.filter.check(batch.frame(index), now) {
-                Verdict::Dhcp => judge_dhcp(&mut self.filter, batch, index, now),
-                verdict => verdict,
-            };
-            match verdict {
-                Verdict::Drop(reason) => self.lane.stats.add_dropped(reason, 1),
-                Verdict::Forward | Verdict::Dhcp => batch.queue(index),
-            }
-        }
-    }
-
-    /// An endpoint that fails again and again must not keep a core busy.
-    fn pause_after(&self, error: &io::Error) {
-        self.lane.stats.add_error(error);
-        self.lane.stop.or_after(PAUSE);
-    }
-}
-
-/// DHCP is rare, and its judge may rewrite the frame.
-#[cold]
-fn judge_dhcp(filter: &mut impl Check, batch: &mut Batch, index: usize, now: Seconds) -> Verdict {
-    let (slot, len) = batch.slot_mut(index);
-    match filter.dhcp(slot, len, now) {
-        Ok(len) => {
-            batch.set_len(index, len);
-            Verdict::Forward
-        }
-        Err(reason) => Verdict::Drop(reason),
-    }
-}
-
-/// How many frames to receive at once: as many as make about 128 KiB, so that what was
-/// received is still in the core's cache (2 MiB at most, shared) when it is sent.
-///
-/// One, after a frame that came alone: asking for more would cost a look at an empty queue.
-#[derive(Debug)]
-struct Limit {
-    mean_len: usize,
-    is_sparse: bool,
-    last: Duration,
-}
-
-impl Limit {
-    const fn new() -> Self {
-        Self {
-            mean_len: 0,
-            is_sparse: false,
-            last: Duration::ZERO,
-        }
-    }
-
-    /// Follows the lengths of frames, a quarter of the way with each batch, and looks how long
-    /// the last one took to come.
-    fn follow(&mut self, frames: usize, bytes: usize, clock: Duration) {
-        self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
-        self.is_sparse = frames == 1 && clock.saturating_sub(self.last) > ALONE;
-        self.last = clock;
-    }
-
-    /// The reader was held up: that a frame comes late then says nothing about the pace of
-    /// frames. Without this, one frame at a time would be taken, and dropped after a wait of
-    /// its own, from a full queue towards a VM that does not read.
-    fn forget_pace(&mut self) {
-        self.is_sparse = false;
-        self.last = Duration::MAX;
-    }
-
-    /// How many frames to ask for.
-    fn frames(&self) -> usize {
-        match self.mean_len {
-            _ if self.is_sparse => 1,
-            JUMBO.. => 1,
-            len => (BATCH_BYTES / len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX),
-        }
-    }
-
-    /// Whether a batch of so many frames says that there are others.
-    fn promises_more(&self, frames: usize) -> bool {
-        frames == self.frames() && !self.is_sparse
-    }
-}
-
-/// The time of the filter: seconds that go on while the machine sleeps, as leases do.
-#[must_use]
-pub fn now() -> Seconds {
-    seconds(clock())
-}
-
-fn clock() -> Duration {
-    // CLOCK_MONOTONIC stands still during sleep on Linux, and goes on during sleep on macOS.
-    #[cfg(target_os = "linux")]
-    let clock = ClockId::CLOCK_BOOTTIME;
-    #[cfg(not(target_os = "linux"))]
-    let clock = ClockId::CLOCK_MONOTONIC;
-    clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
-}
-
-fn seconds(clock: Duration) -> Seconds {
-    Seconds(u32::try_from(clock.as_secs()).unwrap_or(u32::MAX))
-}
-
-const BATCH_BYTES: usize = 128 << 10;
-const FRAMES_MIN: usize = 4;
-/// From this length on a frame goes alone, through one buffer that stays in the first cache.
-const JUMBO: usize = 8 << 10;
-/// A frame that comes this long after the one before does not belong to a burst.
-const ALONE: Duration = Duration::from_micros(20);
-const PAUSE: Duration = Duration::from_millis(200);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_as_large_as_its_bytes_allow() {
-        let mut limit = Limit::new();
-        for (len, frames) in [(64, 32), (1514, 32), (8000, 16), (65_000, 1), (64, 32)] {
-            for _ in 0..40 {
-                limit.follow(4, 4 * len, Duration::ZERO);
-            }
-            assert_eq!(limit.frames(), frames, "{len}");
-            assert!(limit.promises_more(frames) && !limit.promises_more(frames - 1));
-        }
-    }
-
-    #[test]
-    fn after_a_frame_that_came_alone_one_is_expected() {
-        let mut limit = Limit::new();
-        let mut clock = Duration::from_secs(1);
-        let mut follow = |frames, micros| {
-            clock += Duration::from_micros(micros);
-            limit.follow(frames, 64 * frames, clock);
-            (limit.frames(), limit.promises_more(limit.frames()))
-        };
-        assert_eq!(follow(1, 100), (1, false));
-        assert_eq!(follow(1, 100), (1, false));
-        assert_eq!(follow(1, 3), (32, true), "a burst has begun");
-        assert_eq!(follow(14, 3), (32, true));
-        assert_eq!(follow(14, 500), (32, true), "another burst");
-        assert_eq!(follow(1, 500), (1, false));
-    }
-
-    #[test]
-    fn after_a_hold_up_a_frame_is_not_thought_to_come_alone() {
-        let mut limit = Limit::new();
-        limit.follow(1, 1514, Duration::from_millis(1));
-        assert_eq!(limit.frames(), 1);
-        for wait in 2..5 {
-            limit.forget_pace();
-            assert_eq!(limit.frames(), FRAMES_MAX, "the queue may have grown");
-            limit.follow(1, 1514, Duration::from_millis(wait));
-            assert_eq!(
-                limit.frames(),
-                FRAMES_MAX,
-                "the frame waited for us, not we for it"
-            );
-        }
-        limit.follow(1, 1514, Duration::from_millis(6));
-        assert_eq!(limit.frames(), 1);
     }
 }

@@ -1,14 +1,41 @@
 //! A direction's second station: takes over batches that the other side has no room for, and
 //! waits for the room. Asleep while the reader can send by itself.
+//!
+//! Under [`HandOver::Load`](super::HandOver::Load) it also carries batches of its own, in turns
+//! with the reader.
 
-use super::lane::{Lane, WriterSide};
-use crate::endpoint::Sink;
+use super::intake::Intake;
+use super::lane::{Job, Lane, WriterSide};
+use super::turns;
+use crate::endpoint::{Sink, Source};
+use crate::filter::Check;
+use crate::sys::apart::Apart;
 
-/// Sends what the reader hands over, in order, until the reader ends.
-pub(super) fn run(lane: &Lane, mut sink: impl Sink, ring: &WriterSide) {
-    for mut batch in &ring.filled {
+/// Does what the reader asks for, in order, until the reader ends.
+pub(super) fn run<Src: Source, F: Check>(
+    lane: &Lane,
+    mut sink: impl Sink,
+    ring: &WriterSide<Intake<Src, F>>,
+) {
+    ring.warm_up();
+    let apart = Apart::new();
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| ring.jobs.recv().ok()) {
+        let (mut batch, is_turn) = match job {
+            Job::Send(batch) => (batch, false),
+            Job::Turn(intake, spare, core) => {
+                apart.leave(core);
+                match turns::take_in(intake, spare, ring) {
+                    Some(batch) => (batch, true),
+                    None => return,
+                }
+            }
+        };
         lane.send_patiently(&mut sink, &mut batch);
         // With the reader gone already, the batches that are left still have to be sent.
         let _ = ring.empty.send(batch);
+        if is_turn {
+            next = turns::soon(turns::MOMENT, || ring.jobs.try_recv().ok());
+        }
     }
 }

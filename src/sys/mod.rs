@@ -7,6 +7,14 @@
 //! The feature `vmnet-sim` puts macOS' way of moving frames in the place of Linux', for tests.
 #![allow(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+#[path = "apart_linux.rs"]
+pub(crate) mod apart;
+
+#[cfg(target_os = "macos")]
+#[path = "apart_darwin.rs"]
+pub(crate) mod apart;
+
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 mod block;
 

@@ -21,7 +21,12 @@ pub(crate) const TART_SNDBUF: usize = 1 << 20;
 pub(crate) const TART_RCVBUF: usize = 4 << 20;
 
 pub(crate) const MAX_FRAME: usize = 1514;
-pub(crate) const HAND_OVERS: [HandOver; 3] = [HandOver::Auto, HandOver::Always, HandOver::Never];
+pub(crate) const HAND_OVERS: [HandOver; 4] = [
+    HandOver::Auto,
+    HandOver::Load,
+    HandOver::Always,
+    HandOver::Never,
+];
 
 /// Lets every frame pass that is neither too short nor too long.
 pub(crate) struct Lengths(pub(crate) usize);

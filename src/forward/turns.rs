@@ -1,0 +1,134 @@
+//! Taking turns: under [`HandOver::Load`](super::HandOver::Load) the writer carries every other
+//! batch itself, from the intake to the sink, as long as frames are small, more of them are
+//! there than one thread takes, and a core is free.
+//!
+//! ```text
+//!   reader   | take in 1 | send 1    | take in 3 | send 3    |
+//!   writer               | take in 2 | send 2    | take in 4 | send 4
+//! ```
+//!
+//! What crosses to the other core is who may take in and who may send, and not the frames. In
+//! a pipeline they do cross, and that costs half of what the second core gives
+//! (docs/performance.md). Order is kept, since each is done by one at a time, in turn.
+//!
+//! The two wait for each other without sleeping, for a moment. Where that is not enough, the
+//! other one is not on a core of its own, and the reader goes on alone for a while.
+
+use std::hint;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::intake::Intake;
+use super::lane::{Lane, ReaderSide, WriterSide};
+use crate::batch::Batch;
+use crate::endpoint::{Sink, Source};
+use crate::filter::Check;
+
+/// The reader's view of it.
+#[derive(Debug)]
+pub(super) struct Turns {
+    allowed: bool,
+    /// Whether the writer is sending the batch of its turn.
+    is_on: bool,
+    /// For so many batches that would be worth it, no turns are tried.
+    alone: u32,
+}
+
+impl Turns {
+    pub(super) const fn new(allowed: bool) -> Self {
+        Self {
+            allowed,
+            is_on: false,
+            alone: 0,
+        }
+    }
+
+    /// Whether to take turns with the batch that is in the intake.
+    pub(super) fn are_worth_while<Src: Source, F: Check>(
+        &mut self,
+        intake: &Intake<Src, F>,
+    ) -> bool {
+        if !self.allowed || !intake.is_loaded() {
+            self.is_on = false;
+            return false;
+        }
+        let alone = self.alone;
+        self.alone = alone.saturating_sub(1);
+        alone == 0
+    }
+
+    /// Waits until the writer has sent the batch of its turn, if it had one. False means that
+    /// it has still to send.
+    pub(super) fn awaits_writer<I>(&mut self, ring: &mut ReaderSide<I>) -> bool {
+        self.is_on && soon(MOMENT, || ring.writer_is_idle().then_some(())).is_some()
+    }
+
+    /// Lends the intake to the writer, which is idle, for the next batch, sends this one, and
+    /// takes the intake back. `None` means that the writer is gone, which only a panic there
+    /// can cause.
+    pub(super) fn take<Src: Source, F: Check>(
+        &mut self,
+        lane: &Lane,
+        mut intake: Box<Intake<Src, F>>,
+        sink: &mut impl Sink,
+        ring: &mut ReaderSide<Intake<Src, F>>,
+    ) -> Option<Box<Intake<Src, F>>> {
+        let (next, spare) = (ring.take_spare()?, ring.take_spare()?);
+        let mut batch = mem::replace(&mut intake.batch, next);
+        lane.stats.add_handed_over();
+        let is_awake = self.is_on;
+        ring.lend(intake, spare);
+        let waited = lane.send_patiently(sink, &mut batch);
+        ring.was_sent(batch);
+        let moment = if is_awake { MOMENT } else { WAKING };
+        let in_time = soon(moment, || ring.intake_now());
+        // Neither helps a second thread against a full sink.
+        self.is_on = in_time.is_some() && !waited;
+        if !self.is_on {
+            self.alone = ALONE;
+        }
+        let mut intake = in_time.or_else(|| ring.intake())?;
+        if waited {
+            intake.forget_pace();
+        }
+        Some(intake)
+    }
+}
+
+/// The writer's turn: takes in a batch, and waits until it may be sent. `None` means that the
+/// reader is gone, which only a panic there can cause.
+pub(super) fn take_in<Src: Source, F: Check>(
+    mut intake: Box<Intake<Src, F>>,
+    spare: Box<Batch>,
+    ring: &WriterSide<Intake<Src, F>>,
+) -> Option<Box<Batch>> {
+    intake.fill_now();
+    let batch = mem::replace(&mut intake.batch, spare);
+    ring.intakes.send(intake).ok()?;
+    soon(MOMENT, || ring.sent.try_recv().ok()).or_else(|| ring.sent.recv().ok())?;
+    Some(batch)
+}
+
+/// Looks again and again for what another thread is about to give, for a moment.
+pub(super) fn soon<T>(moment: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let mut start = None;
+    loop {
+        for _ in 0..LOOKS {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            hint::spin_loop();
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() > moment {
+            return None;
+        }
+    }
+}
+
+/// Taking in or sending a batch takes 20 to 60 microseconds.
+pub(super) const MOMENT: Duration = Duration::from_micros(100);
+/// Waking a thread on a core that sleeps may take longer, in a virtual machine above all.
+const WAKING: Duration = Duration::from_micros(500);
+const LOOKS: u32 = 32;
+/// Some 50 ms under load: one failed attempt costs a moment of that.
+const ALONE: u32 = 1000;
