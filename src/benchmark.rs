@@ -40,6 +40,7 @@ pub(crate) struct BenchArgs {
 
     /// Measure at this TAP, made if there is none, instead of at a socket (as root; frames up
     /// to 1514 bytes)
+    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
     #[arg(long, value_name = "NAME")]
     tap: Option<String>,
 
@@ -122,6 +123,7 @@ pub(crate) struct SubjectArgs {
     rules: usize,
     #[arg(long, default_value = "0")]
     slow_filter: u32,
+    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
     #[arg(long)]
     tap: Option<String>,
 }
@@ -159,10 +161,14 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if args.against.is_some() {
         subjects.push(Subject::Other);
     }
+    bench::check(&subjects)?;
     let options = Options {
         program: std::env::current_exe().context("cannot find this program")?,
         other: args.against.clone(),
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
         tap: args.tap.clone(),
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        tap: None,
         scenarios,
         subjects,
         until: args.rounds.map_or_else(
@@ -271,13 +277,16 @@ fn judge(path: &Path, vm_mac: Option<Mac>) -> anyhow::Result<ExitCode> {
 }
 
 /// Is the forwarder that is measured.
-pub(crate) fn run_subject(args: SubjectArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
     give_up_set_id_rights()?;
     subject::run(&Setup {
         subject: args.subject,
         max_frame: args.max_frame,
         rules: args.rules,
-        tap: args.tap,
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        tap: args.tap.clone(),
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        tap: None,
         slow_filter: args.slow_filter,
     })?;
     Ok(ExitCode::SUCCESS)

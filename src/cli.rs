@@ -17,7 +17,6 @@ use softnet::forward::HandOver;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
-#[cfg(target_os = "linux")]
 use crate::benchmark::{BenchArgs, SubjectArgs};
 use crate::uplink;
 
@@ -49,10 +48,8 @@ pub(crate) enum Invocation {
         config: Config,
     },
     /// Measuring.
-    #[cfg(target_os = "linux")]
     Bench(BenchArgs),
     /// Being measured.
-    #[cfg(target_os = "linux")]
     BenchSubject(SubjectArgs),
 }
 
@@ -135,11 +132,9 @@ enum Command {
     },
     /// Measure how fast this machine forwards frames, without a VM and without root
     #[command(max_term_width = 100)]
-    #[cfg(target_os = "linux")]
     Bench(BenchArgs),
     /// Be what a bench measures
     #[command(hide = true)]
-    #[cfg(target_os = "linux")]
     BenchSubject(SubjectArgs),
 }
 
@@ -247,9 +242,7 @@ impl LowArgs {
                 forwarding,
                 Box::new(|config| Invocation::Run { command, config }),
             ),
-            #[cfg(target_os = "linux")]
             Some(Command::Bench(args)) => return Ok(Invocation::Bench(args)),
-            #[cfg(target_os = "linux")]
             Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
             None => {
                 let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;

@@ -35,5 +35,4 @@ pub mod forward;
 
 pub mod host;
 
-#[cfg(target_os = "linux")]
 pub mod bench;

@@ -3,7 +3,6 @@
 //! What goes wrong is one line on standard error and an exit code: 2 when what was typed is
 //! to blame, 1 otherwise.
 
-#[cfg(target_os = "linux")]
 mod benchmark;
 mod cli;
 mod report;

@@ -25,7 +25,6 @@ use softnet::stop::Stop;
 use softnet::wire::Mac;
 use tracing::{debug, info, warn};
 
-#[cfg(target_os = "linux")]
 use crate::benchmark;
 use crate::cli::{Config, Invocation};
 use crate::report::Reporter;
@@ -60,10 +59,8 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let code = session.forward(&config, Some((command, vms)))?.wait(None)?;
             Ok(ExitCode::from(code.unwrap_or_default()))
         }
-        #[cfg(target_os = "linux")]
         Invocation::Bench(args) => benchmark::run(&args),
-        #[cfg(target_os = "linux")]
-        Invocation::BenchSubject(args) => benchmark::run_subject(args),
+        Invocation::BenchSubject(args) => benchmark::run_subject(&args),
     }
 }
 

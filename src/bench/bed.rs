@@ -3,33 +3,37 @@
 //! side of a TAP.
 //!
 //! Nobody reads the other end while a subject works, so that the cores are its own. The
-//! kernel notes when each frame arrived there, and the bench reads that later.
+//! kernel notes when each frame arrived there, and the bench reads that later. Where it does
+//! not ([`arrival::BY_KERNEL`]), the bench waits for frames that come one by one, and takes
+//! the time itself.
 
+mod rest;
+
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 use std::fs;
-use std::io::{self, IoSliceMut, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::sys::select::{FdSet, select};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, send, setsockopt, sockopt,
-};
-use nix::sys::time::TimeSpec;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
 use super::network::LAB;
 use super::subject::{Report, Setup, Subject};
 use super::traffic::{self, stamped};
-use super::usage;
 use crate::forward::Direction;
-use crate::sys::packet;
+use crate::sys::{arrival, cores};
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+use crate::sys::{packet, usage};
 
 /// A subject at work. Its process ends with this.
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub(super) struct Bed {
 #[derive(Debug)]
 enum Host {
     Socket(OwnedFd),
+    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
     Tap {
         name: String,
         sender: OwnedFd,
@@ -56,7 +61,8 @@ enum Host {
 /// A frame that came out of the subject.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
-    /// When the kernel put it into the receiver's queue: time since 1970.
+    /// When the kernel put it into the receiver's queue, or the bench took it from there:
+    /// time since 1970.
     pub(super) at: Duration,
     /// The number and time that it was stamped with, all bits of which are zero without.
     pub(super) stamp: (u32, u64),
@@ -68,7 +74,7 @@ impl Bed {
         let (vm, vm_inner) = pair(setup.max_frame)?;
         let (host, host_inner) = pair(setup.max_frame)?;
         for end in [&vm, &host] {
-            setsockopt(end, sockopt::ReceiveTimestampns, &true)?;
+            arrival::note(end)?;
         }
         let child = Command::new(program)
             .arg(SUBCOMMAND)
@@ -76,6 +82,9 @@ impl Bed {
             .stdin(Stdio::from(OwnedFd::from(vm_inner)))
             .stdout(Stdio::from(OwnedFd::from(host_inner)))
             .stderr(Stdio::piped())
+            // A group of its own: if the bench dies while it is held, then the system wakes
+            // and ends it, as one whose parent's session is another.
+            .process_group(0)
             .spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         let mut bed = Self {
@@ -85,18 +94,20 @@ impl Bed {
             pid: Pid::from_raw(pid),
             buffer: vec![0; setup.max_frame + 1],
         };
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
         if let Some(name) = &setup.tap {
             bed.host = bed.host_at_tap(name)?;
         }
         bed.bind_lease()?;
         if setup.subject == Subject::Spread {
-            usage::pin(bed.pid, "reader", 0)?;
-            usage::pin(bed.pid, "writer", 1)?;
+            cores::pin(bed.pid, "reader", 0)?;
+            cores::pin(bed.pid, "writer", 1)?;
         }
         Ok(bed)
     }
 
     /// Takes the host's side of the TAP, as soon as the subject has made it and set it up.
+    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
     fn host_at_tap(&mut self, name: &str) -> io::Result<Host> {
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = packet::open(name, false) {
@@ -112,6 +123,7 @@ impl Bed {
 
     /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.
     pub(super) fn unwatch(&mut self) {
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
         if let Host::Tap { watcher, .. } = &mut self.host {
             *watcher = None;
         }
@@ -119,19 +131,11 @@ impl Bed {
 
     /// How many frames the subject has sent to its TAP; `None` without one.
     pub(super) fn sent_to_tap(&self) -> io::Result<Option<usize>> {
-        let Host::Tap { name, .. } = &self.host else {
-            return Ok(None);
-        };
-        let table = fs::read_to_string("/proc/self/net/dev")?;
-        let row = table.lines().find_map(|line| {
-            let (interface, counters) = line.split_once(':')?;
-            (interface.trim() == name).then_some(counters)
-        });
-        // What was written to a TAP is what its interface has received: the second column.
-        let count = row.and_then(|counters| counters.split_whitespace().nth(1)?.parse().ok());
-        count
-            .map(Some)
-            .ok_or_else(|| io::Error::other(format!("the TAP {name} is gone")))
+        match &self.host {
+            Host::Socket(_) => Ok(None),
+            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            Host::Tap { name, .. } => sent_to_tap(name).map(Some),
+        }
     }
 
     fn bind_lease(&mut self) -> io::Result<()> {
@@ -173,7 +177,9 @@ impl Bed {
     pub(super) fn send(&self, direction: Direction, frame: &[u8]) -> io::Result<()> {
         let end = match (direction, &self.host) {
             (Direction::Outbound, _) => &self.vm,
-            (_, Host::Socket(socket) | Host::Tap { sender: socket, .. }) => socket,
+            (_, Host::Socket(socket)) => socket,
+            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            (_, Host::Tap { sender, .. }) => sender,
         };
         send(end.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
@@ -190,7 +196,7 @@ impl Bed {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.send(direction, frame) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_full(&error) => {}
                 result => return result,
             }
             if Instant::now() > deadline {
@@ -203,36 +209,14 @@ impl Bed {
 
     /// Takes a frame that has come out; `None` if there is none.
     pub(super) fn next_arrival(&mut self, direction: Direction) -> io::Result<Option<Arrival>> {
-        let end = match (direction, &self.host) {
-            (Direction::Inbound, _) => &self.vm,
-            (_, Host::Socket(socket)) => socket,
-            (
-                _,
-                Host::Tap {
-                    watcher: Some(watcher),
-                    ..
-                },
-            ) => watcher,
-            (_, Host::Tap { watcher: None, .. }) => return Ok(None),
+        let Some(end) = outer(&self.vm, &self.host, direction) else {
+            return Ok(None);
         };
-        let mut control = cmsg_space!(TimeSpec);
-        let mut slices = [IoSliceMut::new(&mut self.buffer)];
-        let message = match recvmsg::<SockaddrStorage>(
-            end.as_raw_fd(),
-            &mut slices,
-            Some(&mut control),
-            MsgFlags::MSG_DONTWAIT,
-        ) {
-            Ok(message) => message,
-            Err(Errno::EAGAIN) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
+        let (len, at) = match arrival::recv(end, &mut self.buffer) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(self.complaint(&error.to_string())),
         };
-        let len = message.bytes;
-        let at = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::ScmTimestampns(time) => Some(time.into()),
-            _ => None,
-        });
-        let at = at.ok_or_else(|| io::Error::other("the kernel does not stamp datagrams"))?;
         let stamp = stamped(&self.buffer[..len]).unwrap_or_default();
         Ok(Some(Arrival { at, stamp }))
     }
@@ -246,41 +230,45 @@ impl Bed {
         Ok(arrivals)
     }
 
-    /// Stops all threads of the subject. They have stopped when this returns.
-    pub(super) fn hold(&mut self) -> io::Result<()> {
-        kill(self.pid, Signal::SIGSTOP)?;
-        match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED))? {
-            WaitStatus::Stopped(..) => Ok(()),
-            _ => Err(self.complaint("it ended")),
+    /// Waits until `due`. Frames that come out meanwhile stay where they are, unless it takes
+    /// the bench to tell when they came.
+    pub(super) fn wait_until(
+        &mut self,
+        due: Instant,
+        directions: &[Direction],
+        arrivals: &mut Vec<Arrival>,
+    ) -> io::Result<()> {
+        let left = || due.saturating_duration_since(Instant::now());
+        if arrival::BY_KERNEL {
+            thread::sleep(left());
+            return Ok(());
+        }
+        loop {
+            for &direction in directions {
+                arrivals.extend(self.arrivals(direction)?);
+            }
+            if left().is_zero() {
+                return Ok(());
+            }
+            let ends = directions
+                .iter()
+                .filter_map(|&direction| outer(&self.vm, &self.host, direction));
+            wait_for_any(ends, left())?;
         }
     }
 
-    /// Lets a subject that is held go on, waits until it has nothing to do any more, and
-    /// returns the CPU time that this took it. To look takes time from a subject that uses all
-    /// cores, so nobody does in the first `busy`.
-    pub(super) fn release(&mut self, busy: Duration) -> io::Result<Duration> {
-        let before = usage::cpu(self.pid)?;
-        kill(self.pid, Signal::SIGCONT)?;
-        thread::sleep(busy);
+    /// Waits until the subject sleeps, and takes the last frames that come out.
+    pub(super) fn settle_and_take(
+        &mut self,
+        directions: &[Direction],
+        arrivals: &mut Vec<Arrival>,
+    ) -> io::Result<()> {
+        if !arrival::BY_KERNEL {
+            self.wait_until(Instant::now() + LAST_ONES, directions, arrivals)?;
+        }
         self.settle()?;
-        Ok(usage::cpu(self.pid)? - before)
-    }
-
-    /// Waits until the subject sleeps.
-    pub(super) fn settle(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        // Once is not enough: a thread sleeps for a moment when it waits for a page or a lock.
-        let mut asleep = 0;
-        while asleep < 2 {
-            thread::sleep(LOOK_EVERY);
-            match usage::is_asleep(self.pid) {
-                Ok(true) => asleep += 1,
-                Ok(false) => asleep = 0,
-                Err(_) => return Err(self.complaint("it ended")),
-            }
-            if Instant::now() > deadline {
-                return Err(self.complaint("it does not come to rest"));
-            }
+        for &direction in directions {
+            arrivals.extend(self.arrivals(direction)?);
         }
         Ok(())
     }
@@ -310,6 +298,50 @@ impl Bed {
     }
 }
 
+/// Where frames of `direction` come out; `None` if nobody looks.
+fn outer<'fd>(vm: &'fd OwnedFd, host: &'fd Host, direction: Direction) -> Option<BorrowedFd<'fd>> {
+    match (direction, host) {
+        (Direction::Inbound, _) => Some(vm.as_fd()),
+        (_, Host::Socket(socket)) => Some(socket.as_fd()),
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        (_, Host::Tap { watcher, .. }) => watcher.as_ref().map(AsFd::as_fd),
+    }
+}
+
+/// Waits until there is something to receive at one of the sockets, for so long at most.
+/// Not with poll(2), which counts in milliseconds.
+fn wait_for_any<'fd>(
+    sockets: impl Iterator<Item = BorrowedFd<'fd>>,
+    time: Duration,
+) -> io::Result<()> {
+    let mut set = FdSet::new();
+    sockets.for_each(|socket| set.insert(socket));
+    let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    let mut timeout = TimeVal::microseconds(micros);
+    match select(None, &mut set, None, None, &mut timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether sending failed for want of room: Linux says EAGAIN, macOS ENOBUFS.
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::ENOBUFS as i32)
+}
+
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+fn sent_to_tap(name: &str) -> io::Result<usize> {
+    let table = fs::read_to_string("/proc/self/net/dev")?;
+    let row = table.lines().find_map(|line| {
+        let (interface, counters) = line.split_once(':')?;
+        (interface.trim() == name).then_some(counters)
+    });
+    // What was written to a TAP is what its interface has received: the second column.
+    let count = row.and_then(|counters| counters.split_whitespace().nth(1)?.parse().ok());
+    count.ok_or_else(|| io::Error::other(format!("the TAP {name} is gone")))
+}
+
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 impl Host {
     fn of_tap(name: &str) -> io::Result<Self> {
         // Or the kernel's own solicitations would come as frames for the VM. Where that cannot
@@ -318,7 +350,7 @@ impl Host {
         let sender = packet::open(name, false)?;
         let watcher = packet::open(name, true)?;
         setsockopt(&watcher, sockopt::RcvBuf, &TART_RCVBUF)?;
-        setsockopt(&watcher, sockopt::ReceiveTimestampns, &true)?;
+        arrival::note(&watcher)?;
         Ok(Self::Tap {
             name: name.to_owned(),
             sender,
@@ -366,6 +398,9 @@ const ADDRESSES_AND_PORTS: usize = 38;
 const TART_SNDBUF: usize = 1 << 20;
 const TART_RCVBUF: usize = 4 << 20;
 
-/// Looking more often would take time from the subject on a machine of two cores.
-const LOOK_EVERY: Duration = Duration::from_micros(200);
+/// Looking more often would take time from the subject on a machine of two cores. But where
+/// the time that it takes is known from looking, that is what limits how well.
+const LOOK_EVERY: Duration = Duration::from_micros(if arrival::BY_KERNEL { 200 } else { 50 });
+/// The last frames are out by then, as a rule.
+const LAST_ONES: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(10);

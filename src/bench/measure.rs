@@ -6,14 +6,15 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::bed::{self, Arrival, Bed};
+use super::bed::{Arrival, Bed};
 use super::figure::{Figure, Figures};
 use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
-use super::statistics::{median, quantile, sorted};
+use super::statistics::{quantile, sorted};
 use super::subject::{Setup, Subject};
 use super::traffic::{Traffic, stamp};
-use super::usage::{self, Pinned};
 use crate::forward::Direction;
+use crate::sys::cores::{self, Pinned};
+use crate::sys::usage;
 
 /// What all measurements of a run have in common.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Bench<'_> {
         }
     }
 
-    fn bed(&self, subject: Subject, max_frame: usize, rules: usize) -> io::Result<Bed> {
+    pub(super) fn bed(&self, subject: Subject, max_frame: usize, rules: usize) -> io::Result<Bed> {
         let (program, subject) = match (subject, self.other) {
             (Subject::Other, Some(other)) => (other, Subject::Auto),
             _ => (self.program, subject),
@@ -69,98 +70,17 @@ impl Bench<'_> {
     }
 
     /// Puts the subject on a core by its number and the bench on the first one, until what is
-    /// returned goes; `None` for a subject that needs two.
+    /// returned goes; `None` for a subject that needs two, and where that cannot be done.
     ///
     /// A frame's memory is freed a sixth dearer on another core than on the one that took it,
     /// and to wake somebody there takes an interrupt. Where the scheduler puts a thread
     /// depends on how many others there are. All subjects of a round are to meet the same.
-    fn place(bed: &Bed, subject: Subject, core: usize) -> io::Result<Option<Pinned>> {
-        if matches!(subject, Subject::Always | Subject::Spread) {
+    pub(super) fn place(bed: &Bed, subject: Subject, core: usize) -> io::Result<Option<Pinned>> {
+        if !cores::CAN_PIN || matches!(subject, Subject::Always | Subject::Spread) {
             return Ok(None);
         }
-        usage::pin(bed.pid, "", core)?;
+        cores::pin(bed.pid, "", core)?;
         Pinned::to(0).map(Some)
-    }
-
-    /// The subject is held, its queue filled, and the subject released: all batches are full,
-    /// nobody else works meanwhile, and nothing depends on how fast the bench is.
-    fn drain(
-        &self,
-        subject: Subject,
-        traffic: Traffic,
-        directions: &[Direction],
-        rules: usize,
-    ) -> io::Result<Figures> {
-        let mut bed = self.bed(subject, traffic.max_len(), rules)?;
-        let capacity = bed::capacity(traffic.max_len(), traffic.max_len().max(USUAL_MAX_FRAME))?;
-        let most = if self.tap.is_some() {
-            TAP_PRELOAD_MAX
-        } else {
-            PRELOAD_MAX
-        };
-        let count = (capacity * 3 / 4).clamp(1, most);
-        bed.unwatch();
-        // Under load this one needs two cores, and finds them itself.
-        let needs_two = subject == Subject::Load || directions.len() > 1;
-        let _placed = (!needs_two)
-            .then(|| Self::place(&bed, subject, self.core))
-            .transpose()?;
-        let drains = (DRAIN_FRAMES / count).clamp(3, 10);
-        let frames = number(count * directions.len());
-        let mut cpu = Vec::new();
-        let mut unloaded = Vec::new();
-        let mut rates = Vec::new();
-        for drain in 0..=drains {
-            bed.hold()?;
-            for &direction in directions {
-                let frames = traffic.frames(direction);
-                for frame in frames.iter().cycle().take(count) {
-                    bed.send(direction, frame)?;
-                }
-            }
-            let sent_before = bed.sent_to_tap()?;
-            let taken = bed.release(LEAST_PER_FRAME.mul_f64(frames))?;
-            let mut rate = 0.0;
-            for &direction in directions {
-                let arrivals = bed.arrivals(direction)?;
-                let arrived = match (direction, sent_before) {
-                    (Direction::Outbound, Some(before)) => {
-                        bed.sent_to_tap()?.unwrap_or(before) - before
-                    }
-                    _ => arrivals.len(),
-                };
-                let passes = traffic != Traffic::Spoofed || subject.is_unfiltered();
-                let expected = if passes { count } else { 0 };
-                if arrived != expected {
-                    return Err(io::Error::other(format!(
-                        "{subject}: {arrived} of {count} frames came out instead of {expected}"
-                    )));
-                }
-                rate += frames_per_second(&arrivals).unwrap_or(0.0);
-            }
-            // Being held and released costs a process with more threads more: that is ours.
-            bed.hold()?;
-            let idle = bed.release(Duration::ZERO)?;
-            if drain > 0 {
-                cpu.push(nanoseconds(taken));
-                unloaded.push(nanoseconds(idle));
-                rates.push(rate);
-            }
-        }
-        let memory = usage::memory(bed.pid)?;
-        let report = bed.finish()?;
-        let mut figures = Figures::new();
-        let net = median(&cpu) - median(&unloaded);
-        figures.insert(Figure::CpuPerFrame, net / frames);
-        let rate = median(&rates);
-        if rate > 0.0 && traffic != Traffic::Spoofed {
-            figures.insert(Figure::FramesPerSecond, rate);
-            figures.insert(Figure::GbitPerSecond, rate * traffic.mean_len() * 8.0 / 1e9);
-        }
-        figures.insert(Figure::HandOvers, whole(report.hand_overs));
-        figures.insert(Figure::Drops, whole(report.dropped));
-        figures.insert(Figure::Anonymous, whole(memory.anonymous));
-        Ok(figures)
     }
 
     /// Frames come one after the other, and each wakes the subject unless the last one still
@@ -187,20 +107,19 @@ impl Bench<'_> {
         let before = used([&bed])?;
         let start = Instant::now();
         for index in 0..count {
-            sleep_until(start + gap * index);
+            bed.wait_until(start + gap * index, &[direction], &mut arrivals)?;
             stamp(&mut frame, index, now());
             bed.send_patiently(direction, &frame, &mut arrivals)?;
             if index % EMPTY_EVERY == 0 {
                 arrivals.extend(bed.arrivals(direction)?);
             }
         }
-        bed.settle()?;
+        bed.settle_and_take(&[direction], &mut arrivals)?;
         let frames = f64::from(count);
         let after = used([&bed])?;
         let mut figures = Figures::new();
         figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / frames);
         figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / frames);
-        arrivals.extend(bed.arrivals(direction)?);
         insert_latency(&mut figures, &arrivals);
         let report = bed.finish()?;
         figures.insert(Figure::Drops, whole(report.dropped));
@@ -215,20 +134,19 @@ impl Bench<'_> {
         let mut arrivals = Vec::new();
         let start = Instant::now();
         for index in 0..BURSTS {
-            sleep_until(start + BURST_EVERY * index);
+            bed.wait_until(start + BURST_EVERY * index, &[direction], &mut arrivals)?;
             for _ in 0..BURST {
                 stamp(&mut frame, index, now());
                 bed.send_patiently(direction, &frame, &mut arrivals)?;
             }
         }
-        bed.settle()?;
+        bed.settle_and_take(&[direction], &mut arrivals)?;
         let after = used([&bed])?;
         let bursts = f64::from(BURSTS);
         let mut figures = Figures::new();
         let cpu = after.0 - before.0;
         figures.insert(Figure::CpuPerFrame, cpu / bursts / number(BURST));
         figures.insert(Figure::SwitchesPerBurst, (after.1 - before.1) / bursts);
-        arrivals.extend(bed.arrivals(direction)?);
         insert_latency(&mut figures, &arrivals);
         Ok(figures)
     }
@@ -254,26 +172,26 @@ impl Bench<'_> {
         let mut frames = Direction::ALL.map(|way| Traffic::Flow(1514).frames(way).remove(0));
         let gap = Duration::from_secs(1) / DENSITY_RATE / u32::try_from(instances).unwrap_or(1);
         let mut count = 0;
+        let mut last = 0;
         while start.elapsed() < window {
-            for bed in &mut beds {
-                sleep_until(start + gap * count);
+            for index in 0..beds.len() {
+                beds[last].wait_until(start + gap * count, &Direction::ALL, &mut arrivals)?;
                 for (direction, frame) in Direction::ALL.into_iter().zip(&mut frames) {
                     stamp(frame, count, now());
-                    bed.send_patiently(direction, frame, &mut arrivals)?;
+                    beds[index].send_patiently(direction, frame, &mut arrivals)?;
                 }
                 count += 1;
+                last = index;
             }
         }
         let mut memory = [0.0; 3];
+        beds.rotate_left(last);
         for bed in &mut beds {
-            bed.settle()?;
-            for direction in Direction::ALL {
-                arrivals.extend(bed.arrivals(direction)?);
-            }
+            bed.settle_and_take(&Direction::ALL, &mut arrivals)?;
             let now = usage::memory(bed.pid)?;
             memory[0] += whole(now.anonymous);
             memory[1] += whole(now.resident);
-            memory[2] += whole(now.proportional);
+            memory[2] += now.proportional.map_or(f64::NAN, whole);
         }
         let after = used(&beds)?;
         let sent = f64::from(count) * 2.0;
@@ -282,7 +200,10 @@ impl Bench<'_> {
         insert_latency(&mut figures, &arrivals);
         let kinds = [Figure::Anonymous, Figure::Resident, Figure::Proportional];
         for (figure, total) in kinds.into_iter().zip(memory) {
-            figures.insert(figure, total / number(instances));
+            // Some systems tell less.
+            if !total.is_nan() {
+                figures.insert(figure, total / number(instances));
+            }
         }
         Ok(figures)
     }
@@ -296,7 +217,11 @@ impl Bench<'_> {
         let mut probes = Vec::new();
         let start = Instant::now();
         for turn in 0..SLOW_TURNS {
-            sleep_until(start + SLOW_TURN * turn);
+            bed.wait_until(
+                start + SLOW_TURN * turn,
+                &[Direction::Outbound],
+                &mut probes,
+            )?;
             // As many as fit: what the subject does not take, the host's kernel would drop.
             while bed.send(Direction::Inbound, &flood).is_ok() {}
             stamp(&mut probe, turn, now());
@@ -318,15 +243,6 @@ impl Bench<'_> {
         figures.insert(Figure::Drops, whole(report.dropped));
         Ok(figures)
     }
-}
-
-/// The rate between the end of the first batch and the end, so that each of these frames was
-/// received and sent in between, and waking up is not part of it.
-fn frames_per_second(arrivals: &[Arrival]) -> Option<f64> {
-    let first = (arrivals.len() / 4).min(FIRST_BATCH);
-    let begin = arrivals.get(first.checked_sub(1)?)?.at;
-    let time = arrivals.last()?.at.checked_sub(begin)?;
-    (!time.is_zero()).then(|| number(arrivals.len() - first) / time.as_secs_f64())
 }
 
 /// What the subjects have used so far: CPU time in nanoseconds, and context switches.
@@ -352,13 +268,6 @@ fn insert_latency(figures: &mut Figures, arrivals: &[Arrival]) {
     }
 }
 
-fn sleep_until(due: Instant) {
-    let left = due.saturating_duration_since(Instant::now());
-    if !left.is_zero() {
-        thread::sleep(left);
-    }
-}
-
 /// The time by the clock that the kernel stamps frames with.
 fn now() -> u64 {
     let since = SystemTime::now()
@@ -367,31 +276,22 @@ fn now() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(0)
 }
 
-fn nanoseconds(time: Duration) -> f64 {
+pub(super) fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
 }
 
 #[allow(clippy::cast_precision_loss)] // Far below 2^52.
-fn number(count: usize) -> f64 {
+pub(super) fn number(count: usize) -> f64 {
     count as f64
 }
 
 #[allow(clippy::cast_precision_loss)] // Below 2^61 ns, to the microsecond that matters.
-fn whole(count: u64) -> f64 {
+pub(super) fn whole(count: u64) -> f64 {
     count as f64
 }
 
 /// An MTU of 1500 and the Ethernet header.
-const USUAL_MAX_FRAME: usize = 1514;
-const FIRST_BATCH: usize = 32;
-/// More frames than this before a drain make it longer, not better.
-const PRELOAD_MAX: usize = 2000;
-/// A TAP's queue holds 1000 frames unless it is told otherwise (ip link set ... txqueuelen).
-const TAP_PRELOAD_MAX: usize = 750;
-/// About so many frames are measured in one round.
-const DRAIN_FRAMES: usize = 6000;
-/// Less than a frame has taken any subject on any machine so far.
-const LEAST_PER_FRAME: Duration = Duration::from_nanos(400);
+pub(super) const USUAL_MAX_FRAME: usize = 1514;
 
 /// Frames before those that are measured: the first few bring back what the start gave away.
 const WARM_UP: u32 = 20;

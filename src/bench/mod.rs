@@ -14,6 +14,7 @@
 mod bed;
 pub mod capture;
 pub mod compare;
+mod drain;
 pub mod figure;
 mod measure;
 pub mod network;
@@ -22,7 +23,6 @@ pub mod scenario;
 pub mod statistics;
 pub mod subject;
 pub mod traffic;
-mod usage;
 mod yardstick;
 
 use std::io;
@@ -35,6 +35,9 @@ pub use subject::Subject;
 
 use figure::Figures;
 use measure::Bench;
+
+use crate::forward::Direction;
+use crate::sys::cores;
 
 /// What to run.
 #[derive(Debug)]
@@ -80,6 +83,23 @@ pub struct Sample {
     pub figures: Vec<(Subject, Figures)>,
 }
 
+/// Looks whether this system can have all of these measured.
+///
+/// # Errors
+/// Which one it cannot have measured.
+pub fn check(subjects: &[Subject]) -> io::Result<()> {
+    let asks_too_much = |subject: &&Subject| subject.needs_cores() && !cores::CAN_PIN;
+    subjects
+        .iter()
+        .find(asks_too_much)
+        .map_or(Ok(()), |subject| {
+            let words = format!(
+                "{subject} needs threads on certain cores, and this system puts none there"
+            );
+            Err(io::Error::new(io::ErrorKind::Unsupported, words))
+        })
+}
+
 /// Runs the scenarios in rounds. `each` is called with every sample as it is there;
 /// `progress` before each scenario, with the round and the scenario's name.
 ///
@@ -93,6 +113,8 @@ pub fn run(
     // A millionth of a second instead of fifty, so that what is due is sent when it is due.
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_timerslack(1000)?;
+    // The same by the class of service, on macOS.
+    subject::find_place(Direction::Inbound);
     let mut bench = Bench {
         program: &options.program,
         other: options.other.as_deref(),

@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, BufRead, Write};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +25,7 @@ pub use super::figure::Figures;
 use super::figure::{Figure, Kind};
 use super::statistics::Quartiles;
 use super::subject::Subject;
+use crate::sys::machine;
 
 /// The version of the form of results.
 pub const SCHEMA: u32 = 1;
@@ -51,29 +51,17 @@ impl Machine {
     /// This one, now.
     #[must_use]
     pub fn this() -> Self {
-        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let kernel =
             nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
         Self {
-            cpu: model.map_or_else(
-                || std::env::consts::ARCH.to_owned(),
-                |(_, name)| name.to_owned(),
-            ),
+            cpu: machine::processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: thread::available_parallelism().map_or(1, usize::from),
             kernel: kernel.unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             date: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |time| time.as_secs()),
-            load: load
-                .split(' ')
-                .next()
-                .and_then(|load| load.parse().ok())
-                .unwrap_or(0.0),
+            load: machine::load().unwrap_or(0.0),
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn median_interval(numbers: &[f64]) -> Option<(f64, f64)> {
     let count = sorted.len();
     let mut skip = 0;
     let mut tail = 0.0;
-    let mut term = 0.5_f64.powi(i32::try_from(count).ok()?);
+    let mut term = std::iter::repeat_n(0.5, count).product::<f64>();
     for heads in 0..count / 2 {
         tail += term;
         if tail > 0.025 {

@@ -11,22 +11,29 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use signal_hook::consts::SIGTERM;
-use signal_hook::iterator::Signals;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::network::{LAB, Slowed};
-use super::yardstick::{self, Side};
+use super::yardstick;
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+use super::yardstick::Side;
 use crate::endpoint::Endpoint;
 use crate::endpoint::synthetic::SyntheticHost;
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 use crate::endpoint::tap::Tap;
 use crate::endpoint::vm_socket::VmSocket;
 use crate::filter::{Check, DropReason, Inbound, Outbound, Seconds, Verdict};
-use crate::forward::{self, HandOver, Options};
+use crate::forward::{self, Direction, HandOver, Options};
+use crate::host::liveness::Parent;
+#[cfg(target_os = "linux")]
 use crate::host::memory;
+use crate::host::placement::{Pin, Placement};
+use crate::host::signals::Signals;
 use crate::stats::Counts;
 use crate::stop::Stop;
-use crate::sys;
+use crate::sys::cores;
 
 /// A way to forward.
 #[derive(
@@ -75,6 +82,11 @@ impl Subject {
     #[must_use]
     pub const fn is_unfiltered(self) -> bool {
         matches!(self, Self::Bare | Self::Unfiltered)
+    }
+
+    /// Whether it is one only where threads can be put on cores.
+    pub(super) const fn needs_cores(self) -> bool {
+        matches!(self, Self::Spread)
     }
 
     /// Its name on the command line and in results; it stays the same over releases.
@@ -150,36 +162,45 @@ impl Setup {
 /// # Errors
 /// When the descriptors are not what they should be, or the system has no room.
 pub fn run(setup: &Setup) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-    let mut signals = Signals::new([SIGTERM])?;
+    let mut end = End::watch()?;
     let vm = io::stdin().as_fd().try_clone_to_owned()?;
     let host = io::stdout().as_fd().try_clone_to_owned()?;
-    let counts = match &setup.tap {
-        Some(name) => match setup.subject {
-            Subject::Bare | Subject::OneFrame => {
-                let side = Side::Tap(sys::tap::attach(name)?);
-                sys::tap::bring_up(name)?;
-                run_yardstick(setup, vm, side, &mut signals)?
-            }
-            _ => {
-                let tap = Tap::open(name).map_err(io::Error::other)?;
-                Some(run_engine(setup, vm, tap, &mut signals)?)
-            }
-        },
-        None => match setup.subject {
-            Subject::Bare | Subject::OneFrame => {
-                run_yardstick(setup, vm, Side::Socket(host), &mut signals)?
-            }
-            _ => {
-                let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
-                Some(run_engine(setup, vm, host, &mut signals)?)
-            }
-        },
-    };
+    let counts = run_between(setup, vm, host, &mut end)?;
     let report = counts.map_or_else(Report::default, |counts| Report::from(&counts));
     let line = serde_json::to_string(&report).map_err(io::Error::other)?;
     writeln!(io::stderr(), "{line}")
+}
+
+/// When to end: when asked to, or when the bench is no more, which may be killed at any time.
+struct End {
+    signals: Signals,
+    bench: Option<Parent>,
+}
+
+impl End {
+    fn watch() -> io::Result<Self> {
+        // The surest where there is such a thing: for a subject that is held, too.
+        #[cfg(target_os = "linux")]
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        Ok(Self {
+            signals: Signals::catch().map_err(io::Error::other)?,
+            bench: Parent::watch(),
+        })
+    }
+
+    /// Waits without waking up in between, which would be counted.
+    fn wait(&mut self) {
+        while self.signals.stop().is_none() && !self.bench.as_ref().is_some_and(Parent::is_gone) {
+            let signals = self.signals.as_fd();
+            let bench = self.bench.as_ref().and_then(Parent::event);
+            let mut fds: Vec<_> = [Some(signals), bench]
+                .into_iter()
+                .flatten()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+            let _ = poll(&mut fds, PollTimeout::NONE);
+        }
+    }
 }
 
 /// What a subject tells about its frames when it ends. A yardstick tells nothing.
@@ -207,12 +228,39 @@ impl From<&[Counts; 2]> for Report {
     }
 }
 
-fn run_yardstick(
+/// By raw calls or by the engine, at a socket or a TAP.
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+fn run_between(
     setup: &Setup,
     vm: OwnedFd,
-    host: Side,
-    signals: &mut Signals,
+    host: OwnedFd,
+    end: &mut End,
 ) -> io::Result<Option<[Counts; 2]>> {
+    let is_yardstick = matches!(setup.subject, Subject::Bare | Subject::OneFrame);
+    match &setup.tap {
+        Some(name) if is_yardstick => {
+            let side = Side::Tap(crate::sys::tap::attach(name)?);
+            crate::sys::tap::bring_up(name)?;
+            run_yardstick(setup, vm, side, end)?;
+            Ok(None)
+        }
+        None if is_yardstick => {
+            run_yardstick(setup, vm, Side::Socket(host), end)?;
+            Ok(None)
+        }
+        Some(name) => {
+            let tap = Tap::open(name).map_err(io::Error::other)?;
+            run_engine(setup, vm, tap, end).map(Some)
+        }
+        None => {
+            let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
+            run_engine(setup, vm, host, end).map(Some)
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+fn run_yardstick(setup: &Setup, vm: OwnedFd, host: Side, end: &mut End) -> io::Result<()> {
     let vm = Side::Socket(vm);
     if setup.subject == Subject::Bare {
         yardstick::bare(vm, host, setup.max_frame, setup.slow_filter)?;
@@ -220,7 +268,41 @@ fn run_yardstick(
         let (outbound, inbound) = filters(setup)?;
         yardstick::one_frame(vm, host, outbound, inbound, setup.max_frame)?;
     }
-    signals.forever().next();
+    end.wait();
+    Ok(())
+}
+
+/// Everything over endpoints, at a socket.
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+fn run_between(
+    setup: &Setup,
+    vm: OwnedFd,
+    host: OwnedFd,
+    end: &mut End,
+) -> io::Result<Option<[Counts; 2]>> {
+    let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
+    run_at(setup, vm, host, end)
+}
+
+/// The same at any endpoint.
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+fn run_at(
+    setup: &Setup,
+    vm: OwnedFd,
+    host: impl Endpoint,
+    end: &mut End,
+) -> io::Result<Option<[Counts; 2]>> {
+    if !matches!(setup.subject, Subject::Bare | Subject::OneFrame) {
+        return run_engine(setup, vm, host, end).map(Some);
+    }
+    let vm = VmSocket::new(vm, setup.max_frame).map_err(io::Error::other)?;
+    if setup.subject == Subject::Bare {
+        yardstick::bare(vm, host, setup.slow_filter, find_place)?;
+    } else {
+        let (outbound, inbound) = filters(setup)?;
+        yardstick::one_frame(vm, host, outbound, inbound, find_place)?;
+    }
+    end.wait();
     Ok(None)
 }
 
@@ -228,7 +310,7 @@ fn run_engine(
     setup: &Setup,
     vm: OwnedFd,
     host: impl Endpoint,
-    signals: &mut Signals,
+    end: &mut End,
 ) -> io::Result<[Counts; 2]> {
     let vm = VmSocket::new(vm, setup.max_frame).map_err(io::Error::other)?;
     let options = Options {
@@ -238,7 +320,7 @@ fn run_engine(
             Subject::Never => HandOver::Never,
             _ => HandOver::Auto,
         },
-        ..Options::default()
+        on_thread_start: Arc::new(find_place),
     };
     let stop = Stop::new()?;
     let forwarding = if setup.subject == Subject::Unfiltered {
@@ -248,9 +330,18 @@ fn run_engine(
         forward::start(vm, host, outbound, inbound, &options, &stop)?
     };
     // As the program does it.
+    #[cfg(target_os = "linux")]
     memory::give_back_code();
-    signals.forever().next();
+    end.wait();
     Ok(forwarding.finish())
+}
+
+/// Where the bench cannot put threads on a core, each asks for a good one as the program's
+/// do: on macOS, for those that are fast.
+pub(super) fn find_place(direction: Direction) {
+    if !cores::CAN_PIN {
+        let _ = Placement::plan(Pin::Auto).and_then(|placement| placement.apply(direction));
+    }
 }
 
 fn filters(setup: &Setup) -> io::Result<(Slowed<Outbound>, Slowed<Inbound>)> {

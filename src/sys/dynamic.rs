@@ -16,26 +16,27 @@ pub(crate) fn find(symbol: &CStr) -> Option<NonNull<c_void>> {
 
 /// The version of macOS, its first two numbers. (0, 0) if it does not tell.
 pub(crate) fn macos_version() -> (u32, u32) {
-    let mut text = [0; 32];
+    // The name is there since macOS 10.13.4.
+    let text = sysctl(c"kern.osproductversion").unwrap_or_default();
+    let mut numbers = text.split('.').map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// A text of the kernel's, of up to 127 bytes.
+pub(crate) fn sysctl(name: &CStr) -> Option<String> {
+    let mut text = [0_u8; 128];
     let mut len = text.len();
     // SAFETY: a C string, room for `len` bytes and where to say how many were written, and
-    // nothing to be set. The name is there since macOS 10.13.4.
+    // nothing to be set.
     let result = unsafe {
         sysctlbyname(
-            c"kern.osproductversion".as_ptr(),
+            name.as_ptr(),
             text.as_mut_ptr().cast(),
             &raw mut len,
             ptr::null_mut(),
             0,
         )
     };
-    let text = CStr::from_bytes_until_nul(&text)
-        .ok()
-        .filter(|_| result == 0);
-    let mut numbers = text
-        .and_then(|text| text.to_str().ok())
-        .unwrap_or_default()
-        .split('.')
-        .map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    let text = CStr::from_bytes_until_nul(&text).ok()?;
+    (result == 0).then(|| text.to_string_lossy().into_owned())
 }

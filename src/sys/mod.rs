@@ -15,10 +15,18 @@ pub(crate) mod apart;
 #[path = "apart_darwin.rs"]
 pub(crate) mod apart;
 
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[path = "arrival_linux.rs"]
+pub(crate) mod arrival;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[path = "arrival_darwin.rs"]
+pub(crate) mod arrival;
+
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 mod block;
 
-#[cfg(target_os = "linux")]
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 #[path = "bare_linux.rs"]
 pub(crate) mod bare;
 
@@ -33,6 +41,14 @@ pub(crate) mod child;
 #[cfg(target_os = "linux")]
 #[path = "code_linux.rs"]
 pub(crate) mod code;
+
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[path = "cores_linux.rs"]
+pub(crate) mod cores;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[path = "cores_darwin.rs"]
+pub(crate) mod cores;
 
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 #[path = "datagram_linux.rs"]
@@ -54,7 +70,15 @@ pub(crate) mod identity;
 
 pub(crate) mod lock;
 
-#[cfg(target_os = "linux")]
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[path = "machine_linux.rs"]
+pub(crate) mod machine;
+
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[path = "machine_darwin.rs"]
+pub(crate) mod machine;
+
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 #[path = "packet_linux.rs"]
 pub(crate) mod packet;
 
@@ -102,6 +126,17 @@ pub(crate) mod runtime;
 #[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]
 pub(crate) mod tap;
+
+#[cfg(any(target_os = "macos", test))]
+mod ticks;
+
+#[cfg(target_os = "linux")]
+#[path = "usage_linux.rs"]
+pub(crate) mod usage;
+
+#[cfg(target_os = "macos")]
+#[path = "usage_darwin.rs"]
+pub(crate) mod usage;
 
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 pub(crate) mod vmnet;

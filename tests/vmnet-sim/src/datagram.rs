@@ -152,14 +152,14 @@ pub unsafe extern "C" fn sysctlbyname(
     _new: *mut c_void,
     _new_len: usize,
 ) -> c_int {
-    let name = unsafe { CStr::from_ptr(name) };
-    if name != c"kern.osproductversion" {
-        return -1;
-    }
-    let version = VERSION.lock().unwrap();
-    assert!(version.len() < unsafe { *len });
-    unsafe { ptr::copy_nonoverlapping(version.as_ptr(), value.cast(), version.len()) };
-    unsafe { *value.cast::<u8>().add(version.len()) = 0 };
-    unsafe { *len = version.len() + 1 };
+    let text = match unsafe { CStr::from_ptr(name) }.to_bytes() {
+        b"kern.osproductversion" => VERSION.lock().unwrap().clone(),
+        b"machdep.cpu.brand_string" => "Apple nothing".to_owned(),
+        _ => return -1,
+    };
+    assert!(text.len() < unsafe { *len });
+    unsafe { ptr::copy_nonoverlapping(text.as_ptr(), value.cast(), text.len()) };
+    unsafe { *value.cast::<u8>().add(text.len()) = 0 };
+    unsafe { *len = text.len() + 1 };
     0
 }

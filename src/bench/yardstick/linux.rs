@@ -1,10 +1,5 @@
-//! The two loops that every figure is held against. Neither can be stopped but by a signal,
-//! counts anything, or drops what the other side has no room for.
-//!
-//! - The *bare loop*: a thread per direction receives a batch and sends it. No filter. What
-//!   the kernel asks for moving frames this way, and so the limit.
-//! - The *one-frame loop*: one thread for both directions polls, then receives, filters and
-//!   sends frame by frame, as simple forwarders do.
+//! The yardsticks on Linux, by raw calls: [`BareBatch`] for many frames, and the plain calls
+//! for one.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,21 +11,22 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
 
-use super::network::linger;
+use super::{FRAMES_MAX, limit_for};
+use crate::bench::network::linger;
 use crate::filter::{Check, Seconds, Verdict};
 use crate::sys::bare::BareBatch;
 
 /// One side of a yardstick. All calls but [`recv_batch`](Self::recv_batch) on a socket return
 /// at once.
 #[derive(Debug)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Socket(OwnedFd),
     Tap(OwnedFd),
 }
 
 /// Moves frames both ways, in batches, until the process ends; with so many turns of an empty
 /// loop for each.
-pub(super) fn bare(vm: Side, host: Side, max_frame: usize, turns: u32) -> io::Result<()> {
+pub(crate) fn bare(vm: Side, host: Side, max_frame: usize, turns: u32) -> io::Result<()> {
     let (vm, host) = (Arc::new(vm), Arc::new(host));
     let (from, to) = (Arc::clone(&host), Arc::clone(&vm));
     thread::Builder::new().spawn(move || pump(&from, &to, max_frame, turns))?;
@@ -39,7 +35,7 @@ pub(super) fn bare(vm: Side, host: Side, max_frame: usize, turns: u32) -> io::Re
 }
 
 /// Moves frames both ways, one by one, until the process ends.
-pub(super) fn one_frame(
+pub(crate) fn one_frame(
     vm: Side,
     host: Side,
     outbound: impl Check + 'static,
@@ -68,7 +64,7 @@ fn pump(from: &Side, to: &Side, max_frame: usize, turns: u32) {
         let received = from.recv_batch(&mut batch, limit);
         let bytes: usize = (0..received).map(|index| batch.frame(index).len()).sum();
         mean_len = (3 * mean_len + bytes / received.max(1)) / 4;
-        limit = (BATCH_BYTES / mean_len.max(1)).clamp(FRAMES_MIN, FRAMES_MAX);
+        limit = limit_for(mean_len);
         for _ in 0..received {
             linger(turns);
         }
@@ -180,9 +176,3 @@ fn counted(result: io::Result<usize>) -> Option<usize> {
         Err(error) => panic!("the yardstick broke: {error}"),
     }
 }
-
-// The limits of the forwarder when it began, which were the best that were measured for a
-// bare loop on average. They stay as they are, so that figures of different years compare.
-const FRAMES_MAX: usize = 32;
-const FRAMES_MIN: usize = 4;
-const BATCH_BYTES: usize = 128 << 10;

@@ -1,0 +1,77 @@
+//! Holding a subject, letting it go on, and telling when it has nothing to do any more.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use super::{Bed, LOOK_EVERY, PATIENCE};
+use crate::sys::{arrival, usage};
+
+impl Bed {
+    /// Stops all threads of the subject. They have stopped when this returns.
+    pub(in crate::bench) fn hold(&mut self) -> io::Result<()> {
+        kill(self.pid, Signal::SIGSTOP)?;
+        match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED))? {
+            WaitStatus::Stopped(..) => Ok(()),
+            _ => Err(self.complaint("it ended")),
+        }
+    }
+
+    /// Lets a subject that is held go on, and waits until it has nothing to do any more. To look
+    /// takes time from a subject that uses all cores, so nobody does while it is `busy`.
+    pub(in crate::bench) fn release(&mut self, busy: Duration) -> io::Result<Released> {
+        let before = usage::cpu(self.pid)?;
+        let start = Instant::now();
+        kill(self.pid, Signal::SIGCONT)?;
+        thread::sleep(busy);
+        let at_rest = self.rest()?;
+        Ok(Released {
+            cpu: usage::cpu(self.pid)? - before,
+            took: at_rest - start,
+        })
+    }
+
+    /// Waits until the subject sleeps.
+    pub(in crate::bench) fn settle(&mut self) -> io::Result<()> {
+        self.rest().map(drop)
+    }
+
+    /// The same, and returns since when it does.
+    fn rest(&mut self) -> io::Result<Instant> {
+        let deadline = Instant::now() + PATIENCE;
+        // Once is not enough: a thread sleeps for a moment when it waits for a page or a lock,
+        // or with a timer for room; but then it works in between.
+        let (mut looks, mut since, mut cpu) = (0, deadline, Duration::ZERO);
+        while looks < LOOKS {
+            thread::sleep(LOOK_EVERY);
+            let now = Instant::now();
+            if now > deadline {
+                return Err(self.complaint("it does not come to rest"));
+            }
+            let used = usage::is_asleep(self.pid)
+                .and_then(|asleep| asleep.then(|| usage::cpu(self.pid)).transpose());
+            match used {
+                Ok(Some(used)) if looks > 0 && used == cpu => looks += 1,
+                Ok(Some(used)) => (looks, since, cpu) = (1, now, used),
+                Ok(None) => looks = 0,
+                Err(_) => return Err(self.complaint("it ended")),
+            }
+        }
+        Ok(since)
+    }
+}
+
+/// What it took a subject to work off what was there.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::bench) struct Released {
+    /// The CPU time.
+    pub(in crate::bench) cpu: Duration,
+    /// The time until it was first seen asleep.
+    pub(in crate::bench) took: Duration,
+}
+
+/// So many looks in a row find it asleep, for longer than any timer of its own.
+const LOOKS: u32 = if arrival::BY_KERNEL { 2 } else { 8 };

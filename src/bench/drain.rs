@@ -1,0 +1,127 @@
+//! How full queues are measured: CPU time per frame and frames a second, where every batch is
+//! full.
+//!
+//! Frames a second come from the kernel's times of the first and the last frame. Where there
+//! are none, they are the frames by the time until the subject is seen asleep again, which
+//! includes waking it up.
+
+use std::io;
+use std::time::Duration;
+
+use super::bed::{self, Arrival};
+use super::figure::{Figure, Figures};
+use super::measure::{Bench, USUAL_MAX_FRAME, nanoseconds, number, whole};
+use super::statistics::median;
+use super::subject::Subject;
+use super::traffic::Traffic;
+use crate::forward::Direction;
+use crate::sys::{arrival, usage};
+
+impl Bench<'_> {
+    /// The subject is held, its queue filled, and the subject released: all batches are full,
+    /// nobody else works meanwhile, and nothing depends on how fast the bench is.
+    pub(super) fn drain(
+        &self,
+        subject: Subject,
+        traffic: Traffic,
+        directions: &[Direction],
+        rules: usize,
+    ) -> io::Result<Figures> {
+        let mut bed = self.bed(subject, traffic.max_len(), rules)?;
+        let capacity = bed::capacity(traffic.max_len(), traffic.max_len().max(USUAL_MAX_FRAME))?;
+        let most = if self.tap.is_some() {
+            TAP_PRELOAD_MAX
+        } else {
+            PRELOAD_MAX
+        };
+        let count = (capacity * 3 / 4).clamp(1, most);
+        bed.unwatch();
+        // Under load this one needs two cores, and finds them itself.
+        let needs_two = subject == Subject::Load || directions.len() > 1;
+        let _placed = if needs_two {
+            None
+        } else {
+            Self::place(&bed, subject, self.core)?
+        };
+        let drains = (DRAIN_FRAMES / count).clamp(3, 10);
+        let frames = number(count * directions.len());
+        let mut cpu = Vec::new();
+        let mut unloaded = Vec::new();
+        let mut rates = Vec::new();
+        for drain in 0..=drains {
+            bed.hold()?;
+            for &direction in directions {
+                let frames = traffic.frames(direction);
+                for frame in frames.iter().cycle().take(count) {
+                    bed.send(direction, frame)?;
+                }
+            }
+            let sent_before = bed.sent_to_tap()?;
+            let released = bed.release(LEAST_PER_FRAME.mul_f64(frames))?;
+            let mut rate = 0.0;
+            for &direction in directions {
+                let arrivals = bed.arrivals(direction)?;
+                let arrived = match (direction, sent_before) {
+                    (Direction::Outbound, Some(before)) => {
+                        bed.sent_to_tap()?.unwrap_or(before) - before
+                    }
+                    _ => arrivals.len(),
+                };
+                let passes = traffic != Traffic::Spoofed || subject.is_unfiltered();
+                let expected = if passes { count } else { 0 };
+                if arrived != expected {
+                    return Err(io::Error::other(format!(
+                        "{subject}: {arrived} of {count} frames came out instead of {expected}"
+                    )));
+                }
+                rate += if arrival::BY_KERNEL {
+                    frames_per_second(&arrivals).unwrap_or(0.0)
+                } else {
+                    number(arrived) / released.took.as_secs_f64()
+                };
+            }
+            // Being held and released costs a process with more threads more: that is ours.
+            bed.hold()?;
+            let idle = bed.release(Duration::ZERO)?.cpu;
+            if drain > 0 {
+                cpu.push(nanoseconds(released.cpu));
+                unloaded.push(nanoseconds(idle));
+                rates.push(rate);
+            }
+        }
+        let memory = usage::memory(bed.pid)?;
+        let report = bed.finish()?;
+        let mut figures = Figures::new();
+        let net = median(&cpu) - median(&unloaded);
+        figures.insert(Figure::CpuPerFrame, net / frames);
+        let rate = median(&rates);
+        if rate > 0.0 && traffic != Traffic::Spoofed {
+            figures.insert(Figure::FramesPerSecond, rate);
+            figures.insert(Figure::GbitPerSecond, rate * traffic.mean_len() * 8.0 / 1e9);
+        }
+        figures.insert(Figure::HandOvers, whole(report.hand_overs));
+        figures.insert(Figure::Drops, whole(report.dropped));
+        figures.insert(Figure::Anonymous, whole(memory.anonymous));
+        Ok(figures)
+    }
+}
+
+/// The rate between the end of the first batch and the end, so that each of these frames was
+/// received and sent in between, and waking up is not part of it.
+fn frames_per_second(arrivals: &[Arrival]) -> Option<f64> {
+    let first = (arrivals.len() / 4).min(FIRST_BATCH);
+    let begin = arrivals.get(first.checked_sub(1)?)?.at;
+    let time = arrivals.last()?.at.checked_sub(begin)?;
+    (!time.is_zero()).then(|| number(arrivals.len() - first) / time.as_secs_f64())
+}
+
+const FIRST_BATCH: usize = 32;
+/// More frames than this before a drain make it longer, not better.
+const PRELOAD_MAX: usize = 2000;
+/// A TAP's queue holds 1000 frames unless it is told otherwise (ip link set ... txqueuelen).
+const TAP_PRELOAD_MAX: usize = 750;
+/// About so many frames are measured in one round.
+const DRAIN_FRAMES: usize = 6000;
+/// Less than a frame takes any subject. Where the rate is not taken from when frames came out,
+/// the bench has to look from the beginning.
+const LEAST_PER_FRAME: Duration = Duration::from_nanos(if arrival::BY_KERNEL { 400 } else { 0 });

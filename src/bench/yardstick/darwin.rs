@@ -1,0 +1,161 @@
+//! The yardsticks on macOS, over the endpoints that the forwarder has too: without its lanes,
+//! its writers and its counters, the bare loop without a filter.
+//!
+//! Where the other side has no room they wait and try again, for as long as it takes. The
+//! one-frame loop has a thread per direction, since nothing waits for two endpoints at once
+//! of which one may be vmnet.
+
+use std::io;
+use std::thread;
+
+use super::{FRAMES_MAX, limit_for};
+use crate::batch::Batch;
+use crate::bench::network::linger;
+use crate::endpoint::{Endpoint, Received, Sent, Sink, Source};
+use crate::filter::{Check, Seconds, Verdict};
+use crate::forward::Direction;
+use crate::stop::Stop;
+
+/// Moves frames both ways, in batches, until the process ends; with so many turns of an empty
+/// loop for each. Each thread calls `on_start` first.
+pub(crate) fn bare(
+    vm: impl Endpoint,
+    host: impl Endpoint,
+    turns: u32,
+    on_start: fn(Direction),
+) -> io::Result<()> {
+    let judge = move |batch: &mut Batch| {
+        for index in 0..batch.received() {
+            linger(turns);
+            batch.queue(index);
+        }
+    };
+    let limit = Limit::Bytes { mean_len: 0 };
+    start(vm, host, limit, judge, judge, on_start)
+}
+
+/// Moves frames both ways, one by one, until the process ends. Each thread calls `on_start`
+/// first.
+pub(crate) fn one_frame(
+    vm: impl Endpoint,
+    host: impl Endpoint,
+    mut outbound: impl Check + 'static,
+    mut inbound: impl Check + 'static,
+    on_start: fn(Direction),
+) -> io::Result<()> {
+    let outbound = move |batch: &mut Batch| judge(&mut outbound, batch);
+    let inbound = move |batch: &mut Batch| judge(&mut inbound, batch);
+    start(vm, host, Limit::One, outbound, inbound, on_start)
+}
+
+/// How many frames to ask for.
+#[derive(Clone, Copy)]
+enum Limit {
+    One,
+    /// As many as make a batch of so many bytes on average.
+    Bytes {
+        mean_len: usize,
+    },
+}
+
+impl Limit {
+    fn frames(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Bytes { mean_len: 0 } => FRAMES_MAX,
+            Self::Bytes { mean_len } => limit_for(mean_len),
+        }
+    }
+
+    fn follow(&mut self, batch: &Batch) {
+        if let Self::Bytes { mean_len } = self {
+            let mean = batch.received_bytes() / batch.received().max(1);
+            *mean_len = (3 * *mean_len + mean) / 4;
+        }
+    }
+}
+
+fn start(
+    vm: impl Endpoint,
+    host: impl Endpoint,
+    limit: Limit,
+    outbound: impl FnMut(&mut Batch) + Send + 'static,
+    inbound: impl FnMut(&mut Batch) + Send + 'static,
+    on_start: fn(Direction),
+) -> io::Result<()> {
+    let max_frame = vm.max_frame().max(host.max_frame());
+    let (from_vm, to_vm) = vm.split();
+    let (from_host, to_host) = host.split();
+    // Never set: what waits asks for one.
+    let stop = Stop::new()?;
+    let never = stop.clone();
+    thread::Builder::new().spawn(move || {
+        on_start(Direction::Inbound);
+        pump(from_host, to_vm, max_frame, limit, inbound, &never);
+    })?;
+    thread::Builder::new().spawn(move || {
+        on_start(Direction::Outbound);
+        pump(from_vm, to_host, max_frame, limit, outbound, &stop);
+    })?;
+    Ok(())
+}
+
+/// Moves frames until an end is closed. Any other failure means that the measurement is worth
+/// nothing.
+fn pump(
+    mut source: impl Source,
+    mut sink: impl Sink,
+    max_frame: usize,
+    mut limit: Limit,
+    mut judge: impl FnMut(&mut Batch),
+    stop: &Stop,
+) {
+    let mut batch = Batch::new(max_frame);
+    let mut more = false;
+    loop {
+        let frames = limit.frames();
+        // Waiting first saves a call that would find nothing, unless the last batch was full.
+        let received = if more {
+            source.recv(&mut batch, frames)
+        } else {
+            source.wait_and_recv(&mut batch, frames, stop)
+        };
+        more = false;
+        match received {
+            Received::Frames => {}
+            Received::Nothing => continue,
+            Received::Gone => return,
+            Received::Failed(error) => panic!("the yardstick broke: {error}"),
+        }
+        more = batch.received() == frames;
+        limit.follow(&batch);
+        judge(&mut batch);
+        loop {
+            match sink.send(&mut batch) {
+                Sent::All => break,
+                // As if for the first time, or a sink's patience would end.
+                Sent::Full => drop(sink.wait_for_room(stop, 0)),
+                Sent::Refused(error) => panic!("the yardstick broke: {error}"),
+                Sent::Gone => return,
+            }
+        }
+    }
+}
+
+/// Queues what may pass.
+fn judge(filter: &mut impl Check, batch: &mut Batch) {
+    let now = Seconds(0);
+    for index in 0..batch.received() {
+        match filter.check(batch.frame(index), now) {
+            Verdict::Forward => batch.queue(index),
+            Verdict::Drop(_) => {}
+            Verdict::Dhcp => {
+                let (slot, len) = batch.slot_mut(index);
+                if let Ok(rewritten) = filter.dhcp(slot, len, now) {
+                    batch.set_len(index, rewritten);
+                    batch.queue(index);
+                }
+            }
+        }
+    }
+}
