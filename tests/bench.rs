@@ -1,9 +1,18 @@
 //! The subcommand `bench`, from outside: what it prints, what it writes, and its exit codes.
+//!
+//! With the feature `vmnet-sim` it measures as on a Mac: it takes the time itself, and puts no
+//! thread on a core.
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+#[cfg(target_os = "linux")]
+use std::{
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn a_run_prints_a_table_and_writes_a_line_for_each_round() {
@@ -26,11 +35,7 @@ fn a_run_prints_a_table_and_writes_a_line_for_each_round() {
     ] {
         assert!(table.contains(word), "{word} is missing in:\n{table}");
     }
-    let lines: Vec<serde_json::Value> = fs::read_to_string(&json)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines = read(&json);
     assert_eq!(lines.len(), 1 + 2 * 2);
     assert!(lines.iter().all(|line| line["schema"] == 1));
     assert!(lines[0]["machine"]["cores"].as_u64().unwrap() > 0);
@@ -43,6 +48,96 @@ fn a_run_prints_a_table_and_writes_a_line_for_each_round() {
         .unwrap();
     assert!(spoofed["subjects"]["auto"]["drops"].as_f64().unwrap() > 100.0);
     fs::remove_file(json).unwrap();
+}
+
+#[test]
+fn figures_are_those_of_frames_that_moved() {
+    let json = scratch("moved.json");
+    let output = bench(&[
+        "--scenario=outbound/64,inbound/64,load/outbound/1k,burst/inbound,slow-vm,drops/outbound",
+        "--rounds=1",
+        "--subject=auto,one-frame,always",
+        "--window=20",
+        &format!("--json={}", json.display()),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let lines = read(&json);
+    assert_eq!(lines.len(), 1 + 6);
+    for line in &lines[1..] {
+        // From a nanosecond to a millisecond a frame, and so on: whatever the machine.
+        let wanted = match line["scenario"].as_str().unwrap() {
+            "outbound/64" | "inbound/64" => vec![
+                ("cpu_ns_per_frame", 1e0..1e6),
+                ("frames_per_s", 1e3..1e9),
+                ("anonymous_kib", 10.0..1e5),
+            ],
+            "drops/outbound" => vec![("cpu_ns_per_frame", 1e0..1e6)],
+            "slow-vm" => vec![
+                ("cpu_ns_per_frame", 1e0..1e6),
+                ("frames_per_s", 1e2..1e6),
+                ("latency_p50_us", 0.1..1e6),
+            ],
+            _ => vec![
+                ("cpu_ns_per_frame", 1e0..1e7),
+                ("latency_p50_us", 0.1..1e5),
+                ("latency_p99_us", 0.1..1e6),
+            ],
+        };
+        let subjects = line["subjects"].as_object().unwrap();
+        assert_eq!(subjects.len(), 4, "{line}");
+        for figures in subjects.values() {
+            for (figure, range) in &wanted {
+                let value = figures[figure].as_f64();
+                assert!(
+                    value.is_some_and(|value| range.contains(&value)),
+                    "{figure} in {line}"
+                );
+            }
+        }
+        if line["scenario"] == "drops/outbound" {
+            let drops = |subject: &str| subjects[subject]["drops"].as_f64().unwrap();
+            assert!(drops("auto") > 100.0 && drops("always") > 100.0, "{line}");
+            assert_eq!(drops("bare"), 0.0, "no filter");
+        }
+    }
+    fs::remove_file(json).unwrap();
+}
+
+#[test]
+fn what_needs_cores_of_its_own_is_refused_where_they_cannot_be_chosen() {
+    let spread = bench(&[
+        "--scenario=outbound/64",
+        "--rounds=1",
+        "--subject=auto,spread",
+    ]);
+    if cfg!(any(target_os = "macos", feature = "vmnet-sim")) {
+        assert_eq!(spread.status.code(), Some(1));
+        assert_one_line(&spread, "spread needs threads on certain cores");
+    } else {
+        assert!(spread.status.success(), "{spread:?}");
+    }
+}
+
+/// Killed while the one that it measures works, and while it holds that one.
+#[test]
+#[cfg(target_os = "linux")] // Looks into /proc.
+fn a_forwarder_ends_with_the_bench_that_measures_it() {
+    for (scenario, state) in [
+        ("--scenario=load/outbound/1k", 'S'),
+        ("--scenario=both", 'T'),
+    ] {
+        // In a session of its own, as who is started from a terminal or by launchd.
+        let mut bench = Command::new("setsid")
+            .args([env!("CARGO_BIN_EXE_softnet"), "bench", "--subject=auto"])
+            .args(["--window=9000", scenario])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let forwarder = within_seconds(|| child_of(bench.id(), state));
+        bench.kill().unwrap();
+        bench.wait().unwrap();
+        within_seconds(|| stat(&forwarder).is_none().then_some(()));
+    }
 }
 
 #[test]
@@ -121,6 +216,46 @@ fn bench(arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .unwrap()
+}
+
+fn read(json: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(json).unwrap();
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// What `look` sees at last.
+#[cfg(target_os = "linux")]
+fn within_seconds<T>(look: impl Fn() -> Option<T>) -> T {
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < patience);
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// The folder in /proc of a process that `parent` has started and that is in this state.
+#[cfg(target_os = "linux")]
+fn child_of(parent: u32, state: char) -> Option<PathBuf> {
+    let wanted = format!("{state} {parent} ");
+    let mut processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let child = processes
+        .find(|process| stat(&process.path()).is_some_and(|fields| fields.starts_with(&wanted)));
+    child.map(|process| process.path())
+}
+
+/// State and parent of a process that lives, and more (/proc/PID/stat, behind the name).
+#[cfg(target_os = "linux")]
+fn stat(process: &Path) -> Option<String> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    // A dead one may wait for somebody to ask what became of it.
+    (!fields.starts_with('Z')).then(|| fields.to_owned())
 }
 
 fn stdout(output: &Output) -> String {

@@ -52,11 +52,13 @@ pub enum Kind {
 figures! {
     /// CPU time of the forwarder, of all its threads in user and kernel mode.
     CpuPerFrame = "cpu_ns_per_frame", "ns/frame", Cost;
-    /// Frames that came out, by the kernel's times of the first and the last.
+    /// Frames that came out, by the kernel's times of the first and the last; on macOS, which
+    /// has none, by the time until the forwarder was at rest again.
     FramesPerSecond = "frames_per_s", "frames/s", Yield;
     /// The bits of these frames, Ethernet header included.
     GbitPerSecond = "gbit_per_s", "Gbit/s", Yield;
-    /// Time from before the sender's call to the receiver's queue; half of the frames took less.
+    /// Time from before the sender's call to the receiver's queue, on macOS to the receiver;
+    /// half of the frames took less.
     LatencyP50 = "latency_p50_us", "us p50", Cost;
     /// All but one of a hundred took less.
     LatencyP99 = "latency_p99_us", "us p99", Cost;
@@ -68,11 +70,12 @@ figures! {
     HandOvers = "hand_overs", "hand-overs", Count;
     /// Frames dropped while measuring.
     Drops = "drops", "drops", Count;
-    /// Memory that no file stands behind, after the work.
+    /// Memory that no file stands behind, after the work; on macOS what the kernel calls the
+    /// footprint.
     Anonymous = "anonymous_kib", "KiB anonymous", Count;
     /// All memory, the program's own pages too.
     Resident = "resident_kib", "KiB resident", Count;
-    /// The same, where pages that several processes have count a part for each.
+    /// The same, where pages that several processes have count a part for each. Not on macOS.
     Proportional = "proportional_kib", "KiB proportional", Count;
     /// CPU time of one forwarder to which nothing happens.
     IdleCpu = "idle_cpu_ms_per_10s", "ms/10s idle", Count;

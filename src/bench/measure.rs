@@ -14,7 +14,7 @@ use super::subject::{Setup, Subject};
 use super::traffic::{Traffic, stamp};
 use crate::forward::Direction;
 use crate::sys::cores::{self, Pinned};
-use crate::sys::usage;
+use crate::sys::usage::{self, Memory};
 
 /// What all measurements of a run have in common.
 #[derive(Debug)]
@@ -184,27 +184,19 @@ impl Bench<'_> {
                 last = index;
             }
         }
-        let mut memory = [0.0; 3];
+        let mut memory = Vec::with_capacity(instances);
+        // From the one that has frames under way still.
         beds.rotate_left(last);
         for bed in &mut beds {
             bed.settle_and_take(&Direction::ALL, &mut arrivals)?;
-            let now = usage::memory(bed.pid)?;
-            memory[0] += whole(now.anonymous);
-            memory[1] += whole(now.resident);
-            memory[2] += now.proportional.map_or(f64::NAN, whole);
+            memory.push(usage::memory(bed.pid)?);
         }
         let after = used(&beds)?;
         let sent = f64::from(count) * 2.0;
         figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / sent);
         figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / sent);
         insert_latency(&mut figures, &arrivals);
-        let kinds = [Figure::Anonymous, Figure::Resident, Figure::Proportional];
-        for (figure, total) in kinds.into_iter().zip(memory) {
-            // Some systems tell less.
-            if !total.is_nan() {
-                figures.insert(figure, total / number(instances));
-            }
-        }
+        insert_memory(&mut figures, &memory);
         Ok(figures)
     }
 
@@ -266,6 +258,24 @@ fn insert_latency(figures: &mut Figures, arrivals: &[Arrival]) {
         figures.insert(Figure::LatencyP50, quantile(&took, 0.5) / 1000.0);
         figures.insert(Figure::LatencyP99, quantile(&took, 0.99) / 1000.0);
     }
+}
+
+/// The mean of what each has, as far as the system tells.
+fn insert_memory(figures: &mut Figures, memory: &[Memory]) {
+    let mean = |of: fn(&Memory) -> Option<u64>| {
+        let total: Option<u64> = memory.iter().map(of).sum();
+        total.map(|total| whole(total) / number(memory.len()))
+    };
+    let means = [
+        (Figure::Anonymous, mean(|memory| Some(memory.anonymous))),
+        (Figure::Resident, mean(|memory| Some(memory.resident))),
+        (Figure::Proportional, mean(|memory| memory.proportional)),
+    ];
+    figures.extend(
+        means
+            .into_iter()
+            .filter_map(|(figure, mean)| Some((figure, mean?))),
+    );
 }
 
 /// The time by the clock that the kernel stamps frames with.

@@ -193,6 +193,13 @@ mod tests {
     }
 
     #[test]
+    fn what_needs_cores_is_refused_where_they_cannot_be_chosen() {
+        check(&Subject::USUAL).unwrap();
+        let spread = check(&[Subject::Bare, Subject::Spread]);
+        assert_eq!(spread.is_ok(), cores::CAN_PIN);
+    }
+
+    #[test]
     fn a_run_has_one_round_at_least() {
         let none = Until::Elapsed(Duration::ZERO);
         assert!(none.has_room(0, Duration::ZERO, Duration::ZERO));

@@ -49,7 +49,7 @@ pub enum Subject {
     Load,
     /// The engine as a pure pipeline.
     Always,
-    /// The same, with readers and writers on different cores.
+    /// The same, with readers and writers on different cores. Not on macOS.
     Spread,
     /// The engine without writer threads.
     Never,
@@ -180,7 +180,7 @@ struct End {
 impl End {
     fn watch() -> io::Result<Self> {
         // The surest where there is such a thing: for a subject that is held, too.
-        #[cfg(target_os = "linux")]
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         Ok(Self {
             signals: Signals::catch().map_err(io::Error::other)?,

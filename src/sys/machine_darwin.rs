@@ -21,7 +21,7 @@ mod tests {
 
     #[test]
     fn a_machine_has_a_processor_and_a_load() {
-        assert!(processor().unwrap().contains("Apple"));
+        assert_ne!(processor().unwrap(), "");
         assert!(load().unwrap() >= 0.0);
     }
 }
