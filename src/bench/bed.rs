@@ -82,8 +82,9 @@ impl Bed {
             .stdin(Stdio::from(OwnedFd::from(vm_inner)))
             .stdout(Stdio::from(OwnedFd::from(host_inner)))
             .stderr(Stdio::piped())
-            // A group of its own: if the bench dies while it is held, then the system wakes
-            // and ends it, as one whose parent's session is another.
+            // A group of its own, so that nobody stays who is held when the bench is killed:
+            // a stopped process whose group that orphans is woken with SIGHUP (POSIX, _exit(),
+            // "Consequences of Process Termination").
             .process_group(0)
             .spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
