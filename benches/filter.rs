@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use softnet::bench::network::{LAB, NOW};
+use softnet::bench::network::{Conversation, LAB, NOW};
 use softnet::bench::traffic::Traffic;
 use softnet::filter::Check;
 use softnet::forward::Direction;
@@ -37,7 +37,7 @@ fn direction(
     };
     // As many frames for each kind, so that the loop around them costs each the same.
     let frames: Vec<_> = traffic
-        .frames(direction)
+        .frames(direction, &Conversation::LAB)
         .into_iter()
         .cycle()
         .take(FRAMES)

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use nix::sys::socket::{setsockopt, sockopt};
-use softnet::bench::network::LAB;
+use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
@@ -50,7 +50,7 @@ fn forward(c: &mut Criterion) {
             (Direction::Outbound, "outbound"),
             (Direction::Inbound, "inbound"),
         ] {
-            let frame = &Traffic::Flow(64).frames(direction)[0];
+            let frame = &Traffic::Flow(64).frames(direction, &Conversation::LAB)[0];
             let (from, to) = ends(direction);
             let mut group = c.benchmark_group(format!("forward/{way}"));
             group.throughput(Throughput::Elements(FRAMES));

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use gungraun::{LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use softnet::batch::{Batch, FRAMES_MAX};
-use softnet::bench::network::{LAB, NOW, Slowed};
+use softnet::bench::network::{Conversation, LAB, NOW, Slowed};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::filter::{Check, Inbound, Outbound, Verdict};
 use softnet::forward::Direction;
@@ -91,7 +91,7 @@ fn slow() -> u32 {
 
 fn frames(traffic: Traffic, direction: Direction) -> Vec<Vec<u8>> {
     traffic
-        .frames(direction)
+        .frames(direction, &Conversation::LAB)
         .into_iter()
         .cycle()
         .take(FRAMES)

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use softnet::bench::network::{LAB, NOW};
+use softnet::bench::network::{Conversation, LAB, NOW};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::filter::{Check, LeaseCell};
 use softnet::forward::Direction;
@@ -24,7 +24,9 @@ fn lease(c: &mut Criterion) {
         });
     });
     let (outbound, _) = LAB.filters(0, 1514).unwrap();
-    let frame = Traffic::Flow(64).frames(Direction::Outbound).remove(0);
+    let frame = Traffic::Flow(64)
+        .frames(Direction::Outbound, &Conversation::LAB)
+        .remove(0);
     group.bench_function("none-yet", |b| {
         b.iter(|| outbound.check(black_box(&frame), NOW));
     });

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use softnet::bench::network::LAB;
+use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::forward::Direction;
 use softnet::wire::dhcp::Message;
@@ -13,7 +13,9 @@ use softnet::wire::udp::Udp;
 
 fn wire(c: &mut Criterion) {
     let mut group = c.benchmark_group("wire");
-    let frame = Traffic::Flow(64).frames(Direction::Outbound).remove(0);
+    let frame = Traffic::Flow(64)
+        .frames(Direction::Outbound, &Conversation::LAB)
+        .remove(0);
     group.bench_function("ethernet", |b| {
         b.iter(|| Ethernet::split(black_box(&frame)));
     });

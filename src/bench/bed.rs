@@ -27,9 +27,9 @@ use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
-use super::network::LAB;
+use super::network::{Conversation, LAB};
 use super::subject::{Report, Setup, Subject};
-use super::traffic::{self, stamped};
+use super::traffic::{self, Traffic, stamped};
 use crate::forward::Direction;
 use crate::sys::{arrival, cores};
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
@@ -42,6 +42,8 @@ pub(super) struct Bed {
     host: Host,
     child: Child,
     pub(super) pid: Pid,
+    /// Whom its frames are between.
+    between: Conversation,
     buffer: Vec<u8>,
 }
 
@@ -93,6 +95,7 @@ impl Bed {
             host: Host::Socket(host.into()),
             child,
             pid: Pid::from_raw(pid),
+            between: Conversation::LAB,
             buffer: vec![0; setup.max_frame + 1],
         };
         #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
@@ -120,6 +123,16 @@ impl Bed {
         }
         self.settle()?;
         Host::of_tap(name)
+    }
+
+    /// The frames of a kind that this VM and its host send each other.
+    pub(super) fn frames(&self, traffic: Traffic, direction: Direction) -> Vec<Vec<u8>> {
+        traffic.frames(direction, &self.between)
+    }
+
+    /// One frame of so many bytes.
+    pub(super) fn frame(&self, len: usize, direction: Direction) -> Vec<u8> {
+        self.frames(Traffic::Flow(len), direction).remove(0)
     }
 
     /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.

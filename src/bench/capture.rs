@@ -255,6 +255,7 @@ const GOES: usize = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::network::Conversation;
     use crate::bench::traffic::Traffic;
 
     /// A pcap file of version 2.4 with these frames.
@@ -275,11 +276,11 @@ mod tests {
 
     #[test]
     fn the_vm_is_found_and_its_frames_are_judged() {
-        let mut frames = Traffic::Mixed.frames(Direction::Outbound);
-        frames.extend(Traffic::Flow(64).frames(Direction::Inbound));
+        let mut frames = Traffic::Mixed.frames(Direction::Outbound, &Conversation::LAB);
+        frames.extend(Traffic::Flow(64).frames(Direction::Inbound, &Conversation::LAB));
         frames.extend(
             Traffic::Spoofed
-                .frames(Direction::Outbound)
+                .frames(Direction::Outbound, &Conversation::LAB)
                 .into_iter()
                 .take(3),
         );
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn what_is_no_capture_says_why() {
         let error = |file: &[u8]| Capture::read(file).unwrap_err().to_string();
-        let frames = Traffic::Imix.frames(Direction::Outbound);
+        let frames = Traffic::Imix.frames(Direction::Outbound, &Conversation::LAB);
         let whole = pcap(1, &frames);
         assert_eq!(
             error(&whole[..whole.len() - 1]),

@@ -51,7 +51,7 @@ impl Bench<'_> {
         for drain in 0..=drains {
             bed.hold()?;
             for &direction in directions {
-                let frames = traffic.frames(direction);
+                let frames = bed.frames(traffic, direction);
                 for frame in frames.iter().cycle().take(count) {
                     bed.send(direction, frame)?;
                 }

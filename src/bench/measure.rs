@@ -11,7 +11,7 @@ use super::figure::{Figure, Figures};
 use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
 use super::statistics::{quantile, sorted};
 use super::subject::{Setup, Subject};
-use super::traffic::{Traffic, stamp};
+use super::traffic::stamp;
 use crate::forward::Direction;
 use crate::sys::cores::{self, Pinned};
 use crate::sys::usage::{self, Memory};
@@ -87,7 +87,7 @@ impl Bench<'_> {
     /// keeps it awake.
     fn paced(&self, subject: Subject, direction: Direction, rate: u32) -> io::Result<Figures> {
         let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
-        let mut frame = Traffic::Flow(200).frames(direction).remove(0);
+        let mut frame = bed.frame(200, direction);
         let gap = Duration::from_secs(1) / rate;
         let seconds = self
             .window
@@ -128,7 +128,7 @@ impl Bench<'_> {
 
     fn bursts(&self, subject: Subject, direction: Direction) -> io::Result<Figures> {
         let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
-        let mut frame = Traffic::Flow(200).frames(direction).remove(0);
+        let mut frame = bed.frame(200, direction);
         let _placed = Self::place(&bed, subject, OTHER_CORE)?;
         let before = used([&bed])?;
         let mut arrivals = Vec::new();
@@ -169,7 +169,7 @@ impl Bench<'_> {
         let before = used(&beds)?;
         let mut arrivals = Vec::new();
         let start = Instant::now();
-        let mut frames = Direction::ALL.map(|way| Traffic::Flow(1514).frames(way).remove(0));
+        let mut frames = Direction::ALL.map(|way| beds[0].frame(1514, way));
         let gap = Duration::from_secs(1) / DENSITY_RATE / u32::try_from(instances).unwrap_or(1);
         let mut count = 0;
         let mut last = 0;
@@ -202,8 +202,8 @@ impl Bench<'_> {
 
     fn slow_vm(&self, subject: Subject) -> io::Result<Figures> {
         let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
-        let flood = Traffic::Flow(1514).frames(Direction::Inbound).remove(0);
-        let mut probe = Traffic::Flow(200).frames(Direction::Outbound).remove(0);
+        let flood = bed.frame(1514, Direction::Inbound);
+        let mut probe = bed.frame(200, Direction::Outbound);
         let cpu = usage::cpu(bed.pid)?;
         let mut read = 0;
         let mut probes = Vec::new();

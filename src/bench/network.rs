@@ -33,6 +33,29 @@ pub const LAB: Network = Network {
     gateway: Ipv4Addr::new(192, 168, 64, 1),
 };
 
+/// Whom the frames of a measurement are between: the VM, and one peer at or behind the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conversation {
+    /// The network that the VM is in.
+    pub network: Network,
+    /// The peer's address.
+    pub peer: Ipv4Addr,
+    /// The VM's UDP port.
+    pub vm_port: u16,
+    /// The peer's UDP port.
+    pub peer_port: u16,
+}
+
+impl Conversation {
+    /// Of the VM of the laboratory with somebody on the internet.
+    pub const LAB: Self = Self {
+        network: LAB,
+        peer: Ipv4Addr::new(20, 1, 2, 3),
+        vm_port: 40_000,
+        peer_port: 9,
+    };
+}
+
 /// When the frames of [`Network::filters_with_lease`] come, well before the lease ends.
 pub const NOW: Seconds = Seconds(1000);
 
@@ -147,18 +170,18 @@ mod tests {
                 Traffic::Imix,
                 Traffic::Mixed,
             ] {
-                for frame in kind.frames(Direction::Outbound) {
+                for frame in kind.frames(Direction::Outbound, &Conversation::LAB) {
                     assert_eq!(outbound.check(&frame, NOW), Verdict::Forward, "{kind:?}");
                 }
-                for frame in kind.frames(Direction::Inbound) {
+                for frame in kind.frames(Direction::Inbound, &Conversation::LAB) {
                     assert_eq!(inbound.check(&frame, NOW), Verdict::Forward, "{kind:?}");
                 }
             }
-            for frame in Traffic::Spoofed.frames(Direction::Outbound) {
+            for frame in Traffic::Spoofed.frames(Direction::Outbound, &Conversation::LAB) {
                 let verdict = outbound.check(&frame, NOW);
                 assert_eq!(verdict, Verdict::Drop(DropReason::SourceAddress));
             }
-            for frame in Traffic::Spoofed.frames(Direction::Inbound) {
+            for frame in Traffic::Spoofed.frames(Direction::Inbound, &Conversation::LAB) {
                 assert!(matches!(inbound.check(&frame, NOW), Verdict::Drop(_)));
             }
         }

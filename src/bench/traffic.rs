@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::network::{LAB, Network};
+use super::network::{Conversation, Network};
 use crate::forward::Direction;
 use crate::wire::Mac;
 
@@ -24,13 +24,17 @@ pub enum Traffic {
 }
 
 impl Traffic {
-    /// A set of frames of this kind, to be sent round and round in this order.
+    /// A set of frames of this kind between the two, to be sent round and round in this order.
     #[must_use]
-    pub fn frames(self, direction: Direction) -> Vec<Vec<u8>> {
-        let one = |len, peer, protocol| frame(direction, peer, LAB.vm, protocol, len);
+    pub fn frames(self, direction: Direction, between: &Conversation) -> Vec<Vec<u8>> {
+        let (peer, vm) = (between.peer, between.network.vm);
+        let frame = |peer, local, protocol, len| {
+            let between = Conversation { peer, ..*between };
+            frame(direction, &between, local, protocol, len)
+        };
         match self {
-            Self::Flow(len) => vec![one(len, PEER, UDP)],
-            Self::Imix => IMIX.iter().map(|&len| one(len, PEER, UDP)).collect(),
+            Self::Flow(len) => vec![frame(peer, vm, UDP, len)],
+            Self::Imix => IMIX.iter().map(|&len| frame(peer, vm, UDP, len)).collect(),
             Self::Mixed => addresses()
                 .take(MIXED)
                 .zip(
@@ -38,14 +42,14 @@ impl Traffic {
                         .into_iter()
                         .cycle(),
                 )
-                .map(|(peer, protocol)| one(64, peer, protocol))
+                .map(|(peer, protocol)| frame(peer, vm, protocol, 64))
                 .collect(),
             Self::Spoofed => addresses()
                 .take(MIXED)
                 .map(|stolen| match direction {
-                    Direction::Outbound => frame(direction, PEER, stolen, UDP, 64),
+                    Direction::Outbound => frame(peer, stolen, UDP, 64),
                     // From the outside, a stolen address is the VM's own (a LAND attack).
-                    Direction::Inbound => frame(direction, LAB.vm, LAB.vm, UDP, 64),
+                    Direction::Inbound => frame(vm, vm, UDP, 64),
                 })
                 .collect(),
         }
@@ -111,17 +115,29 @@ pub fn stamped(frame: &[u8]) -> Option<(u32, u64)> {
     Some((u32::from_be_bytes(*number), u64::from_be_bytes(*time)))
 }
 
-/// A frame of `len` bytes between the VM at `local` and `peer` behind the gateway.
+/// A frame of `len` bytes between the peer and the VM, which says to have the address `local`.
 fn frame(
     direction: Direction,
-    peer: Ipv4Addr,
+    between: &Conversation,
     local: Ipv4Addr,
     protocol: u8,
     len: usize,
 ) -> Vec<u8> {
+    let Conversation {
+        network,
+        peer,
+        vm_port,
+        peer_port,
+    } = *between;
     let payload_len = len - ETHERNET_LEN - IPV4_LEN;
     let payload = match protocol {
-        UDP => udp(40_000, 9, &vec![0; payload_len - UDP_LEN]),
+        UDP => {
+            let (source, destination) = match direction {
+                Direction::Outbound => (vm_port, peer_port),
+                Direction::Inbound => (peer_port, vm_port),
+            };
+            udp(source, destination, &vec![0; payload_len - UDP_LEN])
+        }
         TCP => tcp(payload_len),
         _ => {
             let mut echo = vec![0; payload_len];
@@ -129,17 +145,12 @@ fn frame(
             echo
         }
     };
+    let (vm_mac, gateway_mac) = (network.vm_mac, network.gateway_mac);
     match direction {
-        Direction::Outbound => ethernet(
-            LAB.gateway_mac,
-            LAB.vm_mac,
-            &ipv4(local, peer, protocol, &payload),
-        ),
-        Direction::Inbound => ethernet(
-            LAB.vm_mac,
-            LAB.gateway_mac,
-            &ipv4(peer, local, protocol, &payload),
-        ),
+        Direction::Outbound => {
+            ethernet(gateway_mac, vm_mac, &ipv4(local, peer, protocol, &payload))
+        }
+        Direction::Inbound => ethernet(vm_mac, gateway_mac, &ipv4(peer, local, protocol, &payload)),
     }
 }
 
@@ -265,7 +276,6 @@ impl Sequence {
     }
 }
 
-const PEER: Ipv4Addr = Ipv4Addr::new(20, 1, 2, 3);
 const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 1514, 64, 594, 64, 594, 64];
 /// Many enough that no branch predictor learns them by heart.
 const MIXED: usize = 1024;
@@ -302,15 +312,15 @@ mod tests {
     fn frames_have_the_lengths_that_their_kind_says() {
         for direction in Direction::ALL {
             for len in [64, 256, 1514, 9014, 16_384, 65_000] {
-                let frames = Traffic::Flow(len).frames(direction);
+                let frames = Traffic::Flow(len).frames(direction, &Conversation::LAB);
                 assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [len]);
             }
-            let imix = Traffic::Imix.frames(direction);
+            let imix = Traffic::Imix.frames(direction, &Conversation::LAB);
             let total: usize = imix.iter().map(Vec::len).sum();
             assert_eq!(total, 7 * 64 + 4 * 594 + 1514);
             assert!(
                 Traffic::Mixed
-                    .frames(direction)
+                    .frames(direction, &Conversation::LAB)
                     .iter()
                     .all(|frame| frame.len() == 64)
             );
@@ -319,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_header_with_its_checksum_sums_up_to_nothing() {
-        let frame = &Traffic::Flow(64).frames(Direction::Outbound)[0];
+        let frame = &Traffic::Flow(64).frames(Direction::Outbound, &Conversation::LAB)[0];
         assert_eq!(
             checksum(&frame[ETHERNET_LEN..ETHERNET_LEN + IPV4_LEN]),
             [0, 0]
@@ -328,7 +338,9 @@ mod tests {
 
     #[test]
     fn a_stamp_is_read_as_it_was_written() {
-        let mut frame = Traffic::Flow(64).frames(Direction::Inbound).remove(0);
+        let mut frame = Traffic::Flow(64)
+            .frames(Direction::Inbound, &Conversation::LAB)
+            .remove(0);
         stamp(&mut frame, 7, 1 << 60);
         assert_eq!(stamped(&frame), Some((7, 1 << 60)));
         assert_eq!(stamped(&frame[..50]), None);
