@@ -16,6 +16,8 @@ pub mod capture;
 pub mod compare;
 mod drain;
 pub mod figure;
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+mod guest;
 mod measure;
 pub mod network;
 pub mod report;

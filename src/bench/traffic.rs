@@ -154,11 +154,16 @@ fn frame(
     }
 }
 
-fn ethernet(destination: Mac, source: Mac, packet: &[u8]) -> Vec<u8> {
+pub(super) fn ethernet(destination: Mac, source: Mac, packet: &[u8]) -> Vec<u8> {
     [&destination.0[..], &source.0, &[8, 0], packet].concat()
 }
 
-fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ipv4(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut header = vec![0x45, 0];
     header.extend(be16(IPV4_LEN + payload.len()));
     header.extend([0, 1, 0x40, 0, 64, protocol, 0, 0]);
@@ -170,7 +175,7 @@ fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -
 }
 
 /// A datagram without a checksum, which UDP over IPv4 may leave out (RFC 768).
-fn udp(source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
+pub(super) fn udp(source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
     let mut datagram = [source.to_be_bytes(), destination.to_be_bytes()].concat();
     datagram.extend(be16(UDP_LEN + data.len()));
     datagram.extend([0, 0]);
@@ -192,7 +197,13 @@ fn from_client(network: &Network, kind: u8) -> Vec<u8> {
         options.push((REQUESTED_ADDRESS, network.vm.octets().into()));
         options.push((SERVER_IDENTIFIER, network.gateway.octets().into()));
     }
-    let message = dhcp(network, 1, Ipv4Addr::UNSPECIFIED, &options);
+    let message = dhcp(
+        network.vm_mac,
+        TRANSACTION,
+        1,
+        Ipv4Addr::UNSPECIFIED,
+        &options,
+    );
     let datagram = udp(68, 67, &message);
     let packet = ipv4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, UDP, &datagram);
     ethernet(Mac::BROADCAST, network.vm_mac, &packet)
@@ -208,7 +219,11 @@ fn from_server(network: &Network, kind: u8) -> Vec<u8> {
         (ROUTER, network.gateway.octets().into()),
         (NAME_SERVERS, network.gateway.octets().into()),
     ];
-    let datagram = udp(67, 68, &dhcp(network, 2, network.vm, &options));
+    let datagram = udp(
+        67,
+        68,
+        &dhcp(network.vm_mac, TRANSACTION, 2, network.vm, &options),
+    );
     ethernet(
         network.vm_mac,
         network.gateway_mac,
@@ -217,13 +232,19 @@ fn from_server(network: &Network, kind: u8) -> Vec<u8> {
 }
 
 /// A message of RFC 2131, figure 1.
-fn dhcp(network: &Network, operation: u8, yours: Ipv4Addr, options: &[(u8, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn dhcp(
+    client: Mac,
+    transaction: u32,
+    operation: u8,
+    yours: Ipv4Addr,
+    options: &[(u8, Vec<u8>)],
+) -> Vec<u8> {
     let mut message = vec![operation, 1, 6, 0];
-    message.extend(TRANSACTION.to_be_bytes());
+    message.extend(transaction.to_be_bytes());
     message.extend([0; 8]);
     message.extend(yours.octets());
     message.extend([0; 8]);
-    message.extend(network.vm_mac.0);
+    message.extend(client.0);
     message.extend([0; 10 + 64 + 128]);
     message.extend([99, 130, 83, 99]);
     for (code, data) in options {
@@ -279,7 +300,7 @@ impl Sequence {
 const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 1514, 64, 594, 64, 594, 64];
 /// Many enough that no branch predictor learns them by heart.
 const MIXED: usize = 1024;
-const TRANSACTION: u32 = 0x736f_6674;
+pub(super) const TRANSACTION: u32 = 0x736f_6674;
 
 const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
