@@ -38,8 +38,9 @@ test: unit e2e ## Every test: cargo's, then end to end
 
 .PHONY: unit
 unit: setup-rust ## cargo's tests only; as root they include those that need it
+	@bash tests/setup/dnsmasq.sh
 	cargo test --locked
-	cargo test --locked --features vmnet-sim --lib --test vmnet --test vmnet_leaks --test mac --test bench
+	cargo test --locked --features vmnet-sim --lib --test vmnet --test vmnet_leaks --test vmnet_bench --test mac --test bench
 
 .PHONY: e2e
 e2e: release ## Tests in network namespaces, with a stand-in VM and a QEMU guest (root)

@@ -44,6 +44,12 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "NAME")]
     tap: Option<String>,
 
+    /// Measure at vmnet, with this host's DHCP server and network behind it, instead of at a
+    /// socket (as root, or with the entitlement; frames up to 1514 bytes)
+    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+    #[arg(long)]
+    vmnet: bool,
+
     /// Another build of softnet, to measure as `other` in the same rounds
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
@@ -126,6 +132,9 @@ pub(crate) struct SubjectArgs {
     #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
     #[arg(long)]
     tap: Option<String>,
+    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+    #[arg(long)]
+    vmnet: bool,
 }
 
 /// Runs the bench.
@@ -169,6 +178,10 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         tap: args.tap.clone(),
         #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
         tap: None,
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        vmnet: args.vmnet,
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        vmnet: false,
         scenarios,
         subjects,
         until: args.rounds.map_or_else(
@@ -287,6 +300,10 @@ pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
         tap: args.tap.clone(),
         #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
         tap: None,
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        vmnet: args.vmnet,
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        vmnet: false,
         slow_filter: args.slow_filter,
     })?;
     Ok(ExitCode::SUCCESS)

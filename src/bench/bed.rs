@@ -1,6 +1,6 @@
 //! The bed that a subject is measured on: its process, and the two sockets whose outer ends
 //! the bench holds, the VM's with Tart's buffers and the host's with the same, or the host's
-//! side of a TAP.
+//! side of a TAP, or the host itself at vmnet.
 //!
 //! Nobody reads the other end while a subject works, so that the cores are its own. The
 //! kernel notes when each frame arrived there, and the bench reads that later. Where it does
@@ -8,9 +8,11 @@
 //! the time itself.
 
 mod rest;
-
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-use std::fs;
+mod tap;
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub(super) mod vmnet;
+
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -32,8 +34,6 @@ use super::subject::{Report, Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::forward::Direction;
 use crate::sys::{arrival, cores};
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-use crate::sys::{packet, usage};
 
 /// A subject at work. Its process ends with this.
 #[derive(Debug)]
@@ -52,12 +52,9 @@ pub(super) struct Bed {
 enum Host {
     Socket(OwnedFd),
     #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-    Tap {
-        name: String,
-        sender: OwnedFd,
-        /// Sees what the subject sends, which makes each frame dearer for the subject.
-        watcher: Option<OwnedFd>,
-    },
+    Tap(tap::TapHost),
+    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+    Own(vmnet::OwnHost),
 }
 
 /// A frame that came out of the subject.
@@ -100,7 +97,11 @@ impl Bed {
         };
         #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
         if let Some(name) = &setup.tap {
-            bed.host = bed.host_at_tap(name)?;
+            bed.host = Host::Tap(bed.host_at_tap(name)?);
+        }
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        if setup.vmnet {
+            return bed.at_own_host();
         }
         bed.bind_lease()?;
         if setup.subject == Subject::Spread {
@@ -108,21 +109,6 @@ impl Bed {
             cores::pin(bed.pid, "writer", 1)?;
         }
         Ok(bed)
-    }
-
-    /// Takes the host's side of the TAP, as soon as the subject has made it and set it up.
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-    fn host_at_tap(&mut self, name: &str) -> io::Result<Host> {
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = packet::open(name, false) {
-            if Instant::now() > deadline || usage::is_asleep(self.pid).is_err() {
-                let words = format!("cannot play the host at the TAP {name}: {error}");
-                return Err(self.complaint(&words));
-            }
-            thread::sleep(LOOK_EVERY);
-        }
-        self.settle()?;
-        Host::of_tap(name)
     }
 
     /// The frames of a kind that this VM and its host send each other.
@@ -138,8 +124,8 @@ impl Bed {
     /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.
     pub(super) fn unwatch(&mut self) {
         #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-        if let Host::Tap { watcher, .. } = &mut self.host {
-            *watcher = None;
+        if let Host::Tap(tap) = &mut self.host {
+            tap.watcher = None;
         }
     }
 
@@ -148,7 +134,21 @@ impl Bed {
         match &self.host {
             Host::Socket(_) => Ok(None),
             #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-            Host::Tap { name, .. } => sent_to_tap(name).map(Some),
+            Host::Tap(tap) => tap.sent().map(Some),
+            #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+            Host::Own(_) => Ok(None),
+        }
+    }
+
+    /// Whether frames may be lost on their way to the subject or behind it, in queues of the
+    /// host's whose lengths nobody tells.
+    pub(super) fn is_lossy(&self) -> bool {
+        match self.host {
+            Host::Socket(_) => false,
+            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            Host::Tap(_) => false,
+            #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+            Host::Own(_) => true,
         }
     }
 
@@ -193,7 +193,9 @@ impl Bed {
             (Direction::Outbound, _) => &self.vm,
             (_, Host::Socket(socket)) => socket,
             #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-            (_, Host::Tap { sender, .. }) => sender,
+            (_, Host::Tap(tap)) => &tap.sender,
+            #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+            (_, Host::Own(host)) => return host.send(frame),
         };
         send(end.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
@@ -223,16 +225,25 @@ impl Bed {
 
     /// Takes a frame that has come out; `None` if there is none.
     pub(super) fn next_arrival(&mut self, direction: Direction) -> io::Result<Option<Arrival>> {
-        let Some(end) = outer(&self.vm, &self.host, direction) else {
-            return Ok(None);
-        };
-        let (len, at) = match arrival::recv(end, &mut self.buffer) {
+        let (len, at) = match self.receive(direction) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(self.complaint(&error.to_string())),
         };
         let stamp = stamped(&self.buffer[..len]).unwrap_or_default();
         Ok(Some(Arrival { at, stamp }))
+    }
+
+    /// Receives a frame that has come out; returns its length and when that was.
+    fn receive(&mut self, direction: Direction) -> io::Result<(usize, Duration)> {
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        if let Host::Own(_) = self.host {
+            return self.receive_at_vmnet(direction);
+        }
+        match outer(&self.vm, &self.host, direction) {
+            Some(end) => arrival::recv(end, &mut self.buffer),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Takes all frames that have come out.
@@ -318,7 +329,9 @@ fn outer<'fd>(vm: &'fd OwnedFd, host: &'fd Host, direction: Direction) -> Option
         (Direction::Inbound, _) => Some(vm.as_fd()),
         (_, Host::Socket(socket)) => Some(socket.as_fd()),
         #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-        (_, Host::Tap { watcher, .. }) => watcher.as_ref().map(AsFd::as_fd),
+        (_, Host::Tap(tap)) => tap.watcher.as_ref().map(AsFd::as_fd),
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        (_, Host::Own(host)) => Some(host.as_fd()),
     }
 }
 
@@ -339,42 +352,16 @@ fn wait_for_any<'fd>(
 }
 
 /// Whether sending failed for want of room: Linux says EAGAIN, macOS ENOBUFS.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::ENOBUFS as i32)
-}
-
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-fn sent_to_tap(name: &str) -> io::Result<usize> {
-    let table = fs::read_to_string("/proc/self/net/dev")?;
-    let row = table.lines().find_map(|line| {
-        let (interface, counters) = line.split_once(':')?;
-        (interface.trim() == name).then_some(counters)
-    });
-    // What was written to a TAP is what its interface has received: the second column.
-    let count = row.and_then(|counters| counters.split_whitespace().nth(1)?.parse().ok());
-    count.ok_or_else(|| io::Error::other(format!("the TAP {name} is gone")))
-}
-
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-impl Host {
-    fn of_tap(name: &str) -> io::Result<Self> {
-        // Or the kernel's own solicitations would come as frames for the VM. Where that cannot
-        // be switched off, they are dropped, and cost a little.
-        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
-        let sender = packet::open(name, false)?;
-        let watcher = packet::open(name, true)?;
-        setsockopt(&watcher, sockopt::RcvBuf, &TART_RCVBUF)?;
-        arrival::note(&watcher)?;
-        Ok(Self::Tap {
-            name: name.to_owned(),
-            sender,
-            watcher: Some(watcher),
-        })
-    }
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        if let Host::Own(_) = self.host {
+            self.end_gently();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

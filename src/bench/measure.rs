@@ -25,6 +25,8 @@ pub(super) struct Bench<'a> {
     pub(super) other: Option<&'a Path>,
     /// The TAP to measure at, instead of a socket in the host's place.
     pub(super) tap: Option<&'a str>,
+    /// Whether to measure at vmnet instead.
+    pub(super) vmnet: bool,
     /// See [`Setup::slow_filter`].
     pub(super) slow_filter: u32,
     /// For how long frames come at a fixed rate, and how long an idle phase is.
@@ -64,6 +66,7 @@ impl Bench<'_> {
             max_frame: max_frame.max(USUAL_MAX_FRAME),
             rules,
             tap: self.tap.map(str::to_owned),
+            vmnet: self.vmnet,
             slow_filter,
         };
         Bed::new(program, &setup)
@@ -115,7 +118,7 @@ impl Bench<'_> {
             }
         }
         bed.settle_and_take(&[direction], &mut arrivals)?;
-        let frames = f64::from(count);
+        let frames = moved(&bed, direction, count, &arrivals)?;
         let after = used([&bed])?;
         let mut figures = Figures::new();
         figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / frames);
@@ -143,9 +146,10 @@ impl Bench<'_> {
         bed.settle_and_take(&[direction], &mut arrivals)?;
         let after = used([&bed])?;
         let bursts = f64::from(BURSTS);
+        let frames = moved(&bed, direction, BURSTS * BURST, &arrivals)?;
         let mut figures = Figures::new();
         let cpu = after.0 - before.0;
-        figures.insert(Figure::CpuPerFrame, cpu / bursts / number(BURST));
+        figures.insert(Figure::CpuPerFrame, cpu / frames);
         figures.insert(Figure::SwitchesPerBurst, (after.1 - before.1) / bursts);
         insert_latency(&mut figures, &arrivals);
         Ok(figures)
@@ -235,6 +239,19 @@ impl Bench<'_> {
         figures.insert(Figure::Drops, whole(report.dropped));
         Ok(figures)
     }
+}
+
+/// How many of `sent` frames the subject has had to do with: all, but for those that were lost
+/// before they came to it.
+fn moved(bed: &Bed, direction: Direction, sent: u32, arrivals: &[Arrival]) -> io::Result<f64> {
+    if arrivals.is_empty() {
+        let words = format!("none of {sent} frames came out");
+        return Err(io::Error::other(words));
+    }
+    Ok(match direction {
+        Direction::Inbound if bed.is_lossy() => number(arrivals.len()),
+        _ => f64::from(sent),
+    })
 }
 
 /// What the subjects have used so far: CPU time in nanoseconds, and context switches.

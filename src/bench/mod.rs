@@ -4,7 +4,7 @@
 //! ```text
 //!   this process                     a process for each subject
 //!   the VM    <- socketpair ->   forward + filter, or a yardstick
-//!   the host  <- socketpair ->
+//!   the host  <- socketpair ->      (or a TAP; or at vmnet, with the host itself)
 //! ```
 //!
 //! A run goes in rounds. In each, every scenario measures every [`Subject`] one after the
@@ -52,6 +52,10 @@ pub struct Options {
     /// none; that, and to play the host on it, needs root. Scenarios that such a TAP does not
     /// suit are left out.
     pub tap: Option<String>,
+    /// Whether to measure at an interface of vmnet, with the host itself behind it: on macOS
+    /// alone. Scenarios whose frames would leave the host, or that need more than vmnet's
+    /// queues are known to hold, are left out.
+    pub vmnet: bool,
     /// The scenarios to run.
     pub scenarios: Vec<Scenario>,
     /// Whom to measure in each.
@@ -106,7 +110,8 @@ pub fn check(subjects: &[Subject]) -> io::Result<()> {
 /// `progress` before each scenario, with the round and the scenario's name.
 ///
 /// # Errors
-/// When a forwarder cannot be started, or does not forward what it should.
+/// When a forwarder cannot be started, or does not forward what it should, and when no scenario
+/// suits the host's side.
 pub fn run(
     options: &Options,
     mut progress: impl FnMut(usize, &str),
@@ -115,12 +120,26 @@ pub fn run(
     // A millionth of a second instead of fifty, so that what is due is sent when it is due.
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_timerslack(1000)?;
+    if options.vmnet {
+        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        bed::vmnet::check_rights()?;
+        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "vmnet is macOS' own",
+        ));
+    }
     // The same by the class of service, on macOS.
     subject::find_place(Direction::Inbound);
+    if !options.scenarios.iter().any(|one| options.suit(one)) {
+        let words = "none of these scenarios can be measured there";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, words));
+    }
     let mut bench = Bench {
         program: &options.program,
         other: options.other.as_deref(),
         tap: options.tap.as_deref(),
+        vmnet: options.vmnet,
         window: options.window,
         slow_filter: options.slow_filter,
         core: 0,
@@ -135,7 +154,7 @@ pub fn run(
         let round_start = Instant::now();
         bench.core = round % 2;
         for (number, scenario) in options.scenarios.iter().enumerate() {
-            if round % scenario.every != 0 || options.tap.is_some() && !scenario.suits_a_tap() {
+            if round % scenario.every != 0 || !options.suit(scenario) {
                 continue;
             }
             progress(round, &scenario.name);
@@ -157,6 +176,17 @@ pub fn run(
         round += 1;
     }
     Ok(())
+}
+
+impl Options {
+    /// Whether the host's side is one that this can be measured at.
+    fn suit(&self, scenario: &Scenario) -> bool {
+        match (&self.tap, self.vmnet) {
+            (Some(_), _) => scenario.suits_a_tap(),
+            (None, true) => scenario.suits_vmnet(),
+            (None, false) => true,
+        }
+    }
 }
 
 impl Until {

@@ -33,6 +33,11 @@ pub const LAB: Network = Network {
     gateway: Ipv4Addr::new(192, 168, 64, 1),
 };
 
+/// The VM's MAC address at vmnet, where others may have the usual ones: always the same, so that
+/// the host's DHCP server has one lease for all measurements.
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub(super) const VMNET_MAC: Mac = Mac([0x02, b's', b'o', b'f', b't', 0]);
+
 /// Whom the frames of a measurement are between: the VM, and one peer at or behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conversation {
@@ -68,10 +73,8 @@ impl Network {
     /// # Errors
     /// When there are more rules than a policy may have.
     pub fn filters(&self, rules: usize, max_frame: usize) -> io::Result<(Outbound, Inbound)> {
-        let (allow, block) = traffic::rules(rules);
-        let (policy, _) = Policy::parse(&allow, &block).map_err(io::Error::other)?;
         let subnet = Ipv4Net::new(self.gateway, Self::PREFIX_LEN).map_err(io::Error::other)?;
-        let (outbound, inbound, _) = filter::pair(&Config {
+        filters(rules, |policy| Config {
             vm_mac: self.vm_mac,
             gateway: self.gateway,
             gateway_mac: Some(self.gateway_mac),
@@ -79,9 +82,8 @@ impl Network {
             mode: Mode::Nat,
             isolation: true,
             max_frame,
-            policy: &policy,
-        });
-        Ok((outbound, inbound))
+            policy,
+        })
     }
 
     /// The same after the VM was granted its lease, at [`NOW`].
@@ -102,6 +104,37 @@ impl Network {
         }
         Ok((outbound, inbound))
     }
+}
+
+/// The filters at vmnet, which says of its network what the arguments are; the rest is learned
+/// with the lease, as by the program itself.
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub(super) fn filters_at_vmnet(
+    gateway: Ipv4Addr,
+    subnet: Option<Ipv4Net>,
+    rules: usize,
+    max_frame: usize,
+) -> io::Result<(Outbound, Inbound)> {
+    filters(rules, |policy| Config {
+        vm_mac: VMNET_MAC,
+        gateway,
+        gateway_mac: None,
+        subnet,
+        mode: Mode::Nat,
+        isolation: true,
+        max_frame,
+        policy,
+    })
+}
+
+fn filters(
+    rules: usize,
+    config: impl FnOnce(&Policy) -> Config<'_>,
+) -> io::Result<(Outbound, Inbound)> {
+    let (allow, block) = traffic::rules(rules);
+    let (policy, _) = Policy::parse(&allow, &block).map_err(io::Error::other)?;
+    let (outbound, inbound, _) = filter::pair(&config(&policy));
+    Ok((outbound, inbound))
 }
 
 /// A filter that takes longer than it needs to, to see whether a measurement notices.

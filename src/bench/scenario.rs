@@ -52,6 +52,24 @@ impl Scenario {
         }
     }
 
+    /// Whether it can be measured at vmnet, where the host itself is on the other side: all
+    /// traffic is between the VM and the host, none of whose frames are forged.
+    pub(super) fn suits_vmnet(&self) -> bool {
+        let is_with_the_host = match self.work {
+            Work::Drain {
+                traffic,
+                directions,
+                ..
+            } => match traffic {
+                Traffic::Flow(_) | Traffic::Imix => true,
+                Traffic::Spoofed => directions == [Direction::Outbound],
+                Traffic::Mixed => false,
+            },
+            _ => true,
+        };
+        self.suits_a_tap() && is_with_the_host
+    }
+
     /// Whom to measure of those asked for. That of many at once takes long, and tells more of
     /// what ships than of yardsticks.
     pub(super) fn subjects(&self, asked: &[Subject]) -> Vec<Subject> {
@@ -200,7 +218,7 @@ fn describe(traffic: Traffic) -> String {
 }
 
 const LENGTHS: [usize; 6] = [64, 256, 1514, 9014, 16_384, 65_000];
-pub(super) const BURST: usize = 16;
+pub(super) const BURST: u32 = 16;
 pub(super) const BURST_EVERY: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
@@ -215,6 +233,29 @@ mod tests {
         let names: HashSet<_> = all.iter().map(|scenario| &scenario.name).collect();
         assert_eq!(names.len(), all.len());
         assert!(USUAL.iter().all(|name| names.contains(&(*name).to_owned())));
+    }
+
+    #[test]
+    fn at_vmnet_no_frame_is_for_anybody_but_the_host() {
+        let suit: Vec<_> = all().into_iter().filter(Scenario::suits_vmnet).collect();
+        let names: HashSet<_> = suit.iter().map(|scenario| &*scenario.name).collect();
+        for name in [
+            "outbound/64",
+            "both/imix",
+            "load/inbound/1k",
+            "drops/outbound",
+        ] {
+            assert!(names.contains(name), "{name}");
+        }
+        for name in [
+            "rules/32",
+            "drops/inbound",
+            "inbound/9014",
+            "density/24",
+            "slow-vm",
+        ] {
+            assert!(!names.contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+use super::network;
 use super::network::{LAB, Slowed};
 use super::yardstick;
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
@@ -24,6 +26,10 @@ use crate::endpoint::synthetic::SyntheticHost;
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 use crate::endpoint::tap::Tap;
 use crate::endpoint::vm_socket::VmSocket;
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+use crate::endpoint::vmnet::Vmnet;
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+use crate::filter::Mode;
 use crate::filter::{Check, DropReason, Inbound, Outbound, Seconds, Verdict};
 use crate::forward::{self, Direction, HandOver, Options};
 use crate::host::liveness::Parent;
@@ -137,6 +143,8 @@ pub struct Setup {
     pub rules: usize,
     /// The TAP to use instead of standard output.
     pub tap: Option<String>,
+    /// Whether to use an interface of vmnet instead, on macOS.
+    pub vmnet: bool,
     /// How many turns of an empty loop the filter takes longer for each frame, or the bare loop,
     /// about a quarter of a nanosecond each. For showing that a measurement would notice.
     pub slow_filter: u32,
@@ -152,6 +160,9 @@ impl Setup {
             format!("--slow-filter={}", self.slow_filter),
         ];
         arguments.extend(self.tap.iter().map(|name| format!("--tap={name}")));
+        if self.vmnet {
+            arguments.push("--vmnet".to_owned());
+        }
         arguments
     }
 }
@@ -250,11 +261,11 @@ fn run_between(
         }
         Some(name) => {
             let tap = Tap::open(name).map_err(io::Error::other)?;
-            run_engine(setup, vm, tap, end).map(Some)
+            run_engine(setup, vm, tap, || laboratory(setup), end).map(Some)
         }
         None => {
             let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
-            run_engine(setup, vm, host, end).map(Some)
+            run_engine(setup, vm, host, || laboratory(setup), end).map(Some)
         }
     }
 }
@@ -265,7 +276,7 @@ fn run_yardstick(setup: &Setup, vm: OwnedFd, host: Side, end: &mut End) -> io::R
     if setup.subject == Subject::Bare {
         yardstick::bare(vm, host, setup.max_frame, setup.slow_filter)?;
     } else {
-        let (outbound, inbound) = filters(setup)?;
+        let (outbound, inbound) = slowed(setup, laboratory(setup)?);
         yardstick::one_frame(vm, host, outbound, inbound, setup.max_frame)?;
     }
     end.wait();
@@ -280,8 +291,15 @@ fn run_between(
     host: OwnedFd,
     end: &mut End,
 ) -> io::Result<Option<[Counts; 2]>> {
-    let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
-    run_at(setup, vm, host, end)
+    if !setup.vmnet {
+        let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
+        return run_at(setup, vm, host, || laboratory(setup), end);
+    }
+    let open = Vmnet::open(Mode::Nat, true, || end.signals.stop().is_some());
+    let vmnet = open.map_err(io::Error::other)?;
+    let (gateway, subnet, max_frame) = (vmnet.gateway(), vmnet.subnet(), vmnet.max_frame());
+    let filters = || network::filters_at_vmnet(gateway, subnet, setup.rules, max_frame);
+    run_at(setup, vm, vmnet, filters, end)
 }
 
 /// The same at any endpoint.
@@ -290,19 +308,21 @@ fn run_at(
     setup: &Setup,
     vm: OwnedFd,
     host: impl Endpoint,
+    filters: impl FnOnce() -> io::Result<(Outbound, Inbound)>,
     end: &mut End,
 ) -> io::Result<Option<[Counts; 2]>> {
     if !matches!(setup.subject, Subject::Bare | Subject::OneFrame) {
-        return run_engine(setup, vm, host, end).map(Some);
+        return run_engine(setup, vm, host, filters, end).map(Some);
     }
     let vm = VmSocket::new(vm, setup.max_frame).map_err(io::Error::other)?;
-    if setup.subject == Subject::Bare {
-        yardstick::bare(vm, host, setup.slow_filter, find_place)?;
+    let running = if setup.subject == Subject::Bare {
+        yardstick::bare(vm, host, setup.slow_filter, find_place)?
     } else {
-        let (outbound, inbound) = filters(setup)?;
-        yardstick::one_frame(vm, host, outbound, inbound, find_place)?;
-    }
+        let (outbound, inbound) = slowed(setup, filters()?);
+        yardstick::one_frame(vm, host, outbound, inbound, find_place)?
+    };
     end.wait();
+    running.finish();
     Ok(None)
 }
 
@@ -310,6 +330,7 @@ fn run_engine(
     setup: &Setup,
     vm: OwnedFd,
     host: impl Endpoint,
+    filters: impl FnOnce() -> io::Result<(Outbound, Inbound)>,
     end: &mut End,
 ) -> io::Result<[Counts; 2]> {
     let vm = VmSocket::new(vm, setup.max_frame).map_err(io::Error::other)?;
@@ -326,7 +347,7 @@ fn run_engine(
     let forwarding = if setup.subject == Subject::Unfiltered {
         forward::start(vm, host, Pass, Pass, &options, &stop)?
     } else {
-        let (outbound, inbound) = filters(setup)?;
+        let (outbound, inbound) = slowed(setup, filters()?);
         forward::start(vm, host, outbound, inbound, &options, &stop)?
     };
     // As the program does it.
@@ -344,10 +365,13 @@ pub(super) fn find_place(direction: Direction) {
     }
 }
 
-fn filters(setup: &Setup) -> io::Result<(Slowed<Outbound>, Slowed<Inbound>)> {
-    let (outbound, inbound) = LAB.filters(setup.rules, setup.max_frame)?;
+fn laboratory(setup: &Setup) -> io::Result<(Outbound, Inbound)> {
+    LAB.filters(setup.rules, setup.max_frame)
+}
+
+fn slowed(setup: &Setup, filters: (Outbound, Inbound)) -> (Slowed<Outbound>, Slowed<Inbound>) {
     let turns = setup.slow_filter;
-    Ok((Slowed::new(outbound, turns), Slowed::new(inbound, turns)))
+    (Slowed::new(filters.0, turns), Slowed::new(filters.1, turns))
 }
 
 /// Lets everything pass.

@@ -45,6 +45,8 @@ impl Traffic {
                 .map(|(peer, protocol)| frame(peer, vm, protocol, 64))
                 .collect(),
             Self::Spoofed => addresses()
+                .map(|address| neighbour(between, address))
+                .filter(|stolen| ![vm, peer].contains(stolen))
                 .take(MIXED)
                 .map(|stolen| match direction {
                     Direction::Outbound => frame(peer, stolen, UDP, 64),
@@ -152,6 +154,17 @@ fn frame(
         }
         Direction::Inbound => ethernet(vm_mac, gateway_mac, &ipv4(peer, local, protocol, &payload)),
     }
+}
+
+/// Whose address to steal: `address`, but one of the same network where the peer is the gateway.
+/// A host does not take from there what has an address of the internet.
+fn neighbour(between: &Conversation, address: Ipv4Addr) -> Ipv4Addr {
+    if between.peer != between.network.gateway {
+        return address;
+    }
+    let [a, b, c, _] = between.peer.octets();
+    let [.., host] = address.octets();
+    Ipv4Addr::new(a, b, c, 1 + host % 254)
 }
 
 pub(super) fn ethernet(destination: Mac, source: Mac, packet: &[u8]) -> Vec<u8> {

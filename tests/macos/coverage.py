@@ -18,7 +18,7 @@ import sys
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "coverage-macos"
-TESTS = ["--features", "vmnet-sim", "--lib", "--test", "vmnet", "--test", "vmnet_leaks", "--test", "mac", "--test", "bench"]
+TESTS = ["--features", "vmnet-sim", "--lib", "--test", "vmnet", "--test", "vmnet_leaks", "--test", "mac", "--test", "bench", "--test", "vmnet_bench"]
 # The conditions: of what the simulation runs too, and of what is on a Mac alone.
 SIMULATED = 'any(target_os = "macos", feature = "vmnet-sim")'
 ALONE = 'target_os = "macos"'

@@ -39,12 +39,7 @@ pub(crate) const ARGUMENTS: [&str; 6] = [
 pub(crate) fn as_root(test: impl FnOnce() + Send) {
     if !geteuid().is_root() {
         let thread = thread::current();
-        let name = thread.name().unwrap_or("a test");
-        let ci = env::var_os("CI").is_some_and(|ci| ci == "true");
-        assert!(!ci, "{name} needs root, and a skip is a failure here");
-        // Not by eprintln, which the test harness keeps to itself when a test passes.
-        let line = format!("\n*** SKIPPED, since it needs root: {name} ***\n");
-        let _ = io::stderr().write_all(line.as_bytes());
+        skip(thread.name().unwrap_or("a test"), "root");
         return;
     }
     thread::scope(|scope| {
@@ -61,6 +56,16 @@ pub(crate) fn as_root(test: impl FnOnce() + Send) {
             .join()
             .unwrap_or_else(|error| panic::resume_unwind(error));
     });
+}
+
+/// Says loudly that the test `name` is skipped since it needs `what`, which is a failure where
+/// `CI=true`.
+pub(crate) fn skip(name: &str, what: &str) {
+    let ci = env::var_os("CI").is_some_and(|ci| ci == "true");
+    assert!(!ci, "{name} needs {what}, and a skip is a failure here");
+    // Not by eprintln, which the test harness keeps to itself when a test passes.
+    let line = format!("\n*** SKIPPED, since it needs {what}: {name} ***\n");
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Runs a line of shell, which has to succeed.

@@ -6,7 +6,7 @@
 //! of which one may be vmnet.
 
 use std::io;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::{FRAMES_MAX, limit_for};
 use crate::batch::Batch;
@@ -16,14 +16,14 @@ use crate::filter::{Check, Seconds, Verdict};
 use crate::forward::Direction;
 use crate::stop::Stop;
 
-/// Moves frames both ways, in batches, until the process ends; with so many turns of an empty
-/// loop for each. Each thread calls `on_start` first.
+/// Moves frames both ways, in batches; with so many turns of an empty loop for each. Each
+/// thread calls `on_start` first.
 pub(crate) fn bare(
     vm: impl Endpoint,
     host: impl Endpoint,
     turns: u32,
     on_start: fn(Direction),
-) -> io::Result<()> {
+) -> io::Result<Running> {
     let judge = move |batch: &mut Batch| {
         for index in 0..batch.received() {
             linger(turns);
@@ -34,18 +34,34 @@ pub(crate) fn bare(
     start(vm, host, limit, judge, judge, on_start)
 }
 
-/// Moves frames both ways, one by one, until the process ends. Each thread calls `on_start`
-/// first.
+/// Moves frames both ways, one by one. Each thread calls `on_start` first.
 pub(crate) fn one_frame(
     vm: impl Endpoint,
     host: impl Endpoint,
     mut outbound: impl Check + 'static,
     mut inbound: impl Check + 'static,
     on_start: fn(Direction),
-) -> io::Result<()> {
+) -> io::Result<Running> {
     let outbound = move |batch: &mut Batch| judge(&mut outbound, batch);
     let inbound = move |batch: &mut Batch| judge(&mut inbound, batch);
     start(vm, host, Limit::One, outbound, inbound, on_start)
+}
+
+/// A yardstick at work.
+#[derive(Debug)]
+pub(crate) struct Running {
+    stop: Stop,
+    threads: [JoinHandle<()>; 2],
+}
+
+impl Running {
+    /// Ends it and gives both ends up, which stops an interface of vmnet.
+    pub(crate) fn finish(self) {
+        self.stop.set();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// How many frames to ask for.
@@ -82,25 +98,26 @@ fn start(
     outbound: impl FnMut(&mut Batch) + Send + 'static,
     inbound: impl FnMut(&mut Batch) + Send + 'static,
     on_start: fn(Direction),
-) -> io::Result<()> {
+) -> io::Result<Running> {
     let max_frame = vm.max_frame().max(host.max_frame());
     let (from_vm, to_vm) = vm.split();
     let (from_host, to_host) = host.split();
-    // Never set: what waits asks for one.
     let stop = Stop::new()?;
-    let never = stop.clone();
-    thread::Builder::new().spawn(move || {
-        on_start(Direction::Inbound);
-        pump(from_host, to_vm, max_frame, limit, inbound, &never);
-    })?;
-    thread::Builder::new().spawn(move || {
-        on_start(Direction::Outbound);
-        pump(from_vm, to_host, max_frame, limit, outbound, &stop);
-    })?;
-    Ok(())
+    let [theirs, others] = [stop.clone(), stop.clone()];
+    let threads = [
+        thread::Builder::new().spawn(move || {
+            on_start(Direction::Inbound);
+            pump(from_host, to_vm, max_frame, limit, inbound, &theirs);
+        })?,
+        thread::Builder::new().spawn(move || {
+            on_start(Direction::Outbound);
+            pump(from_vm, to_host, max_frame, limit, outbound, &others);
+        })?,
+    ];
+    Ok(Running { stop, threads })
 }
 
-/// Moves frames until an end is closed. Any other failure means that the measurement is worth
+/// Moves frames until an end is closed or `stop` is set. Any other failure means that the measurement is worth
 /// nothing.
 fn pump(
     mut source: impl Source,
@@ -112,7 +129,7 @@ fn pump(
 ) {
     let mut batch = Batch::new(max_frame);
     let mut more = false;
-    loop {
+    while !stop.is_set() {
         let frames = limit.frames();
         // Waiting first saves a call that would find nothing, unless the last batch was full.
         let received = if more {
@@ -133,6 +150,7 @@ fn pump(
         loop {
             match sink.send(&mut batch) {
                 Sent::All => break,
+                Sent::Full if stop.is_set() => return,
                 // As if for the first time, or a sink's patience would end.
                 Sent::Full => drop(sink.wait_for_room(stop, 0)),
                 Sent::Refused(error) => panic!("the yardstick broke: {error}"),

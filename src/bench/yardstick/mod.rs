@@ -1,5 +1,5 @@
-//! The two loops that every figure is held against. Neither can be stopped but by a signal,
-//! counts anything, or drops what the other side has no room for.
+//! The two loops that every figure is held against. Neither counts anything, or drops what
+//! the other side has no room for.
 //!
 //! - The *bare loop*: a thread per direction receives a batch and sends it. No filter. What
 //!   the kernel asks for moving frames this way, and so the limit.

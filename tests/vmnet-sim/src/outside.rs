@@ -28,6 +28,8 @@ pub(crate) fn host() -> Host {
     let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else {
         return host;
     };
+    // A program before this one may have left its own.
+    let _ = fs::remove_file(directory.join("vmnet"));
     let socket = UnixDatagram::bind(directory.join("vmnet")).expect("a directory of the test's");
     let outward = socket.try_clone().unwrap();
     let other = directory.join("host");

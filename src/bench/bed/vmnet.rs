@@ -1,0 +1,277 @@
+//! A bed at vmnet, whose other side is the host itself: the VM gets its address from the
+//! host's DHCP server, and its frames go to a UDP socket of the host.
+//!
+//! Of what the VM sends, the host hands the socket a datagram's data, and of what the socket
+//! sends it makes a frame. The bench keeps both where they are in a frame, so that it reads
+//! and writes the same bytes as elsewhere.
+
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, SockaddrIn, sendto, setsockopt, sockopt};
+use nix::unistd::geteuid;
+
+use super::{Bed, Host, LOOK_EVERY, TART_RCVBUF};
+use crate::bench::guest::{self, Client, Grant};
+use crate::bench::network::{Conversation, VMNET_MAC};
+use crate::forward::Direction;
+use crate::sys::arrival;
+use crate::sys::dynamic::macos_version;
+
+/// Looks whether this user can have an interface at all.
+pub(in crate::bench) fn check_rights() -> io::Result<()> {
+    if geteuid().is_root() || macos_version() >= FOR_USERS_SINCE {
+        return Ok(());
+    }
+    let words = "this macOS gives an interface of vmnet to root alone: sudo softnet bench --vmnet";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+}
+
+/// A socket of the host's on the VM's network.
+#[derive(Debug)]
+pub(super) struct OwnHost {
+    socket: UdpSocket,
+    vm: SocketAddrV4,
+}
+
+impl OwnHost {
+    /// On the address of the server that granted the lease, which is the host's.
+    fn new(lease: &Grant) -> io::Result<Self> {
+        let socket = UdpSocket::bind((lease.server, 0)).map_err(|error| {
+            let server = lease.server;
+            io::Error::other(format!(
+                "{server}, which granted the VM its address, is not this host: {error}"
+            ))
+        })?;
+        // To the VM or nowhere, whatever the host's routes say.
+        setsockopt(&socket, sockopt::DontRoute, &true)?;
+        widen(&socket);
+        Ok(Self {
+            socket,
+            vm: SocketAddrV4::new(lease.address, VM_PORT),
+        })
+    }
+
+    /// Sends what is data in a frame for the VM.
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        sendto(
+            self.socket.as_raw_fd(),
+            &frame[HEADERS..],
+            &SockaddrIn::from(self.vm),
+            MsgFlags::MSG_DONTWAIT,
+        )?;
+        Ok(())
+    }
+
+    /// To wait at.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Receives the data of a frame of the VM's, into its place in `buffer`; returns the
+    /// length of the frame and when it came.
+    pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Duration)> {
+        let (len, at) = arrival::recv(self.socket.as_fd(), &mut buffer[HEADERS..])?;
+        Ok((HEADERS + len, at))
+    }
+}
+
+impl Bed {
+    /// Takes the VM through DHCP with the host's server, and makes sure that both hear each
+    /// other.
+    pub(super) fn at_own_host(mut self) -> io::Result<Self> {
+        match self.join_host() {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.end_gently();
+                Err(error)
+            }
+        }
+    }
+
+    fn join_host(&mut self) -> io::Result<()> {
+        let lease = self.ask_for_lease()?;
+        if !lease.is_on_link() {
+            let Grant {
+                address, server, ..
+            } = lease;
+            return Err(io::Error::other(format!(
+                "the DHCP server {server} granted {address}, which is not on its own network"
+            )));
+        }
+        let host = OwnHost::new(&lease)?;
+        self.between = Conversation {
+            network: lease.network(VMNET_MAC),
+            peer: lease.server,
+            vm_port: VM_PORT,
+            peer_port: host.socket.local_addr()?.port(),
+        };
+        self.host = Host::Own(host);
+        for (direction, words) in [
+            (
+                Direction::Outbound,
+                "what the VM sends does not arrive at this host: let softnet through its firewall",
+            ),
+            (
+                Direction::Inbound,
+                "what this host sends does not arrive at the VM: is its network filtered?",
+            ),
+        ] {
+            if !self.arrives(direction)? {
+                return Err(io::Error::other(words));
+            }
+        }
+        self.settle()?;
+        for direction in Direction::ALL {
+            self.arrivals(direction)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the host's DHCP server again and again, as vmnet may not be there yet.
+    fn ask_for_lease(&mut self) -> io::Result<Grant> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut client = Client::new(VMNET_MAC, now.unwrap_or_default().subsec_nanos());
+        let deadline = Instant::now() + DHCP_PATIENCE;
+        let mut pause = ASK_AGAIN;
+        loop {
+            if let Some(lease) = client.lease() {
+                return Ok(lease);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(NO_ANSWER));
+            }
+            // Where the subject has ended, that is told below.
+            let _ = self.send(Direction::Outbound, &client.question());
+            let due = Instant::now() + pause;
+            pause = (pause * 2).min(ASK_AGAIN_MAX);
+            while Instant::now() < due {
+                if self.hears_answer(&mut client) {
+                    pause = ASK_AGAIN;
+                    break;
+                }
+                self.is_there()?;
+                thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
+
+    /// Shows the client what has come to the VM, up to what it waits for.
+    fn hears_answer(&mut self, client: &mut Client) -> bool {
+        loop {
+            match arrival::recv(self.vm.as_fd(), &mut self.buffer) {
+                Ok((len, _)) if client.take(&self.buffer[..len]) => return true,
+                Ok(_) => {}
+                // Nothing, or the subject has ended, which is told elsewhere.
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Whether a frame comes out, if sent often enough.
+    fn arrives(&mut self, direction: Direction) -> io::Result<bool> {
+        let frame = self.frame(200, direction);
+        let deadline = Instant::now() + ARRIVAL_PATIENCE;
+        let mut sent = None;
+        while Instant::now() < deadline {
+            if sent.is_none_or(|time: Instant| time.elapsed() > SEND_AGAIN) {
+                // What is lost, or has no room, is sent again.
+                let _ = self.send(direction, &frame);
+                sent = Some(Instant::now());
+            }
+            if self.next_arrival(direction)?.is_some() {
+                return Ok(true);
+            }
+            self.is_there()?;
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(false)
+    }
+
+    /// Receives a frame that has come out, of those that the other side has sent. Answers those
+    /// that ask for the VM's MAC address.
+    pub(super) fn receive_at_vmnet(
+        &mut self,
+        direction: Direction,
+    ) -> io::Result<(usize, Duration)> {
+        if let (Direction::Outbound, Host::Own(host)) = (direction, &self.host) {
+            return host.recv(&mut self.buffer);
+        }
+        loop {
+            let (len, at) = arrival::recv(self.vm.as_fd(), &mut self.buffer)?;
+            let frame = &self.buffer[..len];
+            if guest::is_from_peer(&self.between, frame) {
+                return Ok((len, at));
+            }
+            if let Some(answer) = guest::arp_answer(&self.between.network, frame) {
+                // Who gets none asks again.
+                let _ = self.send(Direction::Outbound, &answer);
+            }
+        }
+    }
+
+    /// Has the subject end as it would by itself, which stops vmnet's interface.
+    pub(super) fn end_gently(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let _ = kill(self.pid, Signal::SIGTERM);
+        // Where it is held.
+        let _ = kill(self.pid, Signal::SIGCONT);
+        let deadline = Instant::now() + END_PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Fails with the subject's own words if it has ended: vmnet says there why it does not
+    /// start.
+    fn is_there(&mut self) -> io::Result<()> {
+        if self.child.try_wait()?.is_none() {
+            return Ok(());
+        }
+        let words = self.last_words();
+        let line = words.lines().last().unwrap_or("it ended without a word");
+        let line = line.trim_start_matches("softnet: ");
+        Err(io::Error::other(line.to_owned()))
+    }
+}
+
+/// Makes the receiver's queue as long as the system lets it: a filled batch of the VM's has to
+/// fit. macOS refuses what is more than it allows (kern.ipc.maxsockbuf); Linux cuts it, unless
+/// root insists.
+fn widen(socket: &UdpSocket) {
+    #[cfg(target_os = "linux")]
+    if setsockopt(socket, sockopt::RcvBufForce, &TART_RCVBUF).is_ok() {
+        return;
+    }
+    for shift in 0..4 {
+        if setsockopt(socket, sockopt::RcvBuf, &(TART_RCVBUF >> shift)).is_ok() {
+            return;
+        }
+    }
+}
+
+/// With an entitlement.
+const FOR_USERS_SINCE: (u32, u32) = (26, 0);
+
+const NO_ANSWER: &str = "no DHCP server of this host answers the VM; on macOS, \
+    `log show --last 1m --predicate 'process == \"bootpd\"'` may tell why";
+
+/// The headers of Ethernet, IPv4 and UDP.
+const HEADERS: usize = 14 + 20 + 8;
+/// Where the VM hears.
+const VM_PORT: u16 = 40_000;
+
+/// Longer than vmnet may take to start.
+const DHCP_PATIENCE: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(3);
+/// Softnet has a second to end in.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+const SEND_AGAIN: Duration = Duration::from_millis(100);
