@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use program::{Outcome, Program, as_root, ip};
+use program::{Copy, Outcome, Program, as_root, ip};
 use softnet::batch::{Batch, FRAMES_MAX};
 use softnet::endpoint::tap::Tap;
 use softnet::endpoint::{Endpoint, Received, Sink, Source};
@@ -107,7 +107,12 @@ impl Host {
 
     /// `softnet bench --vmnet`, with vmnet behaving so.
     fn bench(&self, behaviour: &str, more: &[&str]) -> Command {
-        let mut command = program::softnet(File::open("/dev/null").unwrap());
+        let null = File::open("/dev/null").unwrap();
+        self.bench_by(program::softnet(null), behaviour, more)
+    }
+
+    /// The same by another copy of the program.
+    fn bench_by(&self, mut command: Command, behaviour: &str, more: &[&str]) -> Command {
         command.args(["bench", "--vmnet", "--rounds=1", "--window=50"]);
         command
             .args(more)
@@ -315,8 +320,9 @@ fn what_does_not_fit_is_told_in_a_line() {
 #[test]
 fn an_ordinary_user_is_told_to_be_root_before_macos_26() {
     as_root(|| {
-        let host = Host::new();
-        let mut command = host.bench("well", &[]);
+        let (host, copy) = (Host::new(), Copy::new(0o755));
+        let null = File::open("/dev/null").unwrap();
+        let mut command = host.bench_by(copy.command(null), "well", &[]);
         command.env("VMNET_SIM_MACOS", "15.5");
         command.uid(NOBODY).gid(NOBODY);
         assert_one_line(&outcome(&mut command), "sudo softnet bench --vmnet");
