@@ -1,11 +1,12 @@
 //! How full queues are measured: CPU time per frame and frames a second, where every batch is
 //! full.
 //!
-//! Frames a second come from the kernel's times of the first and the last frame. Where there
+//! Frames a second come from the kernel's times of when frames came out. Where there
 //! are none, they are the frames by the time until the subject is seen asleep again, which
 //! includes waking it up.
 
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::bed::{self, Arrival};
@@ -14,6 +15,7 @@ use super::measure::{Bench, USUAL_MAX_FRAME, nanoseconds, number, whole};
 use super::statistics::median;
 use super::subject::Subject;
 use super::traffic::Traffic;
+use crate::batch::FRAMES_MAX;
 use crate::forward::Direction;
 use crate::sys::{arrival, usage};
 
@@ -29,15 +31,17 @@ impl Bench<'_> {
     ) -> io::Result<Figures> {
         let mut bed = self.bed(subject, traffic.max_len(), rules)?;
         let capacity = bed::capacity(traffic.max_len(), traffic.max_len().max(USUAL_MAX_FRAME))?;
-        let most = if self.tap.is_some() || self.vmnet {
-            TAP_PRELOAD_MAX
+        let at_interface = self.tap.is_some() || self.vmnet;
+        let most = if at_interface && directions.contains(&Direction::Inbound) {
+            INTERFACE_PRELOAD_MAX
         } else {
             PRELOAD_MAX
         };
         let count = (capacity * 3 / 4).clamp(1, most);
         bed.unwatch();
-        // Under load this one needs two cores, and finds them itself.
-        let needs_two = subject == Subject::Load || directions.len() > 1;
+        // Under a load of small frames this one needs two cores, and finds them itself.
+        let takes_turns = subject == Subject::Load && traffic.max_len() <= USUAL_MAX_FRAME;
+        let needs_two = takes_turns || directions.len() > 1;
         let _placed = if needs_two {
             None
         } else {
@@ -121,22 +125,48 @@ impl Bench<'_> {
     }
 }
 
-/// The rate between the end of the first batch and the end, so that each of these frames was
-/// received and sent in between, and waking up is not part of it.
+/// The rate of the frames in the middle.
 fn frames_per_second(arrivals: &[Arrival]) -> Option<f64> {
-    let first = (arrivals.len() / 4).min(FIRST_BATCH);
-    let begin = arrivals.get(first.checked_sub(1)?)?.at;
-    let time = arrivals.last()?.at.checked_sub(begin)?;
-    (!time.is_zero()).then(|| number(arrivals.len() - first) / time.as_secs_f64())
+    let middle = middle(arrivals.len());
+    let begin = arrivals.get(middle.start.checked_sub(1)?)?.at;
+    let end = arrivals.get(middle.end.checked_sub(1)?)?.at;
+    let time = end.checked_sub(begin)?;
+    (!time.is_zero()).then(|| number(middle.len()) / time.as_secs_f64())
 }
 
-const FIRST_BATCH: usize = 32;
+/// Which frames of a queue say how fast it goes: not those of the first quarter, in which
+/// threads wake up, nor the last, while which are sent a second thread has none to take in.
+/// From the end of a batch to the end of another, since within one more frames are taken in
+/// than sent, or less.
+fn middle(frames: usize) -> Range<usize> {
+    let batches = frames / FRAMES_MAX;
+    if batches < 4 {
+        return frames / 4..frames;
+    }
+    batches.div_ceil(4) * FRAMES_MAX..(batches - 1) * FRAMES_MAX
+}
+
 /// More frames than this before a drain make it longer, not better.
 const PRELOAD_MAX: usize = 2000;
-/// A TAP's queue holds 1000 frames unless it is told otherwise (ip link set ... txqueuelen).
-const TAP_PRELOAD_MAX: usize = 750;
+/// Towards the VM: a TAP's queue holds 1000 frames unless it is told otherwise (ip link set ...
+/// txqueuelen). What the VM sends waits in its socket, whatever the host's side is.
+const INTERFACE_PRELOAD_MAX: usize = 750;
 /// About so many frames are measured in one round.
 const DRAIN_FRAMES: usize = 6000;
 /// Less than a frame takes any subject. Where the rate is not taken from when frames came out,
 /// the bench has to look from the beginning.
 const LEAST_PER_FRAME: Duration = Duration::from_nanos(if arrival::BY_KERNEL { 400 } else { 0 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_is_whole_batches_if_there_are_some() {
+        assert_eq!(middle(2000), 8 * 64..30 * 64);
+        assert_eq!(middle(683), 3 * 64..9 * 64);
+        assert_eq!(middle(256), 64..3 * 64);
+        assert_eq!(middle(80), 20..80);
+        assert_eq!(middle(1), 0..1, "no rate");
+    }
+}

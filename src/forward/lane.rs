@@ -7,9 +7,9 @@
 //!                 +-------- empty ---------+
 //! ```
 //!
-//! The ring is two bounded channels of pointers, and two more for turns (`turns.rs`). The reader starts with one batch in hand and
-//! the spares at home. It knows that the writer is idle when all spares are at home again,
-//! so no further word has to pass between the two.
+//! The ring is two bounded channels of pointers, and two more for turns (`turns.rs`). The
+//! reader starts with one batch in hand and the spares at home. It knows that the writer is
+//! idle when all spares are at home again, so no further word has to pass between the two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ use crate::endpoint::{Sent, Sink};
 use crate::filter::DropReason;
 use crate::stats::Stats;
 use crate::stop::Stop;
-use crate::sys::apart::{self, Core};
+use crate::sys::apart::Apart;
 
 /// One direction's surroundings.
 #[derive(Debug, Clone)]
@@ -97,9 +97,8 @@ impl Lane {
 pub(super) enum Job<I> {
     /// To send this batch.
     Send(Box<Batch>),
-    /// To take in a batch, leaving the other one in its place, and to send it (`turns.rs`);
-    /// not on the core that the reader works on.
-    Turn(Box<I>, Box<Batch>, Core),
+    /// To take in a batch, leaving the other one in its place, and to send it (`turns.rs`).
+    Turn(Box<I>, Box<Batch>),
 }
 
 /// The reader's side of the ring.
@@ -111,6 +110,9 @@ pub(super) struct ReaderSide<I> {
     home: ArrayVec<Box<Batch>, SPARES>,
     intakes: Receiver<Box<I>>,
     sent: Sender<()>,
+    /// The writer's thread, once it has started.
+    writer: Option<Apart>,
+    started: Receiver<Apart>,
 }
 
 /// The writer's side of the ring.
@@ -122,6 +124,7 @@ pub(super) struct WriterSide<I> {
     pub(super) intakes: Sender<Box<I>>,
     /// Says that the reader has sent the batch before one's own.
     pub(super) sent: Receiver<()>,
+    started: Sender<Apart>,
 }
 
 /// Makes the ring with its spare batches.
@@ -130,6 +133,7 @@ pub(super) fn ring<I>(max_frame: usize) -> (ReaderSide<I>, WriterSide<I>) {
     let (to_reader, empty) = bounded(SPARES);
     let (back, intakes) = bounded(1);
     let (say, sent) = bounded(1);
+    let (start, started) = bounded(1);
     let home = (0..SPARES)
         .map(|_| Box::new(Batch::new(max_frame)))
         .collect();
@@ -139,20 +143,24 @@ pub(super) fn ring<I>(max_frame: usize) -> (ReaderSide<I>, WriterSide<I>) {
         home,
         intakes,
         sent: say,
+        writer: None,
+        started,
     };
     let writer_side = WriterSide {
         jobs,
         empty: to_reader,
         intakes: back,
         sent,
+        started: start,
     };
     (reader_side, writer_side)
 }
 
 impl<I> ReaderSide<I> {
-    /// Waits for each thing once, in vain: the first wait makes room in the channel for one
-    /// sleeper, which is to happen before frames flow.
-    pub(super) fn warm_up(&self) {
+    /// Waits for the writer to start, and for each other thing once, in vain: the first wait
+    /// makes room in the channel for one sleeper, which is to happen before frames flow.
+    pub(super) fn warm_up(&mut self) {
+        self.writer = self.started.recv().ok();
         let _ = self.empty.recv_timeout(WARM_UP);
         let _ = self.intakes.recv_timeout(WARM_UP);
     }
@@ -182,8 +190,12 @@ impl<I> ReaderSide<I> {
     }
 
     /// Lends the intake to the writer, for one batch in the place of which it leaves the spare.
-    pub(super) fn lend(&self, intake: Box<I>, spare: Box<Batch>) {
-        self.ask(Job::Turn(intake, spare, apart::here()));
+    /// It is to work on another core than the reader.
+    pub(super) fn lend(&mut self, intake: Box<I>, spare: Box<Batch>) {
+        if let Some(writer) = &mut self.writer {
+            writer.keep_off_here();
+        }
+        self.ask(Job::Turn(intake, spare));
     }
 
     /// Lets the writer send what it has taken in since: the batch before that was sent.
@@ -209,8 +221,9 @@ impl<I> ReaderSide<I> {
 }
 
 impl<I> WriterSide<I> {
-    /// As [`ReaderSide::warm_up`].
+    /// Tells which thread this is; then as [`ReaderSide::warm_up`].
     pub(super) fn warm_up(&self) {
+        let _ = self.started.send(Apart::me());
         let _ = self.sent.recv_timeout(WARM_UP);
     }
 }

@@ -12,7 +12,8 @@
 //! (docs/performance.md). Order is kept, since each is done by one at a time, in turn.
 //!
 //! The two wait for each other without sleeping, for a moment. Where that is not enough, the
-//! other one is not on a core of its own, and the reader goes on alone for a while.
+//! other one is not on a core of its own, and the reader goes on alone: for a while that
+//! grows with each attempt in vain, as one may fail by chance.
 
 use std::hint;
 use std::mem;
@@ -32,6 +33,7 @@ pub(super) struct Turns {
     is_on: bool,
     /// For so many batches that would be worth it, no turns are tried.
     alone: u32,
+    distrust: Distrust,
 }
 
 impl Turns {
@@ -40,6 +42,7 @@ impl Turns {
             allowed,
             is_on: false,
             alone: 0,
+            distrust: Distrust(0),
         }
     }
 
@@ -84,14 +87,34 @@ impl Turns {
         let in_time = soon(moment, || ring.intake_now());
         // Neither helps a second thread against a full sink.
         self.is_on = in_time.is_some() && !waited;
-        if !self.is_on {
-            self.alone = ALONE;
+        if self.is_on {
+            self.distrust.ease();
+        } else {
+            self.alone = self.distrust.grow();
         }
         let mut intake = in_time.or_else(|| ring.intake())?;
         if waited {
             intake.forget_pace();
         }
         Some(intake)
+    }
+}
+
+/// For how many batches the reader goes on alone after a turn that failed.
+///
+/// A failure costs what some 16 turns gain. With fewer than that between two failures the
+/// distrust grows, up to where attempts cost next to nothing, and with more it fades.
+#[derive(Debug)]
+struct Distrust(u32);
+
+impl Distrust {
+    fn grow(&mut self) -> u32 {
+        self.0 = (2 * self.0).clamp(ALONE_MIN, ALONE_MAX);
+        self.0
+    }
+
+    fn ease(&mut self) {
+        self.0 = self.0.saturating_sub(1);
     }
 }
 
@@ -130,5 +153,44 @@ pub(super) const MOMENT: Duration = Duration::from_micros(100);
 /// Waking a thread on a core that sleeps may take longer, in a virtual machine above all.
 const WAKING: Duration = Duration::from_micros(500);
 const LOOKS: u32 = 32;
+/// One or two milliseconds under load.
+const ALONE_MIN: u32 = 32;
 /// Some 50 ms under load: one failed attempt costs a moment of that.
-const ALONE: u32 = 1000;
+const ALONE_MAX: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For how many batches the reader goes on alone, after each of 100 attempts of so many
+    /// good turns before the one that fails.
+    fn alone(good_turns: u32) -> [u32; 100] {
+        let mut distrust = Distrust(0);
+        [(); 100].map(|()| {
+            for _ in 0..good_turns {
+                distrust.ease();
+            }
+            distrust.grow()
+        })
+    }
+
+    #[test]
+    fn attempts_in_vain_become_rare() {
+        assert_eq!(alone(0)[..7], [32, 64, 128, 256, 512, 1024, 1024]);
+        assert_eq!(
+            alone(15)[99],
+            ALONE_MAX,
+            "a failure costs more than they gain"
+        );
+    }
+
+    #[test]
+    fn failures_by_chance_hardly_interrupt() {
+        assert_eq!(alone(16), [ALONE_MIN; 100]);
+        let mut distrust = Distrust(ALONE_MAX);
+        for _ in 0..ALONE_MAX {
+            distrust.ease();
+        }
+        assert_eq!(distrust.grow(), ALONE_MIN, "all is forgiven");
+    }
+}

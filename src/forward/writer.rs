@@ -9,7 +9,6 @@ use super::lane::{Job, Lane, WriterSide};
 use super::turns;
 use crate::endpoint::{Sink, Source};
 use crate::filter::Check;
-use crate::sys::apart::Apart;
 
 /// Does what the reader asks for, in order, until the reader ends.
 pub(super) fn run<Src: Source, F: Check>(
@@ -18,18 +17,14 @@ pub(super) fn run<Src: Source, F: Check>(
     ring: &WriterSide<Intake<Src, F>>,
 ) {
     ring.warm_up();
-    let apart = Apart::new();
     let mut next = None;
     while let Some(job) = next.take().or_else(|| ring.jobs.recv().ok()) {
         let (mut batch, is_turn) = match job {
             Job::Send(batch) => (batch, false),
-            Job::Turn(intake, spare, core) => {
-                apart.leave(core);
-                match turns::take_in(intake, spare, ring) {
-                    Some(batch) => (batch, true),
-                    None => return,
-                }
-            }
+            Job::Turn(intake, spare) => match turns::take_in(intake, spare, ring) {
+                Some(batch) => (batch, true),
+                None => return,
+            },
         };
         lane.send_patiently(&mut sink, &mut batch);
         // With the reader gone already, the batches that are left still have to be sent.

@@ -1,62 +1,67 @@
 //! Keeping a thread off the core that another one works on. The scheduler wakes a thread near
-//! the one that wakes it, at times on the same core, and moves it on only milliseconds later.
+//! the one that wakes it, at times on the same core. There it has to wait until that one
+//! sleeps, or for milliseconds, before it may even ask for another core: so it is not the one
+//! that asks.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
-/// A core by its number.
-pub(crate) type Core = usize;
-
-/// The core that the calling thread runs on now.
-pub(crate) fn here() -> Core {
-    sched_getcpu().unwrap_or(0)
-}
-
-/// Where one thread may run.
+/// A thread, and where it may run.
 #[derive(Debug)]
 pub(crate) struct Apart {
+    thread: Pid,
     allowed: CpuSet,
+    /// The core that it is kept off.
+    off: Option<usize>,
 }
 
 impl Apart {
-    /// For the calling thread.
-    pub(crate) fn new() -> Self {
+    /// The calling thread.
+    pub(crate) fn me() -> Self {
+        let thread = gettid();
         Self {
-            allowed: sched_getaffinity(THIS).unwrap_or_default(),
+            thread,
+            allowed: sched_getaffinity(thread).unwrap_or_default(),
+            off: None,
         }
     }
 
-    /// Moves the calling thread away if it runs on `core`, as far as it is allowed on others,
-    /// and keeps it off there until it is to leave another one.
-    pub(crate) fn leave(&self, core: Core) {
-        if here() != core {
+    /// Keeps it off the core that the calling thread runs on now, as far as it is allowed on
+    /// others, until it is to be kept off another one.
+    pub(crate) fn keep_off_here(&mut self) {
+        let here = sched_getcpu().ok();
+        if here.is_none() || here == self.off {
             return;
         }
+        self.off = here;
         let mut others = self.allowed;
-        // Neither is to be had where the thread is pinned: it stays, and its turns fail.
+        // Refused where it is pinned to this one core: it stays.
         let _ = others
-            .unset(core)
-            .and_then(|()| sched_setaffinity(THIS, &others));
+            .unset(here.unwrap_or(0))
+            .and_then(|()| sched_setaffinity(self.thread, &others));
     }
 }
-
-/// The calling thread.
-const THIS: Pid = Pid::from_raw(0);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::channel;
+    use std::thread;
 
     #[test]
-    fn a_thread_leaves_a_core_if_it_may() {
-        std::thread::spawn(|| {
-            let apart = Apart::new();
-            let core = here();
-            apart.leave(core);
-            let is_alone = std::thread::available_parallelism().unwrap().get() == 1;
-            assert!(is_alone || here() != core);
-        })
-        .join()
-        .unwrap();
+    fn a_thread_is_kept_off_a_core_if_it_may_run_on_others() {
+        let (say, said) = channel();
+        let (end, ended) = channel::<()>();
+        let other = thread::spawn(move || {
+            say.send(Apart::me()).unwrap();
+            let _ = ended.recv();
+            sched_getcpu().unwrap()
+        });
+        let mut apart = said.recv().unwrap();
+        apart.keep_off_here();
+        let off = apart.off.unwrap();
+        drop(end);
+        let is_alone = thread::available_parallelism().unwrap().get() == 1;
+        assert!(other.join().unwrap() != off || is_alone);
     }
 }
