@@ -1,6 +1,9 @@
 //! How full queues are measured: CPU time per frame and frames a second, where every batch is
 //! full.
 //!
+//! CPU time is what a full queue takes more than a quarter of one. So neither being held and
+//! released counts, which costs a process with more threads more, nor starting with cold caches.
+//!
 //! Frames a second come from the kernel's times of when frames came out. Where there
 //! are none, they are the frames by the time until the subject is seen asleep again, which
 //! includes waking it up.
@@ -9,7 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::bed::{self, Arrival};
+use super::bed::{self, Arrival, Bed};
 use super::figure::{Figure, Figures};
 use super::measure::{Bench, USUAL_MAX_FRAME, nanoseconds, number, whole};
 use super::statistics::median;
@@ -20,8 +23,8 @@ use crate::forward::Direction;
 use crate::sys::{arrival, usage};
 
 impl Bench<'_> {
-    /// The subject is held, its queue filled, and the subject released: all batches are full,
-    /// nobody else works meanwhile, and nothing depends on how fast the bench is.
+    /// The subject is held, its queue filled, and the subject released, again and again: all
+    /// batches are full, nobody else works meanwhile, and nothing depends on how fast the bench is.
     pub(super) fn drain(
         &self,
         subject: Subject,
@@ -48,71 +51,25 @@ impl Bench<'_> {
             Self::place(&bed, subject, self.core)?
         };
         let drains = (DRAIN_FRAMES / count).clamp(3, 10);
-        let queued = number(count * directions.len());
-        let mut cpu = Vec::new();
-        let mut unloaded = Vec::new();
-        let mut rates = Vec::new();
-        let mut frames = Vec::new();
+        let queue = Queue {
+            subject,
+            traffic,
+            directions,
+        };
+        let (mut cpu, mut rates) = (Vec::new(), Vec::new());
         for drain in 0..=drains {
-            bed.hold()?;
-            for &direction in directions {
-                let kinds = bed.frames(traffic, direction);
-                for frame in kinds.iter().cycle().take(count) {
-                    match bed.send(direction, frame) {
-                        Err(error) if bed.is_lossy() && bed::is_full(&error) => break,
-                        result => result?,
-                    }
-                }
-            }
-            let sent_before = bed.sent_to_tap()?;
-            let released = bed.release(LEAST_PER_FRAME.mul_f64(queued))?;
-            let (mut rate, mut handled) = (0.0, 0);
-            for &direction in directions {
-                let arrivals = bed.arrivals(direction)?;
-                let arrived = match (direction, sent_before) {
-                    (Direction::Outbound, Some(before)) => {
-                        bed.sent_to_tap()?.unwrap_or(before) - before
-                    }
-                    _ => arrivals.len(),
-                };
-                let passes = traffic != Traffic::Spoofed || subject.is_unfiltered();
-                let expected = if passes { count } else { 0 };
-                let is_well = match expected {
-                    1.. if bed.is_lossy() => arrived > 0,
-                    _ => arrived == expected,
-                };
-                if !is_well {
-                    return Err(io::Error::other(format!(
-                        "{subject}: {arrived} of {count} frames came out instead of {expected}"
-                    )));
-                }
-                // What the VM sends reaches the subject in any case.
-                let moved = match direction {
-                    Direction::Inbound if bed.is_lossy() => arrived,
-                    _ => count,
-                };
-                handled += moved;
-                rate += if arrival::BY_KERNEL {
-                    frames_per_second(&arrivals).unwrap_or(0.0)
-                } else {
-                    number(moved) / released.took.as_secs_f64()
-                };
-            }
-            // Being held and released costs a process with more threads more: that is ours.
-            bed.hold()?;
-            let idle = bed.release(Duration::ZERO)?.cpu;
+            let part = queue.drain(&mut bed, count / 4)?;
+            let whole = queue.drain(&mut bed, count)?;
             if drain > 0 {
-                cpu.push(nanoseconds(released.cpu));
-                unloaded.push(nanoseconds(idle));
-                rates.push(rate);
-                frames.push(number(handled));
+                let took = nanoseconds(whole.cpu) - nanoseconds(part.cpu);
+                cpu.push(took / number(whole.frames.saturating_sub(part.frames).max(1)));
+                rates.push(whole.frames_per_second);
             }
         }
         let memory = usage::memory(bed.pid)?;
         let report = bed.finish()?;
         let mut figures = Figures::new();
-        let net = median(&cpu) - median(&unloaded);
-        figures.insert(Figure::CpuPerFrame, net / median(&frames));
+        figures.insert(Figure::CpuPerFrame, median(&cpu));
         let rate = median(&rates);
         if rate > 0.0 && traffic != Traffic::Spoofed {
             figures.insert(Figure::FramesPerSecond, rate);
@@ -122,6 +79,83 @@ impl Bench<'_> {
         figures.insert(Figure::Drops, whole(report.dropped));
         figures.insert(Figure::Anonymous, whole(memory.anonymous));
         Ok(figures)
+    }
+}
+
+/// What a queue is filled with, and for whom.
+struct Queue<'a> {
+    subject: Subject,
+    traffic: Traffic,
+    directions: &'a [Direction],
+}
+
+/// What it took to empty a queue.
+struct Drained {
+    cpu: Duration,
+    frames: usize,
+    frames_per_second: f64,
+}
+
+impl Queue<'_> {
+    /// Holds the subject, fills its queue with so many frames a direction, and releases it.
+    fn drain(&self, bed: &mut Bed, count: usize) -> io::Result<Drained> {
+        bed.hold()?;
+        for &direction in self.directions {
+            let kinds = bed.frames(self.traffic, direction);
+            for frame in kinds.iter().cycle().take(count) {
+                match bed.send(direction, frame) {
+                    Err(error) if bed.is_lossy() && bed::is_full(&error) => break,
+                    result => result?,
+                }
+            }
+        }
+        let sent_before = bed.sent_to_tap()?;
+        let queued = number(count * self.directions.len());
+        let released = bed.release(LEAST_PER_FRAME.mul_f64(queued))?;
+        let (mut frames, mut rate) = (0, 0.0);
+        for &direction in self.directions {
+            let arrivals = bed.arrivals(direction)?;
+            let arrived = match (direction, sent_before) {
+                (Direction::Outbound, Some(before)) => {
+                    bed.sent_to_tap()?.unwrap_or(before) - before
+                }
+                _ => arrivals.len(),
+            };
+            self.check(bed, arrived, count)?;
+            // What the VM sends reaches the subject in any case.
+            let moved = match direction {
+                Direction::Inbound if bed.is_lossy() => arrived,
+                _ => count,
+            };
+            frames += moved;
+            rate += if arrival::BY_KERNEL {
+                frames_per_second(&arrivals).unwrap_or(0.0)
+            } else {
+                number(moved) / released.took.as_secs_f64()
+            };
+        }
+        Ok(Drained {
+            cpu: released.cpu,
+            frames,
+            frames_per_second: rate,
+        })
+    }
+
+    /// Whether as many frames arrived as have to.
+    fn check(&self, bed: &Bed, arrived: usize, count: usize) -> io::Result<()> {
+        let passes = self.traffic != Traffic::Spoofed || self.subject.is_unfiltered();
+        let expected = if passes { count } else { 0 };
+        let is_well = match expected {
+            1.. if bed.is_lossy() => arrived > 0,
+            _ => arrived == expected,
+        };
+        if is_well {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "{}: {arrived} of {count} frames came out instead of {expected}",
+            self.subject
+        )))
     }
 }
 
