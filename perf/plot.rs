@@ -74,7 +74,7 @@ fn draw(results: &Results, path: &str) -> Result<(), Box<dyn Error>> {
             let Some(quartiles) = ratios(results, name, *subject) else {
                 continue;
             };
-            let y = top + 6 + 7 * i32::try_from(index)?;
+            let y = top + 4 + 6 * i32::try_from(index)?;
             let line = [(x(quartiles.lower), y), (x(quartiles.upper), y)];
             area.draw(&PathElement::new(line, color.stroke_width(2)))?;
             area.draw(&Circle::new((x(quartiles.median), y), 3, color.filled()))?;
@@ -104,9 +104,10 @@ fn x(ratio: f64) -> i32 {
     LEFT + (part * f64::from(AXIS)).round() as i32
 }
 
-const SUBJECTS: [(Subject, RGBColor); 3] = [
+const SUBJECTS: [(Subject, RGBColor); 4] = [
     (Subject::Auto, RGBColor(0, 90, 181)),
     (Subject::OneFrame, RGBColor(230, 159, 0)),
+    (Subject::Load, RGBColor(0, 158, 115)),
     (Subject::Always, RGBColor(150, 150, 150)),
 ];
 const WIDTH: u32 = 820;
