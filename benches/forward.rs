@@ -16,6 +16,7 @@ use softnet::stop::Stop;
 fn forward(c: &mut Criterion) {
     for (name, hand_over) in [
         ("auto", HandOver::Auto),
+        ("load", HandOver::Load),
         ("always", HandOver::Always),
         ("never", HandOver::Never),
     ] {

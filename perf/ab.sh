@@ -31,8 +31,9 @@ CARGO_TARGET_DIR=$target/perf/base cargo build --quiet --locked --release --bin 
     --manifest-path "$tree/Cargo.toml"
 
 measure() {
+    rm -f "$results"
     "$target/release/softnet" bench --subject auto --against "$target/perf/base/release/softnet" \
-        --scenario "$1" --rounds "$rounds" --json "$results" >/dev/null
+        --scenario "$1" --rounds "$rounds" --json "$results" >/dev/null || exit 2
     "$target/release/softnet" bench compare "$results"
 }
 

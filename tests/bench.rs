@@ -20,7 +20,8 @@ fn a_run_prints_a_table_and_writes_a_line_for_each_round() {
     let output = bench(&[
         "--scenario=outbound/64,drops/inbound",
         "--rounds=2",
-        "--subject=auto,one-frame,always,never,unfiltered",
+        "--subject=auto,one-frame,load,always,never,unfiltered,other",
+        &format!("--against={}", env!("CARGO_BIN_EXE_softnet")),
         &format!("--json={}", json.display()),
     ]);
     let table = stdout(&output);
@@ -31,6 +32,8 @@ fn a_run_prints_a_table_and_writes_a_line_for_each_round() {
         "ns/frame",
         "bare",
         "unfiltered",
+        "load",
+        "other",
         "2 rounds",
     ] {
         assert!(table.contains(word), "{word} is missing in:\n{table}");

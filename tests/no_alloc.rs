@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Bridge, HAND_OVERS, eventually, filtering_bridge};
-use softnet::forward::Direction;
+use softnet::forward::{Direction, HandOver};
 use softnet::stats::Counts;
 
 /// Counts what it passes on to the system's allocator.
@@ -49,7 +49,7 @@ fn no_thread_allocates_once_frames_flow() {
             host,
             forwarding,
             ..
-        } = filtering_bridge(hand_over, 64 << 10);
+        } = filtering_bridge(hand_over, queue(hand_over));
         let (out, back) = (common::outbound(&[7; 1000]), common::inbound(&[7; 1000]));
         // From the VM this has the gateway's MAC: dropped.
         let forged = common::inbound(&[7; 1000]);
@@ -80,6 +80,14 @@ fn no_thread_allocates_once_frames_flow() {
             "nobody was full: {outbound:?}"
         );
         let _ = forwarding.finish();
+    }
+}
+
+/// What a socket's queue holds: little, to be full soon; for turns several batches.
+fn queue(hand_over: HandOver) -> usize {
+    match hand_over {
+        HandOver::Load => 1 << 20,
+        _ => 64 << 10,
     }
 }
 

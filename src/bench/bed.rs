@@ -301,6 +301,13 @@ impl Bed {
     /// Ends the subject and returns what it says of itself.
     pub(super) fn finish(mut self) -> io::Result<Report> {
         kill(self.pid, Signal::SIGTERM)?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(self.complaint("it does not end"));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
         let words = self.last_words();
         let line = words.lines().last().unwrap_or_default();
         serde_json::from_str(line).map_err(|_| self.complaint(&format!("it said: {words}")))

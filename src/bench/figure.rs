@@ -52,8 +52,8 @@ pub enum Kind {
 figures! {
     /// CPU time of the forwarder, of all its threads in user and kernel mode.
     CpuPerFrame = "cpu_ns_per_frame", "ns/frame", Cost;
-    /// Frames that came out, by the kernel's times of the first and the last; on macOS, which
-    /// has none, by the time until the forwarder was at rest again.
+    /// Frames that came out, by the kernel's times of those in the middle of a queue; on macOS,
+    /// which has none, by the time until the forwarder was at rest again.
     FramesPerSecond = "frames_per_s", "frames/s", Yield;
     /// The bits of these frames, Ethernet header included.
     GbitPerSecond = "gbit_per_s", "Gbit/s", Yield;

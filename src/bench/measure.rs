@@ -230,7 +230,7 @@ impl Bench<'_> {
         let elapsed = start.elapsed().as_secs_f64();
         let cpu = usage::cpu(bed.pid)? - cpu;
         probes.extend(bed.arrivals(Direction::Outbound)?);
-        let report = bed.finish().unwrap_or_default();
+        let report = bed.finish()?;
         let mut figures = Figures::new();
         figures.insert(Figure::FramesPerSecond, number(read) / elapsed);
         figures.insert(Figure::CpuPerFrame, nanoseconds(cpu) / number(read));

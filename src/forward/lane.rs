@@ -7,8 +7,8 @@
 //!                 +-------- empty ---------+
 //! ```
 //!
-//! The ring is two bounded channels of pointers, and two more for turns (`turns.rs`). The
-//! reader starts with one batch in hand and the spares at home. It knows that the writer is
+//! The ring is two bounded channels of pointers; two more are for turns (`turns.rs`), and one
+//! for the writer to say that it has started. The reader starts with one batch in hand and the spares at home. It knows that the writer is
 //! idle when all spares are at home again, so no further word has to pass between the two.
 
 use std::sync::Arc;
@@ -221,10 +221,11 @@ impl<I> ReaderSide<I> {
 }
 
 impl<I> WriterSide<I> {
-    /// Tells which thread this is; then as [`ReaderSide::warm_up`].
+    /// As [`ReaderSide::warm_up`]; and tells which thread this is, last of all: once the reader
+    /// knows, what comes through `sent` is meant.
     pub(super) fn warm_up(&self) {
-        let _ = self.started.send(Apart::me());
         let _ = self.sent.recv_timeout(WARM_UP);
+        let _ = self.started.send(Apart::me());
     }
 }
 

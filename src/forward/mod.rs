@@ -72,7 +72,7 @@ pub enum HandOver {
     Always,
     /// As [`Auto`](Self::Auto), and under a load of small frames the two threads take turns:
     /// each carries every other batch, if it has a core of its own. Gains a third to a half of
-    /// throughput for two thirds more CPU time a frame, and costs nothing without load.
+    /// throughput for as much more CPU time a frame, and costs nothing without load.
     Load,
     /// Never: the reader waits for room itself.
     Never,
@@ -237,7 +237,7 @@ impl Forwarding {
             thread::sleep(INTERRUPT_AGAIN);
         }
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so on stderr; its frames are lost.
+            // One that panicked has ended the process, unless panics unwind, as in tests.
             let _ = thread.join();
         }
     }

@@ -63,7 +63,11 @@ impl Turns {
     /// Waits until the writer has sent the batch of its turn, if it had one. False means that
     /// it has still to send.
     pub(super) fn awaits_writer<I>(&mut self, ring: &mut ReaderSide<I>) -> bool {
-        self.is_on && soon(MOMENT, || ring.writer_is_idle().then_some(())).is_some()
+        let in_time = self.is_on && soon(MOMENT, || ring.writer_is_idle().then_some(())).is_some();
+        if self.is_on && !in_time {
+            self.fail();
+        }
+        in_time
     }
 
     /// Lends the intake to the writer, which is idle, for the next batch, sends this one, and
@@ -78,7 +82,6 @@ impl Turns {
     ) -> Option<Box<Intake<Src, F>>> {
         let (next, spare) = (ring.take_spare()?, ring.take_spare()?);
         let mut batch = mem::replace(&mut intake.batch, next);
-        lane.stats.add_handed_over();
         let is_awake = self.is_on;
         ring.lend(intake, spare);
         let waited = lane.send_patiently(sink, &mut batch);
@@ -86,17 +89,22 @@ impl Turns {
         let moment = if is_awake { MOMENT } else { WAKING };
         let in_time = soon(moment, || ring.intake_now());
         // Neither helps a second thread against a full sink.
-        self.is_on = in_time.is_some() && !waited;
-        if self.is_on {
+        if in_time.is_some() && !waited {
+            self.is_on = true;
             self.distrust.ease();
         } else {
-            self.alone = self.distrust.grow();
+            self.fail();
         }
         let mut intake = in_time.or_else(|| ring.intake())?;
         if waited {
             intake.forget_pace();
         }
         Some(intake)
+    }
+
+    fn fail(&mut self) {
+        self.is_on = false;
+        self.alone = self.distrust.grow();
     }
 }
 

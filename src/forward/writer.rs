@@ -22,7 +22,12 @@ pub(super) fn run<Src: Source, F: Check>(
         let (mut batch, is_turn) = match job {
             Job::Send(batch) => (batch, false),
             Job::Turn(intake, spare) => match turns::take_in(intake, spare, ring) {
-                Some(batch) => (batch, true),
+                Some(batch) => {
+                    if batch.received() > 0 {
+                        lane.stats.add_handed_over();
+                    }
+                    (batch, true)
+                }
                 None => return,
             },
         };

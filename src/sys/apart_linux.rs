@@ -48,20 +48,54 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
 
-    #[test]
-    fn a_thread_is_kept_off_a_core_if_it_may_run_on_others() {
+    /// Where a thread may run that was kept off the core which is left to this one. It is itself
+    /// pinned to that core before, if so.
+    fn kept_off(is_pinned: bool) -> (CpuSet, usize) {
+        let here = sched_getcpu().unwrap();
+        let mut one = CpuSet::new();
+        one.set(here).unwrap();
+        sched_setaffinity(gettid(), &one).unwrap();
         let (say, said) = channel();
         let (end, ended) = channel::<()>();
         let other = thread::spawn(move || {
+            let all = is_pinned.then_some(one).unwrap_or_else(every);
+            sched_setaffinity(gettid(), &all).unwrap();
             say.send(Apart::me()).unwrap();
             let _ = ended.recv();
-            sched_getcpu().unwrap()
         });
         let mut apart = said.recv().unwrap();
         apart.keep_off_here();
-        let off = apart.off.unwrap();
+        let cores = sched_getaffinity(apart.thread).unwrap();
         drop(end);
-        let is_alone = thread::available_parallelism().unwrap().get() == 1;
-        assert!(other.join().unwrap() != off || is_alone);
+        other.join().unwrap();
+        (cores, here)
+    }
+
+    fn every() -> CpuSet {
+        // What the test may not use, the kernel takes away.
+        let mut all = CpuSet::new();
+        (0..CpuSet::count()).for_each(|core| all.set(core).unwrap());
+        all
+    }
+
+    fn in_a_thread(work: impl FnOnce() + Send + 'static) {
+        thread::spawn(work).join().unwrap();
+    }
+
+    #[test]
+    fn a_thread_is_kept_off_a_core_if_it_may_run_on_others() {
+        in_a_thread(|| {
+            let is_alone = thread::available_parallelism().unwrap().get() == 1;
+            let (cores, off) = kept_off(false);
+            assert_eq!(cores.is_set(off).unwrap(), is_alone);
+        });
+    }
+
+    #[test]
+    fn a_thread_that_is_pinned_there_stays() {
+        in_a_thread(|| {
+            let (cores, off) = kept_off(true);
+            assert!(cores.is_set(off).unwrap());
+        });
     }
 }
