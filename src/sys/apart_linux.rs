@@ -58,7 +58,7 @@ mod tests {
         let (say, said) = channel();
         let (end, ended) = channel::<()>();
         let other = thread::spawn(move || {
-            let all = is_pinned.then_some(one).unwrap_or_else(every);
+            let all = if is_pinned { one } else { every() };
             sched_setaffinity(gettid(), &all).unwrap();
             say.send(Apart::me()).unwrap();
             let _ = ended.recv();
