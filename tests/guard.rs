@@ -163,3 +163,41 @@ fn a_vm_cannot_decline_the_whole_pool() {
     // Twenty minutes.
     assert_eq!(declined, 4 + 19);
 }
+
+/// That is for a softnet which has not seen the grant, and would let a neighbour's address by.
+#[test]
+fn nothing_is_renewed_after_the_end_of_a_lease() {
+    let release = Dhcp {
+        ciaddr: VM_IP,
+        ..Dhcp::request(7)
+    };
+    let decline = Dhcp::request(4).address(50, VM_IP);
+    let nak = Dhcp::nak().answer_to_all();
+    for (by_vm, frame) in [
+        (true, release.unicast(VM_IP)),
+        (true, decline.broadcast()),
+        (false, nak),
+    ] {
+        let mut world = World::new(LEASED, "", "");
+        let ended = if by_vm {
+            world.send(frame)
+        } else {
+            world.request(frame)
+        };
+        assert_eq!(ended, Ok(()));
+        for address in [OTHER_IP, VM_IP] {
+            let renewal = Dhcp {
+                ciaddr: address,
+                ..Dhcp::request(3)
+            };
+            assert_eq!(world.send(renewal.broadcast()), Err(DhcpClientAddress));
+            assert_eq!(world.send(renewal.unicast(address)), Err(DhcpClientAddress));
+            let bare = Dhcp::request(3).unicast(address);
+            assert_eq!(world.send(bare), Err(DhcpSource));
+        }
+        // As a client does that has no address: it asks for one, or for the one that it had.
+        assert_eq!(world.send(Dhcp::request(1).broadcast()), Ok(()));
+        let anew = Dhcp::request(3).address(50, VM_IP);
+        assert_eq!(world.send(anew.broadcast()), Ok(()));
+    }
+}

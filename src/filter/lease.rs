@@ -17,7 +17,7 @@ use std::net::Ipv4Addr;
 use arrayvec::ArrayVec;
 
 use super::Seconds;
-use super::atomic::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
+use super::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, spin_loop};
 use crate::wire::Mac;
 
 /// An address lent to the VM.
@@ -43,6 +43,8 @@ pub struct LeaseCell {
     gateway_mac: AtomicU64,
     /// The address that the server offered last, zero for none.
     offered: AtomicU32,
+    /// Whether there was ever a lease; never false again.
+    was_bound: AtomicBool,
     sequence: AtomicU32,
     name_servers: [AtomicU32; NAME_SERVERS_MAX],
 }
@@ -55,6 +57,7 @@ impl LeaseCell {
             hot: AtomicU64::new(0),
             gateway_mac: AtomicU64::new(gateway_mac.map_or(UNKNOWN_MAC, Mac::to_u64)),
             offered: AtomicU32::new(0),
+            was_bound: AtomicBool::new(false),
             sequence: AtomicU32::new(0),
             name_servers: std::array::from_fn(|_| AtomicU32::new(0)),
         }
@@ -137,6 +140,8 @@ impl LeaseCell {
             slot.store(server, Ordering::Relaxed);
         }
         let hot = Hot::new(lease.address.into(), lease.expires);
+        // Before the lease, so that who finds that one ended finds that there was one.
+        self.was_bound.store(true, Ordering::Relaxed);
         // A swap, since `give_up` reads and writes too: one of the two then sees the other.
         self.hot.swap(hot.0, Ordering::AcqRel);
         self.sequence
@@ -166,6 +171,12 @@ impl LeaseCell {
 
     pub(super) fn set_offered(&self, address: u32) {
         self.offered.store(address, Ordering::Relaxed);
+    }
+
+    /// Whether the server ever granted a lease, which may have ended since. To be asked after
+    /// [`Self::hot`], or a lease could begin and end between the two answers.
+    pub(super) fn was_bound(&self) -> bool {
+        self.was_bound.load(Ordering::Relaxed)
     }
 
     /// Reads all of the lease, or finds that it is being written.
@@ -275,6 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn that_there_was_a_lease_is_never_forgotten() {
+        let cell = LeaseCell::new(None);
+        cell.clear();
+        assert!(!cell.was_bound());
+        cell.bind(&lease(2, 600));
+        assert!(cell.was_bound());
+        cell.clear();
+        assert!(cell.was_bound());
+    }
+
+    #[test]
     fn an_unknown_gateway_has_no_mac() {
         let cell = LeaseCell::new(None);
         assert!(!cell.is_gateway_mac(Mac([0; 6])));
@@ -284,52 +306,5 @@ mod tests {
     }
 }
 
-/// Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`.
 #[cfg(all(test, loom))]
-mod loom_tests {
-    use loom::sync::Arc;
-    use loom::thread;
-
-    use super::*;
-
-    fn grant(last: u8) -> Lease {
-        Lease {
-            address: Ipv4Addr::new(10, 0, 0, last),
-            expires: Seconds(u32::from(last)),
-            name_servers: [Ipv4Addr::new(10, 0, 1, last)].into_iter().collect(),
-        }
-    }
-
-    #[test]
-    fn loom_a_reader_never_sees_halves_of_two_grants() {
-        loom::model(|| {
-            let cell = Arc::new(LeaseCell::new(None));
-            cell.bind(&grant(1));
-            let writer = thread::spawn({
-                let cell = Arc::clone(&cell);
-                move || cell.bind(&grant(2))
-            });
-            let hot = cell.hot();
-            assert_eq!(hot.address() & 0xff, hot.expires().0);
-            let seen = cell.lease().unwrap();
-            assert!(seen == grant(1) || seen == grant(2), "{seen:?}");
-            writer.join().unwrap();
-            assert_eq!(cell.lease(), Some(grant(2)));
-        });
-    }
-
-    #[test]
-    fn loom_giving_up_an_address_never_takes_another_granted_meanwhile() {
-        loom::model(|| {
-            let cell = Arc::new(LeaseCell::new(None));
-            cell.bind(&grant(1));
-            let writer = thread::spawn({
-                let cell = Arc::clone(&cell);
-                move || cell.bind(&grant(2))
-            });
-            cell.give_up(0x0a00_0001);
-            writer.join().unwrap();
-            assert_eq!(cell.lease(), Some(grant(2)));
-        });
-    }
-}
+mod loom_tests;

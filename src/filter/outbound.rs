@@ -187,9 +187,8 @@ impl Check for Outbound {
     fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
         let frame = slot.get(..len).ok_or(DropReason::DhcpMalformed)?;
         let (_, ip, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
-        let lease = self.lease.hot();
         self.parties
-            .check_request(&message, ip.source.get(), lease, self.lease.offered())?;
+            .check_request(&message, ip.source.get(), &self.lease)?;
         let given_back = match message.kind {
             dhcp::RELEASE => Some(message.header.client.get()),
             dhcp::DECLINE => message.requested,

@@ -75,6 +75,7 @@ impl Scene {
             block: Vec::new(),
             taken: vec![Ipv4Addr::from(u32::from(network.network()) + 7)],
             lease: None,
+            was_leased: false,
             offered: None,
             asked: Vec::new(),
             answered: None,

@@ -20,7 +20,7 @@ pub(super) use self::guard::{Noted, ReplyGuard, RequestGuard};
 pub(super) use self::transactions::Transactions;
 
 use super::Config;
-use super::lease::Hot;
+use super::lease::LeaseCell;
 use super::subnet::Subnet;
 use super::verdict::DropReason;
 use crate::wire::Mac;
@@ -48,11 +48,11 @@ impl Parties {
         &self,
         message: &Message<'_>,
         source: u32,
-        lease: Hot,
-        offered: u32,
+        lease: &LeaseCell,
     ) -> Result<(), DropReason> {
         let header = message.header;
-        let leased = lease.address();
+        let leased = lease.hot().address();
+        let is_unseen = leased == 0 && !lease.was_bound();
         // Servers read hidden options too, but no client needs them in its short message.
         if message.is_overloaded {
             return Err(DropReason::DhcpMalformed);
@@ -73,13 +73,17 @@ impl Parties {
         let claimed = match message.kind {
             // When softnet starts under a running VM it knows no lease, yet the VM renews the
             // one that it has. The server decides whether that is so: it answers only the
-            // client to whom it granted the address.
-            dhcp::REQUEST_LEASE if leased == 0 && self.may_be_granted(client) => client,
+            // client to whom it granted the address. Once this softnet has seen a lease there is
+            // no need for that: a client whose lease was taken or given back has no address,
+            // and one whose lease ran out starts anew, by DISCOVER or by REQUEST; until they
+            // have an address again their ciaddr is zero (RFC 2131, 4.3.6 and 4.4). Who is late
+            // still may name the lease that ran out, which is remembered until another comes.
+            dhcp::REQUEST_LEASE if is_unseen && self.may_be_granted(client) => client,
             dhcp::DISCOVER | dhcp::REQUEST_LEASE | dhcp::INFORM => leased,
             dhcp::RELEASE if leased == 0 || client != leased => {
                 return Err(DropReason::DhcpRelease);
             }
-            dhcp::DECLINE if !declines_its_own(message, leased, offered) => {
+            dhcp::DECLINE if !declines_its_own(message, leased, lease.offered()) => {
                 return Err(DropReason::DhcpDecline);
             }
             dhcp::RELEASE | dhcp::DECLINE => leased,

@@ -189,7 +189,7 @@ impl Facts {
         }
         // The one exception, for softnets that start under a running VM.
         let renews_unseen =
-            leased.is_none() && kind == 3 && self.is_grantable(message.ciaddr, self.told_network);
+            !self.was_leased && kind == 3 && self.is_grantable(message.ciaddr, self.told_network);
         let own = if renews_unseen {
             Some(message.ciaddr)
         } else {
@@ -271,6 +271,7 @@ impl Facts {
                 network.contains(&message.yiaddr).then_some(network)
             });
         }
+        self.was_leased = true;
         self.lease = Some(Lease {
             address: message.yiaddr,
             expires: match u32::from_be_bytes(time) {

@@ -38,6 +38,8 @@ pub(crate) struct Facts {
     /// Addresses that other VMs of the host have.
     pub(crate) taken: Vec<Ipv4Addr>,
     pub(crate) lease: Option<Lease>,
+    /// Whether there was ever a lease.
+    pub(crate) was_leased: bool,
     pub(crate) offered: Option<Ipv4Addr>,
     pub(crate) asked: Vec<Asked>,
     /// What the last reply answered.

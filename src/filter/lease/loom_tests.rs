@@ -1,0 +1,66 @@
+//! The cell in every order of its readers' and writers' steps: `make loom`.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::*;
+
+fn grant(last: u8) -> Lease {
+    Lease {
+        address: Ipv4Addr::new(10, 0, 0, last),
+        expires: Seconds(u32::from(last)),
+        name_servers: [Ipv4Addr::new(10, 0, 1, last)].into_iter().collect(),
+    }
+}
+
+#[test]
+fn loom_a_reader_never_sees_halves_of_two_grants() {
+    loom::model(|| {
+        let cell = Arc::new(LeaseCell::new(None));
+        cell.bind(&grant(1));
+        let writer = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.bind(&grant(2))
+        });
+        let hot = cell.hot();
+        assert_eq!(hot.address() & 0xff, hot.expires().0);
+        let seen = cell.lease().unwrap();
+        assert!(seen == grant(1) || seen == grant(2), "{seen:?}");
+        writer.join().unwrap();
+        assert_eq!(cell.lease(), Some(grant(2)));
+    });
+}
+
+#[test]
+fn loom_who_finds_that_a_lease_ended_finds_that_there_was_one() {
+    loom::model(|| {
+        let cell = Arc::new(LeaseCell::new(None));
+        let writer = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || {
+                cell.bind(&grant(1));
+                cell.clear();
+            }
+        });
+        let was_leased = cell.hot().address() != 0;
+        let is_leased = cell.hot().address() != 0;
+        assert!(!was_leased || is_leased || cell.was_bound());
+        writer.join().unwrap();
+        assert!(cell.was_bound());
+    });
+}
+
+#[test]
+fn loom_giving_up_an_address_never_takes_another_granted_meanwhile() {
+    loom::model(|| {
+        let cell = Arc::new(LeaseCell::new(None));
+        cell.bind(&grant(1));
+        let writer = thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || cell.bind(&grant(2))
+        });
+        cell.give_up(0x0a00_0001);
+        writer.join().unwrap();
+        assert_eq!(cell.lease(), Some(grant(2)));
+    });
+}
