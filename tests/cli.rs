@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{ARGUMENTS, Copy, MAC, Outcome, Program, as_root, ip, outcome, socketpair, softnet};
+use program::{ARGUMENTS, Copy, MAC, Outcome, Program, as_root, outcome, socketpair, softnet};
 
 const USAGE: i32 = 2;
 const FAILURE: i32 = 1;
@@ -303,33 +303,6 @@ fn a_gateway_that_cannot_be_found_is_a_failure() {
             FAILURE,
             reason,
         );
-    });
-}
-
-#[test]
-fn the_gateway_is_that_of_the_bridge() {
-    as_root(|| {
-        ip("link add br0 type bridge");
-        ip("addr add 192.168.64.1/24 dev br0");
-        ip("link set br0 up");
-        ip("tuntap add dev softnet-test0 mode tap");
-        let (ours, _vms) = socketpair();
-        // Not a port yet, so that the bridge's address does not count.
-        let mut command = with(&[]);
-        let reason = "no gateway: softnet-test0";
-        refused(
-            command.stdin(Stdio::from(OwnedFd::from(ours))),
-            FAILURE,
-            reason,
-        );
-        ip("link set softnet-test0 master br0");
-        let (ours, _vms) = socketpair();
-        let mut program =
-            Program::start_forwarding(with(&[]).stdin(Stdio::from(OwnedFd::from(ours))));
-        program.logs("gateway 192.168.64.1");
-        // As it happens when a port with a lower MAC joins.
-        ip("link set br0 address 02:00:00:00:00:01");
-        program.logs("the gateway's MAC is 02:00:00:00:00:01 now");
     });
 }
 

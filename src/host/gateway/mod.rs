@@ -10,7 +10,10 @@ use crate::wire::Mac;
 mod netlink;
 
 #[cfg(target_os = "linux")]
-pub use netlink::{Watch, find};
+mod watch;
+
+#[cfg(target_os = "linux")]
+pub use self::{netlink::find, watch::Watch};
 
 /// The VM's way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnet::Ipv4Net;
 use netlink_packet_core::{
@@ -38,111 +37,32 @@ pub fn find(tap: &str, named: Option<Ipv4Addr>) -> Result<Gateway, HostError> {
     choose(&link, &addresses, named)
 }
 
-/// Notices when the gateway gets another MAC.
-///
-/// A bridge takes the lowest MAC of its ports unless it was given one (net/bridge/br_stp_if.c,
-/// br_stp_recalculate_bridge_id), so that starting another VM can change it.
-#[derive(Debug)]
-pub struct Watch {
-    tap: String,
-    gateway: Gateway,
-    events: Socket,
-    /// Whether something may have changed since it was looked at.
-    stale: bool,
-}
-
-impl Watch {
-    /// Watches `gateway`, as [`find`] found it behind `tap`.
-    ///
-    /// # Errors
-    /// When the system has no rtnetlink for us.
-    pub fn new(tap: &str, gateway: Gateway) -> Result<Self, HostError> {
-        let open = || -> io::Result<_> {
-            let mut events = Socket::new(NETLINK_ROUTE)?;
-            events.bind_auto()?;
-            events.add_membership(RTNLGRP_LINK)?;
-            Ok(events)
-        };
-        let events = open().map_err(HostError::system("watch the gateway"))?;
-        Ok(Self {
-            tap: tap.to_owned(),
-            gateway,
-            events,
-            stale: true,
-        })
-    }
-
-    /// The gateway's MAC, if it has become another. Looks only if an interface has changed
-    /// since the last call, and does not block.
-    ///
-    /// # Errors
-    /// As for [`find`].
-    pub fn new_mac(&mut self) -> Result<Option<Mac>, HostError> {
-        self.drain();
-        if !self.stale {
-            return Ok(None);
-        }
-        self.stale = false;
-        let now = find(&self.tap, Some(self.gateway.address))?;
-        // An interface that is being configured anew may have lost the address for a moment.
-        let new = now.mac.filter(|mac| Some(*mac) != self.gateway.mac);
-        self.gateway.mac = new.or(self.gateway.mac);
-        Ok(new)
-    }
-
-    fn drain(&mut self) {
-        loop {
-            match self
-                .events
-                .recv(&mut Vec::with_capacity(1), libc::MSG_DONTWAIT)
-            {
-                Ok(_) => self.stale = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                // So many that some were lost.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.stale = true,
-                Err(_) => break,
-            }
-        }
-    }
-}
-
-impl AsFd for Watch {
-    /// A descriptor that is readable when an interface has changed.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
-    }
-}
-
 fn choose(
     link: &Link,
-    addresses: &[Ipv4Net],
+    addresses: &[Address],
     named: Option<Ipv4Addr>,
 ) -> Result<Gateway, HostError> {
-    let own = |address: Ipv4Net| Gateway {
-        address: address.addr(),
-        subnet: Some(address.trunc()),
+    let own = |address: &Address| Gateway {
+        address: address.net.addr(),
+        subnet: Some(address.net.trunc()),
         mac: link.mac,
     };
     let Some(named) = named else {
         let no_gateway = || HostError::NoGateway {
             interface: link.name.clone(),
         };
-        return addresses
-            .first()
-            .map(|address| own(*address))
-            .ok_or_else(no_gateway);
+        let mut primary = addresses.iter().filter(|address| !address.is_secondary);
+        return primary.next().map(own).ok_or_else(no_gateway);
     };
-    let ours = addresses.iter().find(|address| address.addr() == named);
+    let mut nets = addresses.iter().map(|address| address.net);
+    let ours = addresses.iter().find(|address| address.net.addr() == named);
     Ok(ours.map_or_else(
         || Gateway {
             address: named,
-            subnet: addresses
-                .iter()
-                .find(|net| net.contains(&named))
-                .map(Ipv4Net::trunc),
+            subnet: nets.find(|net| net.contains(&named)).map(|net| net.trunc()),
             mac: None,
         },
-        |address| own(*address),
+        own,
     ))
 }
 
@@ -154,6 +74,15 @@ struct Link {
     mac: Option<Mac>,
     /// The interface that this one is a port of.
     master: Option<u32>,
+}
+
+/// An IPv4 address of an interface.
+#[derive(Debug)]
+struct Address {
+    net: Ipv4Net,
+    /// Whether it was added beside another of the same network: the kernel sends from that,
+    /// but both are the interface's.
+    is_secondary: bool,
 }
 
 /// A conversation with the kernel about the network namespace that it was opened in.
@@ -178,8 +107,8 @@ impl Netlink {
         found.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The primary IPv4 addresses of an interface, with the lengths of their prefixes.
-    fn addresses(&mut self, index: u32) -> io::Result<Vec<Ipv4Net>> {
+    /// The IPv4 addresses of an interface, with the lengths of their prefixes.
+    fn addresses(&mut self, index: u32) -> io::Result<Vec<Address>> {
         let mut request = AddressMessage::default();
         request.header.family = AddressFamily::Inet;
         let mut found = Vec::new();
@@ -190,7 +119,6 @@ impl Netlink {
                 // A dump is of all interfaces.
                 if let RouteNetlinkMessage::NewAddress(address) = answer
                     && address.header.index == index
-                    && !address.header.flags.contains(AddressHeaderFlags::Secondary)
                 {
                     found.extend(read_address(&address));
                 }
@@ -250,7 +178,7 @@ fn read_link(message: LinkMessage) -> Link {
     link
 }
 
-fn read_address(message: &AddressMessage) -> Option<Ipv4Net> {
+fn read_address(message: &AddressMessage) -> Option<Address> {
     // On a point-to-point link IFA_ADDRESS is the peer's, and IFA_LOCAL is ours.
     let local = message
         .attributes
@@ -259,11 +187,11 @@ fn read_address(message: &AddressMessage) -> Option<Ipv4Net> {
             AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
             _ => None,
         });
-    Ipv4Net::new(local?, message.header.prefix_len).ok()
+    Some(Address {
+        net: Ipv4Net::new(local?, message.header.prefix_len).ok()?,
+        is_secondary: message.header.flags.contains(AddressHeaderFlags::Secondary),
+    })
 }
-
-/// The group of those who want to hear of changed interfaces (linux/rtnetlink.h).
-const RTNLGRP_LINK: u32 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -280,8 +208,12 @@ mod tests {
         }
     }
 
-    fn nets(nets: &[&str]) -> Vec<Ipv4Net> {
-        nets.iter().map(|net| net.parse().unwrap()).collect()
+    fn nets(nets: &[&str]) -> Vec<Address> {
+        let address = |net: &&str| Address {
+            net: net.parse().unwrap(),
+            is_secondary: false,
+        };
+        nets.iter().map(address).collect()
     }
 
     #[test]
@@ -294,6 +226,17 @@ mod tests {
         let second = choose(&bridge(), &nets, Some(Ipv4Addr::new(10, 0, 0, 1))).unwrap();
         assert_eq!(second.subnet, Some("10.0.0.0/8".parse().unwrap()));
         assert_eq!(second.mac, Some(MAC));
+    }
+
+    #[test]
+    fn a_secondary_address_is_the_gateway_only_if_it_is_named() {
+        let mut nets = nets(&["192.168.64.2/24", "192.168.64.1/24"]);
+        nets[0].is_secondary = true;
+        let choice = |named| choose(&bridge(), &nets, named).unwrap();
+        assert_eq!(choice(None).address, Ipv4Addr::new(192, 168, 64, 1));
+        let second = choice(Some(Ipv4Addr::new(192, 168, 64, 2)));
+        assert_eq!(second.mac, Some(MAC));
+        assert_eq!(second.subnet, Some("192.168.64.0/24".parse().unwrap()));
     }
 
     #[test]
@@ -324,21 +267,6 @@ mod tests {
         assert_eq!(gateway.address, Ipv4Addr::LOCALHOST);
         assert_eq!(gateway.subnet, Some("127.0.0.0/8".parse().unwrap()));
         assert_eq!(gateway.mac, Some(Mac([0; 6])));
-    }
-
-    #[test]
-    fn a_mac_is_new_once() {
-        let gateway = find("lo", None).unwrap();
-        let mut watch = Watch::new("lo", gateway).unwrap();
-        assert_eq!(watch.new_mac().unwrap(), None);
-        let wrong = Gateway {
-            mac: None,
-            ..gateway
-        };
-        let mut watch = Watch::new("lo", wrong).unwrap();
-        assert_eq!(watch.new_mac().unwrap(), Some(Mac([0; 6])));
-        watch.stale = true;
-        assert_eq!(watch.new_mac().unwrap(), None);
     }
 
     #[test]

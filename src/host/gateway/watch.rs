@@ -1,0 +1,114 @@
+//! The gateway over time: its MAC may become another.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::{Gateway, find};
+use crate::host::HostError;
+use crate::wire::Mac;
+
+/// Notices when the gateway gets another MAC.
+///
+/// A bridge takes the lowest MAC of its ports unless it was given one (net/bridge/br_stp_if.c,
+/// br_stp_recalculate_bridge_id), so that starting another VM can change it.
+#[derive(Debug)]
+pub struct Watch {
+    tap: String,
+    gateway: Gateway,
+    events: Socket,
+    /// Whether something may have changed since it was looked at.
+    stale: bool,
+}
+
+impl Watch {
+    /// Watches `gateway`, as [`find`] found it behind `tap`.
+    ///
+    /// # Errors
+    /// When the system has no rtnetlink for us.
+    pub fn new(tap: &str, gateway: Gateway) -> Result<Self, HostError> {
+        let open = || -> io::Result<_> {
+            let mut events = Socket::new(NETLINK_ROUTE)?;
+            events.bind_auto()?;
+            for group in [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR] {
+                events.add_membership(group)?;
+            }
+            Ok(events)
+        };
+        let events = open().map_err(HostError::system("watch the gateway"))?;
+        Ok(Self {
+            tap: tap.to_owned(),
+            gateway,
+            events,
+            stale: true,
+        })
+    }
+
+    /// The gateway's MAC, if it has become another. Looks only if an interface or an address
+    /// has changed since the last look that found one, and does not block.
+    ///
+    /// # Errors
+    /// As for [`find`].
+    pub fn new_mac(&mut self) -> Result<Option<Mac>, HostError> {
+        self.drain();
+        if !self.stale {
+            return Ok(None);
+        }
+        let now = find(&self.tap, Some(self.gateway.address))?;
+        // An interface that is being configured anew may have lost the address for a moment,
+        // or not have it yet.
+        self.stale = now.mac.is_none();
+        let new = now.mac.filter(|mac| Some(*mac) != self.gateway.mac);
+        self.gateway.mac = new.or(self.gateway.mac);
+        Ok(new)
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self
+                .events
+                .recv(&mut Vec::with_capacity(1), libc::MSG_DONTWAIT)
+            {
+                Ok(_) => self.stale = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                // So many that some were lost.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.stale = true,
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+impl AsFd for Watch {
+    /// A descriptor that is readable when an interface or an address has changed.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+/// The groups of those who want to hear of changed interfaces and of IPv4 addresses that come
+/// and go (linux/rtnetlink.h).
+const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_IPV4_IFADDR: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_is_new_once() {
+        let gateway = find("lo", None).unwrap();
+        let mut watch = Watch::new("lo", gateway).unwrap();
+        assert_eq!(watch.new_mac().unwrap(), None);
+        let wrong = Gateway {
+            mac: None,
+            ..gateway
+        };
+        let mut watch = Watch::new("lo", wrong).unwrap();
+        assert_eq!(watch.new_mac().unwrap(), Some(Mac([0; 6])));
+        watch.stale = true;
+        assert_eq!(watch.new_mac().unwrap(), None);
+    }
+}
