@@ -260,8 +260,8 @@ fn whatever_vmnet_does_the_end_comes_within_a_second() {
                 assert_eq!(code, Some(1), "{name}: {stderr}");
                 let line = stderr.lines().last().unwrap_or_default();
                 assert!(
-                    line.starts_with("softnet: ") && line.contains("vmnet")
-                        || line.contains("sharing service"),
+                    line.starts_with("softnet: ")
+                        && (line.contains("vmnet") || line.contains("sharing service")),
                     "{name}: {stderr}"
                 );
                 continue;
