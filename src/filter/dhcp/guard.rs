@@ -2,8 +2,10 @@
 //! of a reply that does.
 //!
 //! A request is counted, its identifier rewritten, and its transaction opened. A reply must
-//! answer an open one, and gets the VM's identifier back. Of a message that is dropped
-//! nothing is remembered, but that it took a token.
+//! answer an open one, and gets the VM's identifier back. Of a message that is dropped here
+//! nothing is remembered, but that it took a token. An ACK that passes here and is dropped
+//! since another VM has the address (`dhcp-address-taken`) has answered its request all the
+//! same: the VM asks again.
 
 use std::sync::Arc;
 
