@@ -38,6 +38,7 @@ pub(crate) enum Invocation {
     /// Forwarding for a VM that somebody else starts.
     Forward {
         vm_fd: RawFd,
+        control_fd: Option<RawFd>,
         /// Whether sudo has started this process for softnet itself.
         escalated: bool,
         config: Config,
@@ -107,6 +108,11 @@ struct LowArgs {
     #[arg(long, value_name = "N", required = true)]
     #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
     vm_fd: Option<RawFd>,
+
+    /// Descriptor to change the rules through; taken and left alone, as they cannot change yet
+    #[arg(long, value_name = "N")]
+    #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
+    control_fd: Option<RawFd>,
 
     #[command(flatten)]
     forwarding: ForwardingArgs,
@@ -188,10 +194,6 @@ struct ForwardingArgs {
     #[arg(long)]
     no_registry: bool,
 
-    /// Descriptor to change the rules through while running (not supported yet)
-    #[arg(long, value_name = "N")]
-    control_fd: Option<String>,
-
     /// When the second thread of a direction works: auto, when sending would block; load, also
     /// when small frames queue up and a core is free; always; never
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -246,6 +248,7 @@ impl LowArgs {
             Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
             None => {
                 let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
+                let control_fd = self.control_fd;
                 let escalated = self.forwarding.sudo_escalation_done;
                 if vm_fd == 2 {
                     return Err(
@@ -254,10 +257,26 @@ impl LowArgs {
                             .to_owned(),
                     );
                 }
+                match control_fd {
+                    Some(2) => {
+                        return Err(
+                            "--control-fd 2 is standard error, which softnet logs to: pass the \
+                             socket under another number"
+                                .to_owned(),
+                        );
+                    }
+                    Some(fd) if fd == vm_fd => {
+                        return Err(format!(
+                            "--control-fd {fd} is the VM's socket: pass another descriptor"
+                        ));
+                    }
+                    _ => {}
+                }
                 (
                     self.forwarding,
                     Box::new(move |config| Invocation::Forward {
                         vm_fd,
+                        control_fd,
                         escalated,
                         config,
                     }),
@@ -283,9 +302,6 @@ impl ForwardingArgs {
                 "--expose names the external port {} twice",
                 twice.external
             ));
-        }
-        if self.control_fd.is_some() {
-            return Err("--control-fd is not supported yet".to_owned());
         }
         if matches!(self.pin, Pin::Cpus { .. }) && !Placement::CAN_PIN {
             return Err("--pin: this system pins no thread to a processor".to_owned());

@@ -12,7 +12,9 @@ use nix::sys::signal::Signal;
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::filter::{self, Claims, LeaseCell, NoClaims};
 use softnet::forward::{self, Direction, Forwarding, Options};
+use softnet::host::descriptors::{self, Inherited};
 use softnet::host::liveness::{Parent, Vm};
+use softnet::host::log;
 #[cfg(target_os = "linux")]
 use softnet::host::memory::SeldomCode;
 use softnet::host::placement::Placement;
@@ -20,7 +22,6 @@ use softnet::host::privileges::Identity;
 use softnet::host::registry::{Registry, Scope};
 use softnet::host::signals::Signals;
 use softnet::host::spawn::{self, Command};
-use softnet::host::{descriptors, log};
 use softnet::stop::Stop;
 use softnet::wire::Mac;
 use tracing::{debug, info, warn};
@@ -36,21 +37,28 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Invocation::Probe => Ok(ExitCode::SUCCESS),
         Invocation::Forward {
             vm_fd,
+            control_fd,
             escalated,
             config,
         } => {
             uplink::get_rights(vm_fd, escalated, &config)?;
-            let socket = descriptors::inherit(Some(vm_fd))?.context("no descriptor")?;
+            let Inherited { vm, control } = descriptors::inherit(Some(vm_fd), control_fd)?;
+            let socket = vm.context("no descriptor")?;
             // Early, for whoever started softnet may be gone any moment.
             let parent = Parent::watch();
             log::start();
+            if control.is_some() {
+                warn!(
+                    "--control-fd: rules cannot be changed at run time yet; those of the command line hold"
+                );
+            }
             if let Some(session) = Session::open(&config, socket)? {
                 session.forward(&config, None)?.wait(parent.as_ref())?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Invocation::Run { command, config } => {
-            descriptors::inherit(None)?;
+            descriptors::inherit(None, None)?;
             log::start();
             let (ours, vms) = spawn::socket()?;
             let Some(session) = Session::open(&config, ours)? else {

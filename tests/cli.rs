@@ -241,11 +241,26 @@ fn what_only_macos_can_do_is_refused_not_ignored() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_not_ignored() {
+fn a_control_socket_must_be_open_and_a_descriptor_of_its_own() {
+    for (number, code, reason) in [
+        ("x", USAGE, "--control-fd"),
+        ("-1", USAGE, "--control-fd"),
+        ("0", USAGE, "--control-fd 0 is the VM's socket"),
+        ("2", USAGE, "--control-fd 2 is standard error"),
+        (
+            "77",
+            FAILURE,
+            "descriptor 77 is not open: --control-fd takes",
+        ),
+    ] {
+        refused(&mut with(&["--control-fd", number]), code, reason);
+    }
+    // The command would have it as its standard output.
+    let mut run = without(&["run", "--control-fd", "1", "--vm-mac-address", MAC]);
     refused(
-        &mut with(&["--control-fd", "1"]),
+        run.args(["--tap", "t", "--", "true"]),
         USAGE,
-        "--control-fd is not supported yet",
+        "--control-fd",
     );
 }
 

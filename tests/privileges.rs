@@ -90,16 +90,27 @@ fn root_that_names_nobody_stays_root_without_capabilities_and_is_advised() {
 
 #[test]
 fn only_what_it_needs_stays_open() {
+    only_stays_open(&[], &[]);
+}
+
+#[test]
+fn the_control_socket_stays_open_besides() {
+    only_stays_open(&["--control-fd", "7"], &["/dev/full"]);
+}
+
+#[track_caller]
+fn only_stays_open(more: &[&str], besides: &[&str]) {
     as_root(|| {
         let (ours, _vms) = socketpair();
         // What a careless caller leaves open.
-        let script = r#"exec 9</dev/zero 3</dev/zero; exec "$0" "$@""#;
+        let script = r#"exec 9</dev/zero 7</dev/full 3</dev/zero; exec "$0" "$@""#;
         let mut command = Command::new("/bin/bash");
         command
             .args(["-c", script, SOFTNET])
             .args(ARGUMENTS)
             .args(GATEWAY)
-            .args(["--user", "nobody"]);
+            .args(["--user", "nobody"])
+            .args(more);
         command.stdin(Stdio::from(OwnedFd::from(ours)));
         let program = Program::start_forwarding(&mut command);
         let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", program.pid()))
@@ -120,7 +131,8 @@ fn only_what_it_needs_stays_open() {
         let pipes = ["pipe:"; 4];
         let parent = ["anon_inode:"];
         let registry = ["/run/softnet/addresses", "/run/softnet/macs"];
-        let expected = [&["/dev/net/tun"][..], &registry, &parent, &pipes, &sockets].concat();
+        let tap = ["/dev/net/tun"];
+        let expected = [besides, &tap, &registry, &parent, &pipes, &sockets].concat();
         assert_eq!(open, expected);
     });
 }

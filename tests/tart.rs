@@ -11,10 +11,10 @@
 mod program;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,7 +90,7 @@ fn command() -> Command {
     command
 }
 
-const ARGUMENTS: [&str; 10] = [
+const ARGUMENTS: [&str; 12] = [
     "--vm-fd",
     "0",
     "--vm-mac-address",
@@ -99,6 +99,8 @@ const ARGUMENTS: [&str; 10] = [
     "10.0.0.0/8,@host",
     "--block",
     "10.1.0.0/16",
+    "--control-fd",
+    "1",
     "--tap",
     TAP,
 ];
@@ -309,6 +311,55 @@ fn a_log_that_nobody_reads_neither_stops_nor_ends_it() {
             assert_eq!(ends_within(pid, STOP_LIMIT), WaitStatus::Exited(pid, 0));
             let _ = softnet.wait();
         }
+    });
+}
+
+/// Newer Tarts pass it whether or not anybody is going to change rules.
+#[test]
+fn the_control_socket_is_taken_and_left_alone() {
+    as_root(|| {
+        network();
+        let server = dhcp_server();
+        let (ours, vm) = socketpair();
+        let (mut control, theirs) = UnixStream::pair().unwrap();
+        let mut command = command();
+        command
+            .stdin(Stdio::from(OwnedFd::from(ours)))
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stderr(Stdio::piped());
+        let mut softnet = command.spawn().unwrap();
+        drop(command);
+        let pid = Pid::from_raw(softnet.id().cast_signed());
+        let mut log = String::new();
+        let mut stderr = BufReader::new(softnet.stderr.take().unwrap());
+        while !log.contains("forwarding for") {
+            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "{log}");
+        }
+        let warning = "softnet: warning: --control-fd: rules cannot be changed at run time yet";
+        assert_eq!(log.matches(warning).count(), 1, "{log}");
+        assert_eq!(log.matches("--control-fd").count(), 1, "{log}");
+
+        let request = r#"{"jsonrpc":"2.0","id":1,"method":"softnet.policy.get"}"#;
+        writeln!(control, "{request}").unwrap();
+        control
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        let answer = control.read(&mut [0; 100]).map_err(|error| error.kind());
+        assert_eq!(
+            answer,
+            Err(io::ErrorKind::WouldBlock),
+            "neither bytes nor an end"
+        );
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/1")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        assert_ne!(flags & OFlag::O_CLOEXEC.bits(), 0, "{info}");
+
+        vm.send(&dhcp(DISCOVER)).unwrap();
+        serve(&server, &vm, DISCOVER, OFFER);
+        kill(pid, Signal::SIGINT).unwrap();
+        assert_eq!(ends_within(pid, STOP_LIMIT), WaitStatus::Exited(pid, 0));
+        let _ = softnet.wait();
     });
 }
 

@@ -1,5 +1,5 @@
-//! The descriptors that softnet inherits: the VM's socket, which it takes, and whatever else
-//! its caller left open, which it closes.
+//! The descriptors that softnet inherits: the VM's socket and that of who changes the rules,
+//! which it takes, and whatever else its caller left open, which it closes.
 //!
 //! Both come first of all, before the process opens anything itself.
 
@@ -8,17 +8,34 @@ use std::os::fd::{OwnedFd, RawFd};
 use super::HostError;
 use crate::sys::descriptor;
 
-/// Takes the VM's socket, if there is one to inherit, and closes every other descriptor
-/// besides the standard streams.
+/// What was taken.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The VM's socket.
+    pub vm: Option<OwnedFd>,
+    /// Where orders come from. It stays open as long as this, for its number may be that of
+    /// standard output, which no other file must get.
+    pub control: Option<OwnedFd>,
+}
+
+/// Takes what there is to inherit under the numbers of `--vm-fd` and `--control-fd`, and closes
+/// every other descriptor besides the standard streams.
 ///
 /// # Errors
 /// [`HostError::NotOpen`] for a number without a descriptor.
-pub fn inherit(vm: Option<RawFd>) -> Result<Option<OwnedFd>, HostError> {
-    let vm = vm
-        .map(|fd| descriptor::claim(fd).map_err(|_| HostError::NotOpen(fd)))
-        .transpose()?;
-    descriptor::close_others(vm.as_ref()).map_err(HostError::system(
+pub fn inherit(vm: Option<RawFd>, control: Option<RawFd>) -> Result<Inherited, HostError> {
+    let claim = |flag, number: Option<RawFd>| {
+        let claim =
+            |number| descriptor::claim(number).map_err(|_| HostError::NotOpen { flag, number });
+        number.map(claim).transpose()
+    };
+    let inherited = Inherited {
+        vm: claim("--vm-fd", vm)?,
+        control: claim("--control-fd", control)?,
+    };
+    let kept = [&inherited.vm, &inherited.control];
+    descriptor::close_others(kept.into_iter().flatten()).map_err(HostError::system(
         "close what other descriptors were left open",
     ))?;
-    Ok(vm)
+    Ok(inherited)
 }

@@ -62,11 +62,16 @@ pub enum HostError {
     /// Rights were given up, and one came back.
     #[error("privileges were dropped, but {0} could be had again: not going on like that")]
     StillPrivileged(&'static str),
-    /// `--vm-fd` names a descriptor that nobody opened.
+    /// A flag names a descriptor that nobody opened.
     #[error(
-        "descriptor {0} is not open: --vm-fd takes the number of a socket that softnet inherits"
+        "descriptor {number} is not open: {flag} takes the number of a socket that softnet inherits"
     )]
-    NotOpen(i32),
+    NotOpen {
+        /// The flag.
+        flag: &'static str,
+        /// The descriptor.
+        number: i32,
+    },
     /// Neither the host's interface nor its bridge has an IPv4 address.
     #[error(
         "no gateway: {interface} has no IPv4 address; give it one, put the TAP in a bridge that \

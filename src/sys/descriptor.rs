@@ -21,22 +21,24 @@ pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Closes every descriptor above the standard streams but `kept`.
+/// Closes every descriptor above the standard streams but those `kept`.
 ///
 /// To be called before the process opens anything, since whatever owns a closed descriptor
 /// would go on using its number.
-pub(crate) fn close_others(kept: Option<&OwnedFd>) -> io::Result<()> {
+pub(crate) fn close_others<'a>(kept: impl Iterator<Item = &'a OwnedFd>) -> io::Result<()> {
     const FIRST: u32 = 3;
-    let kept = kept
-        .and_then(|fd| u32::try_from(fd.as_raw_fd()).ok())
-        .filter(|fd| *fd >= FIRST);
-    let Some(kept) = kept else {
-        return close_range(FIRST, u32::MAX);
-    };
-    if kept > FIRST {
-        close_range(FIRST, kept - 1)?;
+    let mut kept: Vec<_> = kept
+        .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
+        .collect();
+    kept.sort_unstable();
+    let mut first = FIRST;
+    for number in kept.into_iter().filter(|number| *number >= FIRST) {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = number + 1;
     }
-    close_range(kept + 1, u32::MAX)
+    close_range(first, u32::MAX)
 }
 
 /// Closes the descriptors `first..=last`.
