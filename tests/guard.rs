@@ -100,14 +100,7 @@ fn a_lease_is_granted_at_once_to_who_asked_for_that() {
 #[test]
 fn an_answer_that_the_vm_does_not_wait_for_any_more_binds_nothing() {
     // The server granted the lease before it heard that it is free again.
-    for give_back in [
-        Dhcp {
-            ciaddr: VM_IP,
-            ..Dhcp::request(7)
-        }
-        .unicast(VM_IP),
-        Dhcp::request(4).address(50, VM_IP).broadcast(),
-    ] {
+    for give_back in [Dhcp::release().unicast(VM_IP), Dhcp::decline().broadcast()] {
         let mut world = World::new(RENEWS, "", "");
         assert_eq!(world.send(give_back), Ok(()));
         let late = world.receive(Dhcp::ack().answer());
@@ -153,8 +146,7 @@ fn a_vm_cannot_decline_the_whole_pool() {
     for _ in 0..600 {
         world.ask(1);
         assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
-        let decline = Dhcp::request(4).address(50, VM_IP).broadcast();
-        match world.send(decline) {
+        match world.send(Dhcp::decline().broadcast()) {
             Ok(()) => declined += 1,
             refused => assert_eq!(refused, Err(DhcpRate)),
         }
@@ -167,15 +159,10 @@ fn a_vm_cannot_decline_the_whole_pool() {
 /// That is for a softnet which has not seen the grant, and would let a neighbour's address by.
 #[test]
 fn nothing_is_renewed_after_the_end_of_a_lease() {
-    let release = Dhcp {
-        ciaddr: VM_IP,
-        ..Dhcp::request(7)
-    };
-    let decline = Dhcp::request(4).address(50, VM_IP);
     let nak = Dhcp::nak().answer_to_all();
     for (by_vm, frame) in [
-        (true, release.unicast(VM_IP)),
-        (true, decline.broadcast()),
+        (true, Dhcp::release().unicast(VM_IP)),
+        (true, Dhcp::decline().broadcast()),
         (false, nak),
     ] {
         let mut world = World::new(LEASED, "", "");

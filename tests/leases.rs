@@ -156,12 +156,7 @@ fn a_grant_without_a_time_grants_nothing() {
 
 #[test]
 fn what_the_vm_gives_back_is_not_its_any_more() {
-    let release = Dhcp {
-        ciaddr: VM_IP,
-        ..Dhcp::request(7)
-    };
-    let decline = Dhcp::request(4).address(50, VM_IP);
-    for frame in [release.unicast(VM_IP), decline.broadcast()] {
+    for frame in [Dhcp::release().unicast(VM_IP), Dhcp::decline().broadcast()] {
         let mut world = World::new(LEASED, "", "");
         assert_eq!(world.send(frame), Ok(()));
         assert_eq!(world.send(web()), Err(NoLease));

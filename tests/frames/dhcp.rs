@@ -28,6 +28,19 @@ impl Dhcp {
         }
     }
 
+    /// Gives the lease back.
+    pub fn release() -> Self {
+        Self {
+            ciaddr: VM_IP,
+            ..Self::request(7)
+        }
+    }
+
+    /// Says that somebody else has the VM's address.
+    pub fn decline() -> Self {
+        Self::request(4).address(50, VM_IP)
+    }
+
     /// The gateway's answer of a kind, as dnsmasq and bootpd give it.
     pub fn reply(kind: u8) -> Self {
         let reply = Self {

@@ -13,15 +13,21 @@ fn grant(last: u8) -> Lease {
     }
 }
 
+/// A cell with the first grant, and the thread that binds the second meanwhile.
+fn rebinding() -> (Arc<LeaseCell>, thread::JoinHandle<()>) {
+    let cell = Arc::new(LeaseCell::new(None));
+    cell.bind(&grant(1));
+    let writer = thread::spawn({
+        let cell = Arc::clone(&cell);
+        move || cell.bind(&grant(2))
+    });
+    (cell, writer)
+}
+
 #[test]
 fn loom_a_reader_never_sees_halves_of_two_grants() {
     loom::model(|| {
-        let cell = Arc::new(LeaseCell::new(None));
-        cell.bind(&grant(1));
-        let writer = thread::spawn({
-            let cell = Arc::clone(&cell);
-            move || cell.bind(&grant(2))
-        });
+        let (cell, writer) = rebinding();
         let hot = cell.hot();
         assert_eq!(hot.address() & 0xff, hot.expires().0);
         let seen = cell.lease().unwrap();
@@ -53,12 +59,7 @@ fn loom_who_finds_that_a_lease_ended_finds_that_there_was_one() {
 #[test]
 fn loom_giving_up_an_address_never_takes_another_granted_meanwhile() {
     loom::model(|| {
-        let cell = Arc::new(LeaseCell::new(None));
-        cell.bind(&grant(1));
-        let writer = thread::spawn({
-            let cell = Arc::clone(&cell);
-            move || cell.bind(&grant(2))
-        });
+        let (cell, writer) = rebinding();
         cell.give_up(0x0a00_0001);
         writer.join().unwrap();
         assert_eq!(cell.lease(), Some(grant(2)));
