@@ -250,28 +250,7 @@ impl LowArgs {
                 let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
                 let control_fd = self.control_fd;
                 let escalated = self.forwarding.sudo_escalation_done;
-                if vm_fd == 2 {
-                    return Err(
-                        "--vm-fd 2 is standard error, which softnet logs to: pass the \
-                                VM's socket under another number"
-                            .to_owned(),
-                    );
-                }
-                match control_fd {
-                    Some(2) => {
-                        return Err(
-                            "--control-fd 2 is standard error, which softnet logs to: pass the \
-                             socket under another number"
-                                .to_owned(),
-                        );
-                    }
-                    Some(fd) if fd == vm_fd => {
-                        return Err(format!(
-                            "--control-fd {fd} is the VM's socket: pass another descriptor"
-                        ));
-                    }
-                    _ => {}
-                }
+                check_descriptors(vm_fd, control_fd)?;
                 (
                     self.forwarding,
                     Box::new(move |config| Invocation::Forward {
@@ -288,6 +267,27 @@ impl LowArgs {
         }
         args.validate().map(invocation)
     }
+}
+
+/// Whether the descriptors are ones that can be taken, and two.
+fn check_descriptors(vm: RawFd, control: Option<RawFd>) -> Result<(), String> {
+    for (flag, number, what) in [
+        ("--vm-fd", Some(vm), "VM's socket"),
+        ("--control-fd", control, "socket"),
+    ] {
+        if number == Some(libc::STDERR_FILENO) {
+            return Err(format!(
+                "{flag} 2 is standard error, which softnet logs to: pass the {what} under \
+                 another number"
+            ));
+        }
+    }
+    if control == Some(vm) {
+        return Err(format!(
+            "--control-fd {vm} is the VM's socket: pass another descriptor"
+        ));
+    }
+    Ok(())
 }
 
 impl ForwardingArgs {

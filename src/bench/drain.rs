@@ -5,7 +5,7 @@
 //! released counts, which costs a process with more threads more, nor starting with cold caches.
 //!
 //! Frames a second come from the kernel's times of when frames came out. Where there
-//! are none, they are the frames by the time until the subject is seen asleep again, which
+//! are none, they are the frames by the time until the subject is seen to have done all, which
 //! includes waking it up.
 
 use std::io;
@@ -56,7 +56,10 @@ impl Bench<'_> {
         let queue = Queue {
             subject,
             traffic,
-            directions,
+            frames: directions
+                .iter()
+                .map(|&direction| (direction, bed.frames(traffic, direction)))
+                .collect(),
         };
         let (mut cpu, mut rates) = (Vec::new(), Vec::new());
         let mut part = queue.drain(&mut bed, count / 4, Duration::ZERO)?;
@@ -90,10 +93,11 @@ impl Bench<'_> {
 }
 
 /// What a queue is filled with, and for whom.
-struct Queue<'a> {
+struct Queue {
     subject: Subject,
     traffic: Traffic,
-    directions: &'a [Direction],
+    /// Of each direction, to be sent round and round.
+    frames: Vec<(Direction, Vec<Vec<u8>>)>,
 }
 
 /// What it took to empty a queue.
@@ -117,15 +121,14 @@ impl Drained {
     }
 }
 
-impl Queue<'_> {
+impl Queue {
     /// Holds the subject, fills its queue with so many frames a direction, and releases it, to be
     /// `busy` at least so long.
     fn drain(&self, bed: &mut Bed, count: usize, busy: Duration) -> io::Result<Drained> {
         bed.hold()?;
-        for &direction in self.directions {
-            let kinds = bed.frames(self.traffic, direction);
-            for frame in kinds.iter().cycle().take(count) {
-                match bed.send(direction, frame) {
+        for (direction, frames) in &self.frames {
+            for frame in frames.iter().cycle().take(count) {
+                match bed.send(*direction, frame) {
                     Err(error) if bed.is_lossy() && bed::is_full(&error) => break,
                     result => result?,
                 }
@@ -134,7 +137,7 @@ impl Queue<'_> {
         let sent_before = bed.sent_to_tap()?;
         let released = bed.release(busy)?;
         let (mut frames, mut rate) = (0, 0.0);
-        for &direction in self.directions {
+        for &(direction, _) in &self.frames {
             let arrivals = bed.arrivals(direction)?;
             let arrived = match (direction, sent_before) {
                 (Direction::Outbound, Some(before)) => {

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! The ring is two bounded channels of pointers; two more are for turns (`turns.rs`), and one
-//! for the writer to say that it has started. The reader starts with one batch in hand and the spares at home. It knows that the writer is
-//! idle when all spares are at home again, so no further word has to pass between the two.
+//! for the writer to say that it has started. The reader starts with one batch in hand and the
+//! spares at home. It knows that the writer is idle when all spares are at home again, so no
+//! further word has to pass between the two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

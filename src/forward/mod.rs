@@ -71,8 +71,8 @@ pub enum HandOver {
     /// and gains throughput where two cores are free.
     Always,
     /// As [`Auto`](Self::Auto), and under a load of small frames the two threads take turns:
-    /// each carries every other batch, if it has a core of its own. Gains a third to a half of
-    /// throughput for as much more CPU time a frame, and costs nothing without load.
+    /// each carries every other batch, if it has a core of its own. Gains a third or more of
+    /// throughput for half as much CPU time again a frame, and costs nothing without load.
     Load,
     /// Never: the reader waits for room itself.
     Never,

@@ -63,8 +63,11 @@ impl Turns {
     /// Waits until the writer has sent the batch of its turn, if it had one. False means that
     /// it has still to send.
     pub(super) fn awaits_writer<I>(&mut self, ring: &mut ReaderSide<I>) -> bool {
-        let in_time = self.is_on && soon(MOMENT, || ring.writer_is_idle().then_some(())).is_some();
-        if self.is_on && !in_time {
+        if !self.is_on {
+            return false;
+        }
+        let in_time = soon(MOMENT, || ring.writer_is_idle().then_some(())).is_some();
+        if !in_time {
             self.fail();
         }
         in_time

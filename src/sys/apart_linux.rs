@@ -29,15 +29,16 @@ impl Apart {
     /// Keeps it off the core that the calling thread runs on now, as far as it is allowed on
     /// others, until it is to be kept off another one.
     pub(crate) fn keep_off_here(&mut self) {
-        let here = sched_getcpu().ok();
-        if here.is_none() || here == self.off {
+        let Ok(here) = sched_getcpu() else {
+            return;
+        };
+        if self.off.replace(here) == Some(here) {
             return;
         }
-        self.off = here;
         let mut others = self.allowed;
         // Refused where it is pinned to this one core: it stays.
         let _ = others
-            .unset(here.unwrap_or(0))
+            .unset(here)
             .and_then(|()| sched_setaffinity(self.thread, &others));
     }
 }

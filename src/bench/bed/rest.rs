@@ -41,9 +41,8 @@ impl Bed {
 
     /// The same, and returns since when it does.
     ///
-    /// Its CPU clock is read first, which is one call. To ask for the state of each thread costs
-    /// a subject on the bench's core a tenth of what it does meanwhile, and one whose busy
-    /// thread is asked first less than others.
+    /// Its CPU clock is read first, which is one call and the same for all. To ask for the states
+    /// of its threads takes several each, up to the first that works.
     fn rest(&mut self) -> io::Result<Instant> {
         let deadline = Instant::now() + PATIENCE;
         // Once is not enough: a thread sleeps for a moment when it waits for a page or a lock,

@@ -54,12 +54,14 @@ fn choose(
         let mut primary = addresses.iter().filter(|address| !address.is_secondary);
         return primary.next().map(own).ok_or_else(no_gateway);
     };
-    let mut nets = addresses.iter().map(|address| address.net);
     let ours = addresses.iter().find(|address| address.net.addr() == named);
     Ok(ours.map_or_else(
         || Gateway {
             address: named,
-            subnet: nets.find(|net| net.contains(&named)).map(|net| net.trunc()),
+            subnet: addresses
+                .iter()
+                .find(|address| address.net.contains(&named))
+                .map(|address| address.net.trunc()),
             mac: None,
         },
         own,
