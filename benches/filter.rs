@@ -3,29 +3,29 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use softnet::bench::network::{Conversation, LAB, NOW};
+use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::Traffic;
-use softnet::filter::Check;
-use softnet::forward::Direction;
+use softnet::direction::Direction;
+use softnet::filter::Filter;
 
 fn filter(c: &mut Criterion) {
     for rules in [0, 8, 32, 4096] {
-        let (outbound, inbound) = LAB.filters_with_lease(rules, 1514).unwrap();
+        let (mut outbound, mut inbound) = LAB.filters_with_lease(rules, 1514).unwrap();
         let kinds = [
             ("flow", Traffic::Flow(64)),
             ("mixed", Traffic::Mixed),
             ("spoofed", Traffic::Spoofed),
         ];
         for (kind, traffic) in kinds {
-            direction(c, &outbound, Direction::Outbound, kind, traffic, rules);
-            direction(c, &inbound, Direction::Inbound, kind, traffic, rules);
+            direction(c, &mut outbound, Direction::Outbound, kind, traffic, rules);
+            direction(c, &mut inbound, Direction::Inbound, kind, traffic, rules);
         }
     }
 }
 
 fn direction(
     c: &mut Criterion,
-    filter: &impl Check,
+    filter: &mut impl Filter,
     direction: Direction,
     kind: &str,
     traffic: Traffic,
@@ -47,7 +47,7 @@ fn direction(
     group.bench_function(BenchmarkId::new(kind, rules), |b| {
         b.iter(|| {
             for frame in &frames {
-                black_box(filter.check(black_box(frame), NOW));
+                black_box(filter.judge(black_box(frame)));
             }
         });
     });

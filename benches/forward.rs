@@ -8,9 +8,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use nix::sys::socket::{setsockopt, sockopt};
 use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::{Traffic, lease_exchange};
+use softnet::direction::Direction;
 use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::forward::{self, Direction, HandOver, Options};
+use softnet::forward::{self, HandOver, Options};
 use softnet::stop::Stop;
 
 fn forward(c: &mut Criterion) {

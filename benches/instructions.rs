@@ -5,19 +5,19 @@
 use std::hint::black_box;
 
 use gungraun::{LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
-use softnet::batch::{Batch, FRAMES_MAX};
-use softnet::bench::network::{Conversation, LAB, NOW, Slowed};
+use softnet::batch::{Batch, FRAMES_MAX, Slot};
+use softnet::bench::network::{Conversation, LAB, Slowed};
 use softnet::bench::traffic::{Traffic, lease_exchange};
-use softnet::filter::{Check, Inbound, Outbound, Verdict};
-use softnet::forward::Direction;
+use softnet::direction::Direction;
+use softnet::filter::{Filter, Inbound, Outbound, Step, Verdict};
 
 #[library_benchmark]
 #[bench::flow(outbound(Traffic::Flow(64), 32))]
 #[bench::mixed(outbound(Traffic::Mixed, 32))]
 #[bench::mixed_4096_rules(outbound(Traffic::Mixed, 4096))]
 #[bench::spoofed(outbound(Traffic::Spoofed, 32))]
-fn filter_outbound((filter, frames): Judged<Outbound>) -> Judged<Outbound> {
-    judge(&filter, &frames);
+fn filter_outbound((mut filter, frames): Judged<Outbound>) -> Judged<Outbound> {
+    judge(&mut filter, &frames);
     // Given back, so that tearing them down is not counted.
     (filter, frames)
 }
@@ -25,8 +25,8 @@ fn filter_outbound((filter, frames): Judged<Outbound>) -> Judged<Outbound> {
 #[library_benchmark]
 #[bench::flow(inbound(Traffic::Flow(64)))]
 #[bench::mixed(inbound(Traffic::Mixed))]
-fn filter_inbound((filter, frames): Judged<Inbound>) -> Judged<Inbound> {
-    judge(&filter, &frames);
+fn filter_inbound((mut filter, frames): Judged<Inbound>) -> Judged<Inbound> {
+    judge(&mut filter, &frames);
     (filter, frames)
 }
 
@@ -107,15 +107,17 @@ fn dhcp() -> Dhcp {
     (outbound, inbound, messages)
 }
 
-fn judge(filter: &impl Check, frames: &[Vec<u8>]) {
+fn judge(filter: &mut impl Filter, frames: &[Vec<u8>]) {
     for frame in frames {
-        black_box(filter.check(black_box(frame), NOW));
+        black_box(filter.judge(black_box(frame)));
     }
 }
 
-fn pass(filter: &mut impl Check, slot: &mut [u8], len: usize) {
-    assert_eq!(filter.check(&slot[..len], NOW), Verdict::Dhcp);
-    black_box(filter.dhcp(slot, len, NOW)).unwrap();
+fn pass(filter: &mut impl Filter, slot: &mut [u8], len: usize) {
+    let mut len = u32::try_from(len).unwrap();
+    let mut slot = Slot::new(slot, &mut len);
+    assert_eq!(filter.judge(slot.frame()), Step::Inspect);
+    assert_eq!(black_box(filter.inspect(&mut slot)), Verdict::Forward);
 }
 
 const SLOW: &str = "SOFTNET_SLOW_FILTER";

@@ -4,10 +4,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use softnet::bench::network::{Conversation, LAB, NOW};
+use softnet::batch::Slot;
+use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::{Traffic, lease_exchange};
-use softnet::filter::{Check, LeaseCell};
-use softnet::forward::Direction;
+use softnet::direction::Direction;
+use softnet::filter::{Filter, LeaseCell};
 
 fn lease(c: &mut Criterion) {
     let mut group = c.benchmark_group("lease");
@@ -19,16 +20,16 @@ fn lease(c: &mut Criterion) {
     group.bench_function("renew", |b| {
         b.iter(|| {
             let mut slot = ack.clone();
-            let len = slot.len();
-            black_box(inbound.dhcp(&mut slot, len, NOW))
+            let mut len = u32::try_from(slot.len()).unwrap();
+            black_box(inbound.inspect(&mut Slot::new(&mut slot, &mut len)))
         });
     });
-    let (outbound, _) = LAB.filters(0, 1514).unwrap();
+    let (mut outbound, _) = LAB.filters(0, 1514).unwrap();
     let frame = Traffic::Flow(64)
         .frames(Direction::Outbound, &Conversation::LAB)
         .remove(0);
     group.bench_function("none-yet", |b| {
-        b.iter(|| outbound.check(black_box(&frame), NOW));
+        b.iter(|| outbound.judge(black_box(&frame)));
     });
     group.finish();
 }

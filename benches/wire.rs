@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::{Traffic, lease_exchange};
-use softnet::forward::Direction;
+use softnet::direction::Direction;
 use softnet::wire::dhcp::Message;
 use softnet::wire::ethernet::Ethernet;
 use softnet::wire::ipv4::Ipv4;

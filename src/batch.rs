@@ -88,17 +88,15 @@ impl Batch {
         &self.buffer[start..start + self.len_of(index)]
     }
 
-    /// The whole slot of the frame at `index`, to rewrite the frame in, and the frame's length.
+    /// The slot of the frame at `index`, which must be below [`received`](Self::received).
     #[must_use]
-    pub fn slot_mut(&mut self, index: usize) -> (&mut [u8], usize) {
-        let len = self.len_of(index);
+    #[inline]
+    pub fn slot(&mut self, index: usize) -> Slot<'_> {
         let start = index * self.slot_len;
-        (&mut self.buffer[start..start + self.slot_len], len)
-    }
-
-    /// Sets the length of the frame at `index` after it was rewritten.
-    pub fn set_len(&mut self, index: usize, len: usize) {
-        self.lens[index] = u32::try_from(len.min(self.slot_len)).unwrap_or(u32::MAX);
+        Slot {
+            bytes: &mut self.buffer[start..start + self.slot_len],
+            len: &mut self.lens[index],
+        }
     }
 
     /// Queues the frame at `index` for sending, behind those queued before. A frame is
@@ -122,6 +120,44 @@ impl Batch {
 
     fn len_of(&self, index: usize) -> usize {
         (self.lens[index] as usize).min(self.slot_len)
+    }
+}
+
+/// A frame, and the room behind it that it may grow into.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    bytes: &'a mut [u8],
+    len: &'a mut u32,
+}
+
+impl<'a> Slot<'a> {
+    /// A frame at the front of `bytes`, of `len` bytes: all of them at most.
+    pub const fn new(bytes: &'a mut [u8], len: &'a mut u32) -> Self {
+        Self { bytes, len }
+    }
+
+    /// The frame.
+    #[must_use]
+    #[inline]
+    pub fn frame(&self) -> &[u8] {
+        &self.bytes[..self.len()]
+    }
+
+    /// The frame with the room behind it, and the frame's length.
+    #[must_use]
+    pub fn whole(&mut self) -> (&mut [u8], usize) {
+        let len = self.len();
+        (self.bytes, len)
+    }
+
+    /// Sets the frame's length, after it was rewritten.
+    pub fn set_len(&mut self, len: usize) {
+        *self.len = u32::try_from(len.min(self.bytes.len())).unwrap_or(u32::MAX);
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        (*self.len as usize).min(self.bytes.len())
     }
 }
 
@@ -188,13 +224,14 @@ mod tests {
     #[test]
     fn a_rewritten_frame_may_grow_within_its_slot() {
         let mut batch = filled(&[b"short"]);
-        let (slot, len) = batch.slot_mut(0);
+        let mut slot = batch.slot(0);
+        let (bytes, len) = slot.whole();
         assert_eq!(len, 5);
-        slot[5..8].copy_from_slice(b"ish");
-        batch.set_len(0, 8);
+        bytes[5..8].copy_from_slice(b"ish");
+        slot.set_len(8);
         batch.queue(0);
         assert_eq!(batch.pending().next(), Some(b"shortish" as &[u8]));
-        batch.set_len(0, usize::MAX);
+        batch.slot(0).set_len(usize::MAX);
         assert_eq!(batch.frame(0).len(), 128);
     }
 

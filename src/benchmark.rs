@@ -16,7 +16,7 @@ use softnet::bench::report::{self, LEGEND, Machine, Results};
 use softnet::bench::scenario::{self, Scenario};
 use softnet::bench::subject::{self, Setup};
 use softnet::bench::{self, Options, Sample, Subject, Until};
-use softnet::forward::Direction;
+use softnet::direction::Direction;
 use softnet::host::privileges::Identity;
 use softnet::wire::Mac;
 
@@ -254,8 +254,8 @@ fn judge(path: &Path, vm_mac: Option<Mac>) -> anyhow::Result<ExitCode> {
     let file = File::open(path).with_context(named)?;
     let capture = Capture::read(file).with_context(named)?;
     let network = capture.network(vm_mac);
-    let (outbound, inbound) = network.filters_with_lease(0, MAX_FRAME)?;
-    let judgement = capture.judge(network.vm_mac, &outbound, &inbound);
+    let (mut outbound, mut inbound) = network.filters_with_lease(0, MAX_FRAME)?;
+    let judgement = capture.judge(network.vm_mac, &mut outbound, &mut inbound);
     let mut stdout = io::stdout();
     let Network {
         vm_mac,

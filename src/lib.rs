@@ -17,6 +17,10 @@
 //! Modules are listed in the order of their layers; each imports only from those above it
 //! (`tests/layers.rs` holds that).
 
+pub mod clock;
+
+pub mod direction;
+
 pub mod wire;
 
 pub mod batch;

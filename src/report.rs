@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::io;
 use std::time::{Duration, Instant};
 
+use softnet::direction::Direction;
 use softnet::filter::DropReason;
-use softnet::forward::Direction;
 use softnet::stats::Counts;
 use tracing::{debug, info, warn};
 

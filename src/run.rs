@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use softnet::clock::Tick;
+use softnet::direction::Direction;
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::filter::{self, Claims, LeaseCell, NoClaims};
-use softnet::forward::{self, Direction, Forwarding, Options};
+use softnet::forward::{self, Forwarding, Options};
 use softnet::host::descriptors::{self, Inherited};
 use softnet::host::liveness::{Parent, Vm};
 use softnet::host::log;
@@ -300,7 +302,7 @@ impl Control {
         let Some(registry) = &self.registry else {
             return;
         };
-        registry.settle(&|| self.lease.address_at(forward::now()));
+        registry.settle(&|| self.lease.address_at(Tick::now()));
         if let Some(refusal) = registry.new_refusal() {
             warn!("{refusal}");
         }

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use frames::*;
-use softnet::filter::Check;
+use softnet::batch::Slot;
+use softnet::filter::Filter;
 use softnet::wire::Mac;
 
 #[test]
@@ -63,13 +64,13 @@ fn try_out(frame: &[u8], worlds: &mut [World], outcomes: &mut BTreeMap<&str, usi
                 *outcomes.entry(label).or_default() += 1;
             }
             // The forwarder would not, but nobody may make them panic.
-            let _ = world
-                .outbound
-                .dhcp(&mut outbound.clone().0, outbound.0.len(), START);
-            let _ = world
-                .inbound
-                .dhcp(&mut inbound.clone().0, inbound.0.len(), START);
-            let _ = world.inbound.dhcp(&mut [], inbound.0.len(), START);
+            let filters: [&mut dyn Filter; 2] = [&mut world.outbound, &mut world.inbound];
+            for filter in filters {
+                for mut frame in [outbound.0.clone(), inbound.0.clone(), Vec::new()] {
+                    let mut len = u32::try_from(inbound.0.len()).unwrap();
+                    let _ = filter.inspect(&mut Slot::new(&mut frame, &mut len));
+                }
+            }
         }
     }
 }

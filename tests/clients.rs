@@ -8,7 +8,7 @@
 mod frames;
 
 use frames::*;
-use softnet::filter::{DropReason, Seconds};
+use softnet::filter::DropReason;
 
 /// A client: its name, the options of its DISCOVER but for the type, and the length that it
 /// pads the message to.
@@ -107,9 +107,9 @@ fn live(client: &Client, returns: bool, to_all: bool) {
     assert_eq!(world.send(web()), Ok(()), "{}", client.name);
 
     // Renewed by unicast at half time, and by broadcast at seven eighths.
-    world.now = Seconds(START.0 + 300);
+    world.now = START.after(300);
     lease(&mut world, &message(client, 3, &[], VM_IP), 5);
-    world.now = Seconds(START.0 + 825);
+    world.now = START.after(825);
     let rebind = message(client, 3, &[], VM_IP)
         .to(ALL)
         .set(30, &[255; 4])
@@ -117,12 +117,12 @@ fn live(client: &Client, returns: bool, to_all: bool) {
     let sum = ip_checksum(&rebind);
     let rebind = rebind.set(24, &sum).set(40, &[0, 0]).with_udp_checksum();
     lease(&mut world, &rebind, 5);
-    world.now = Seconds(START.0 + 1400);
+    world.now = START.after(1400);
     assert_eq!(world.send(web()), Ok(()), "{}", client.name);
 
     lease(&mut world, &message(client, 8, &[], VM_IP), 5);
     let expires = world.lease.lease().unwrap().expires;
-    assert_eq!(expires, Seconds(START.0 + 1425));
+    assert_eq!(expires, START.after(1425));
 
     let release = message(client, 7, &[54, 4, 192, 168, 64, 1], VM_IP);
     asked(client, &mut world, &release);

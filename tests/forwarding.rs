@@ -12,8 +12,9 @@ use common::{
     Bridge, HAND_OVERS, Lengths, MAX_FRAME, TART_SNDBUF, bridge, bridge_with, eventually,
     forward_between, number_of, numbered, pair,
 };
+use softnet::direction::Direction;
 use softnet::filter::DropReason;
-use softnet::forward::{Direction, HandOver};
+use softnet::forward::HandOver;
 use softnet::stats::Counts;
 
 #[test]

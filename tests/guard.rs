@@ -55,9 +55,9 @@ fn a_question_is_answered_once_and_not_for_ever() {
     let mut world = World::new(DISCOVERS, "", "");
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
-    world.now.0 += 63;
+    world.now = world.now.after(63);
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
-    world.now.0 += 1;
+    world.now = world.now.after(1);
     let late = world.receive(Dhcp::reply(2).answer());
     assert_eq!(late, Err(DhcpTransaction));
 }
@@ -130,12 +130,12 @@ fn a_vm_that_asks_without_end_is_slowed_down() {
         .broadcast()
     };
     assert_eq!(world.send(other()), Err(DhcpHardwareAddress));
-    world.now.0 += 1;
+    world.now = world.now.after(1);
     assert_eq!(sent(&mut world, other), 0);
     assert_eq!(sent(&mut world, discovers), 1);
-    world.now.0 += 20;
+    world.now = world.now.after(20);
     assert_eq!(sent(&mut world, discovers), 20);
-    world.now.0 += 1000;
+    world.now = world.now.after(1000);
     assert_eq!(sent(&mut world, discovers), 32);
 }
 
@@ -150,7 +150,7 @@ fn a_vm_cannot_decline_the_whole_pool() {
             Ok(()) => declined += 1,
             refused => assert_eq!(refused, Err(DhcpRate)),
         }
-        world.now.0 += 2;
+        world.now = world.now.after(2);
     }
     // Twenty minutes.
     assert_eq!(declined, 4 + 19);

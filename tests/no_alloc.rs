@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Bridge, HAND_OVERS, eventually, filtering_bridge};
-use softnet::forward::{Direction, HandOver};
+use softnet::direction::Direction;
+use softnet::forward::HandOver;
 use softnet::stats::Counts;
 
 /// Counts what it passes on to the system's allocator.

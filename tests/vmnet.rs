@@ -10,10 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Lengths, MAX_FRAME, TART_SNDBUF, eventually, number_of, numbered, pair};
+use softnet::direction::Direction;
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::endpoint::vmnet::{Vmnet, VmnetError, missed_events};
 use softnet::filter::{DropReason, Mode};
-use softnet::forward::{self, Direction, Forwarding, HandOver, Options};
+use softnet::forward::{self, Forwarding, HandOver, Options};
 use softnet::stats::Counts;
 use softnet::stop::Stop;
 use vmnet_sim::{Call, Host, REFUSED, Script, script};

@@ -32,7 +32,7 @@ use nix::unistd::Pid;
 use super::network::{Conversation, LAB};
 use super::subject::{Report, Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::sys::{arrival, cores};
 
 /// A subject at work. Its process ends with this.

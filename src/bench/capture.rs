@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 use thiserror::Error;
 
-use super::network::{LAB, NOW, Network};
-use crate::filter::{Check, Inbound, Outbound, Verdict};
-use crate::forward::Direction;
+use super::network::{LAB, Network};
+use crate::direction::Direction;
+use crate::filter::{Filter, Inbound, Outbound, Step, Verdict};
 use crate::wire::Mac;
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::Ipv4;
@@ -166,7 +166,7 @@ impl Capture {
 
     /// Lets the filters judge every frame, and again and again to learn what that costs.
     #[must_use]
-    pub fn judge(&self, vm_mac: Mac, outbound: &Outbound, inbound: &Inbound) -> Judgement {
+    pub fn judge(&self, vm_mac: Mac, outbound: &mut Outbound, inbound: &mut Inbound) -> Judgement {
         let is_outbound = |frame: &[u8]| {
             Ethernet::split(frame).is_some_and(|(ethernet, _)| ethernet.source == vm_mac)
         };
@@ -197,13 +197,13 @@ impl Judgement {
     }
 }
 
-fn verdicts(filter: &impl Check, frames: &[&Vec<u8>]) -> Vec<(&'static str, usize)> {
+fn verdicts(filter: &mut impl Filter, frames: &[&Vec<u8>]) -> Vec<(&'static str, usize)> {
     let mut counts = HashMap::<_, usize>::new();
     for frame in frames {
-        let label = match filter.check(frame, NOW) {
-            Verdict::Forward => "forwarded",
-            Verdict::Dhcp => "dhcp",
-            Verdict::Drop(reason) => reason.label(),
+        let label = match filter.judge(frame) {
+            Step::Done(Verdict::Forward) => "forwarded",
+            Step::Done(Verdict::Drop(reason)) => reason.label(),
+            Step::Inspect => "dhcp",
         };
         *counts.entry(label).or_default() += 1;
     }
@@ -213,13 +213,13 @@ fn verdicts(filter: &impl Check, frames: &[&Vec<u8>]) -> Vec<(&'static str, usiz
 }
 
 /// The best of some goes, of which each is long enough for the clock.
-fn cost(filter: &impl Check, frames: &[&Vec<u8>]) -> Option<f64> {
-    let go = || {
+fn cost(filter: &mut impl Filter, frames: &[&Vec<u8>]) -> Option<f64> {
+    let mut go = || {
         let start = Instant::now();
         let mut rounds = 0;
         while start.elapsed() < GO {
             for frame in frames {
-                std::hint::black_box(filter.check(std::hint::black_box(frame), NOW));
+                std::hint::black_box(filter.judge(std::hint::black_box(frame)));
             }
             rounds += 1;
         }
@@ -287,8 +287,8 @@ mod tests {
         let capture = Capture::read(&pcap(1, &frames)[..]).unwrap();
         let network = capture.network(None);
         assert_eq!(network, LAB);
-        let (outbound, inbound) = network.filters_with_lease(0, 1514).unwrap();
-        let judgement = capture.judge(network.vm_mac, &outbound, &inbound);
+        let (mut outbound, mut inbound) = network.filters_with_lease(0, 1514).unwrap();
+        let judgement = capture.judge(network.vm_mac, &mut outbound, &mut inbound);
         assert_eq!(
             judgement.verdicts[0],
             [("forwarded", 1024), ("source-address", 3)]

@@ -19,7 +19,7 @@ use super::statistics::median;
 use super::subject::Subject;
 use super::traffic::Traffic;
 use crate::batch::FRAMES_MAX;
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::sys::{arrival, usage};
 
 impl Bench<'_> {

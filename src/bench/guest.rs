@@ -219,10 +219,11 @@ const WANTED_OPTIONS: [u8; 2] = [1, 51];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::network::{LAB, NOW};
+    use crate::batch::Slot;
+    use crate::bench::network::LAB;
     use crate::bench::traffic::{TRANSACTION, Traffic, lease_exchange};
-    use crate::filter::{Check, Verdict};
-    use crate::forward::Direction;
+    use crate::direction::Direction;
+    use crate::filter::{Filter, Verdict};
 
     const GRANT: Grant = Grant {
         address: LAB.vm,
@@ -270,10 +271,10 @@ mod tests {
         let mut client = client();
         for answer in answers() {
             let mut question = client.question();
-            let len = question.len();
-            assert_eq!(outbound.check(&question, NOW), Verdict::Dhcp);
-            question.resize(len + 64, 0);
-            outbound.dhcp(&mut question, len, NOW).unwrap();
+            let mut len = u32::try_from(question.len()).unwrap();
+            question.resize(question.len() + 64, 0);
+            let verdict = outbound.decide(&mut Slot::new(&mut question, &mut len));
+            assert_eq!(verdict, Verdict::Forward);
             assert!(client.take(&answer));
         }
     }

@@ -12,7 +12,7 @@ use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
 use super::statistics::{quantile, sorted};
 use super::subject::{Setup, Subject};
 use super::traffic::stamp;
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::sys::cores::{self, Pinned};
 use crate::sys::usage::{self, Memory};
 

@@ -38,7 +38,7 @@ pub use subject::Subject;
 use figure::Figures;
 use measure::Bench;
 
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::sys::cores;
 
 /// What to run.

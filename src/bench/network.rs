@@ -7,9 +7,11 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::traffic;
+use crate::batch::Slot;
+use crate::clock::Tick;
+use crate::direction::Direction;
 use crate::filter::policy::{Mode, Policy};
-use crate::filter::{self, Check, Config, DropReason, Inbound, Outbound, Seconds, Verdict};
-use crate::forward::Direction;
+use crate::filter::{self, Config, Filter, Inbound, Outbound, Step, Verdict};
 use crate::wire::Mac;
 
 /// Who is on the network.
@@ -62,7 +64,7 @@ impl Conversation {
 }
 
 /// When the frames of [`Network::filters_with_lease`] come, well before the lease ends.
-pub const NOW: Seconds = Seconds(1000);
+pub const NOW: Tick = Tick::from_secs(1000);
 
 impl Network {
     /// The length of the prefix of its addresses.
@@ -133,7 +135,9 @@ fn filters(
 ) -> io::Result<(Outbound, Inbound)> {
     let (allow, block) = traffic::rules(rules);
     let (policy, _) = Policy::parse(&allow, &block).map_err(io::Error::other)?;
-    let (outbound, inbound, _) = filter::pair(&config(&policy));
+    let (mut outbound, mut inbound, _) = filter::pair(&config(&policy));
+    outbound.begin(NOW);
+    inbound.begin(NOW);
     Ok((outbound, inbound))
 }
 
@@ -152,15 +156,19 @@ impl<F> Slowed<F> {
     }
 }
 
-impl<F: Check> Check for Slowed<F> {
-    #[inline]
-    fn check(&self, frame: &[u8], now: Seconds) -> Verdict {
-        linger(self.turns);
-        self.filter.check(frame, now)
+impl<F: Filter> Filter for Slowed<F> {
+    fn begin(&mut self, now: Tick) {
+        self.filter.begin(now);
     }
 
-    fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
-        self.filter.dhcp(slot, len, now)
+    #[inline]
+    fn judge(&mut self, frame: &[u8]) -> Step {
+        linger(self.turns);
+        self.filter.judge(frame)
+    }
+
+    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
+        self.filter.inspect(slot)
     }
 }
 
@@ -172,19 +180,13 @@ pub(super) fn linger(turns: u32) {
     }
 }
 
-fn pass_dhcp(filter: &mut impl Check, mut message: Vec<u8>) -> io::Result<()> {
-    let len = message.len();
+fn pass_dhcp(filter: &mut impl Filter, mut message: Vec<u8>) -> io::Result<()> {
+    let mut len = u32::try_from(message.len()).map_err(io::Error::other)?;
     // Room to grow, as a slot of a batch has.
-    message.resize(len + 64, 0);
-    let verdict = match filter.check(&message[..len], NOW) {
-        Verdict::Dhcp => filter
-            .dhcp(&mut message, len, NOW)
-            .map_or_else(Verdict::Drop, |_| Verdict::Forward),
-        verdict => verdict,
-    };
-    match verdict {
+    message.resize(message.len() + 64, 0);
+    match filter.decide(&mut Slot::new(&mut message, &mut len)) {
+        Verdict::Forward => Ok(()),
         Verdict::Drop(reason) => Err(io::Error::other(format!("DHCP: {}", reason.label()))),
-        _ => Ok(()),
     }
 }
 
@@ -192,11 +194,12 @@ fn pass_dhcp(filter: &mut impl Check, mut message: Vec<u8>) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::bench::traffic::Traffic;
+    use crate::filter::DropReason;
 
     #[test]
     fn the_traffic_passes_the_filters_but_for_what_is_spoofed() {
         for rules in [0, 32, 4096] {
-            let (outbound, inbound) = LAB.filters_with_lease(rules, 65_550).unwrap();
+            let (mut outbound, mut inbound) = LAB.filters_with_lease(rules, 65_550).unwrap();
             for kind in [
                 Traffic::Flow(64),
                 Traffic::Flow(65_000),
@@ -204,18 +207,23 @@ mod tests {
                 Traffic::Mixed,
             ] {
                 for frame in kind.frames(Direction::Outbound, &Conversation::LAB) {
-                    assert_eq!(outbound.check(&frame, NOW), Verdict::Forward, "{kind:?}");
+                    let step = outbound.judge(&frame);
+                    assert_eq!(step, Step::Done(Verdict::Forward), "{kind:?}");
                 }
                 for frame in kind.frames(Direction::Inbound, &Conversation::LAB) {
-                    assert_eq!(inbound.check(&frame, NOW), Verdict::Forward, "{kind:?}");
+                    let step = inbound.judge(&frame);
+                    assert_eq!(step, Step::Done(Verdict::Forward), "{kind:?}");
                 }
             }
             for frame in Traffic::Spoofed.frames(Direction::Outbound, &Conversation::LAB) {
-                let verdict = outbound.check(&frame, NOW);
-                assert_eq!(verdict, Verdict::Drop(DropReason::SourceAddress));
+                let dropped = Verdict::Drop(DropReason::SourceAddress);
+                assert_eq!(outbound.judge(&frame), Step::Done(dropped));
             }
             for frame in Traffic::Spoofed.frames(Direction::Inbound, &Conversation::LAB) {
-                assert!(matches!(inbound.check(&frame, NOW), Verdict::Drop(_)));
+                assert!(matches!(
+                    inbound.judge(&frame),
+                    Step::Done(Verdict::Drop(_))
+                ));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::subject::Subject;
 use super::traffic::Traffic;
-use crate::forward::Direction;
+use crate::direction::Direction;
 
 /// A situation to measure forwarders in.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,6 +21,9 @@ use super::network::{LAB, Slowed};
 use super::yardstick;
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 use super::yardstick::Side;
+use crate::batch::Slot;
+use crate::clock::Tick;
+use crate::direction::Direction;
 use crate::endpoint::Endpoint;
 use crate::endpoint::synthetic::SyntheticHost;
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
@@ -30,8 +33,8 @@ use crate::endpoint::vm_socket::VmSocket;
 use crate::endpoint::vmnet::Vmnet;
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 use crate::filter::Mode;
-use crate::filter::{Check, DropReason, Inbound, Outbound, Seconds, Verdict};
-use crate::forward::{self, Direction, HandOver, Options};
+use crate::filter::{Filter, Inbound, Outbound, Step, Verdict};
+use crate::forward::{self, HandOver, Options};
 use crate::host::liveness::Parent;
 #[cfg(target_os = "linux")]
 use crate::host::memory;
@@ -377,12 +380,14 @@ fn slowed(setup: &Setup, filters: (Outbound, Inbound)) -> (Slowed<Outbound>, Slo
 /// Lets everything pass.
 struct Pass;
 
-impl Check for Pass {
-    fn check(&self, _: &[u8], _: Seconds) -> Verdict {
-        Verdict::Forward
+impl Filter for Pass {
+    fn begin(&mut self, _: Tick) {}
+
+    fn judge(&mut self, _: &[u8]) -> Step {
+        Step::Done(Verdict::Forward)
     }
 
-    fn dhcp(&mut self, _: &mut [u8], len: usize, _: Seconds) -> Result<usize, DropReason> {
-        Ok(len)
+    fn inspect(&mut self, _: &mut Slot<'_>) -> Verdict {
+        Verdict::Forward
     }
 }

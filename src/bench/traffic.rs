@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use super::network::{Conversation, Network};
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::wire::Mac;
 
 /// Kinds of traffic, named by the lengths of their frames or by what is wrong with them.

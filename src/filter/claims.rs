@@ -1,6 +1,6 @@
 //! Whether an address that DHCP grants is free: the filter's one question to the world.
 //!
-//! It is asked where a lease begins or ends, in [`Check::dhcp`](super::Check::dhcp), and never
+//! It is asked where a lease begins or ends, in [`Filter::inspect`](super::Filter::inspect), and never
 //! on the path of other frames. Who answers knows of the VMs that others run.
 
 use std::fmt;

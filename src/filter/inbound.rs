@@ -10,8 +10,10 @@ use super::policy::Mode;
 use super::prefix::{Destination, PrefixTable};
 use super::shape::{self, Transport};
 use super::subnet::{Subnet, group_mac};
-use super::verdict::{DropReason, Verdict};
-use super::{Check, Config, Seconds};
+use super::verdict::{DropReason, Step, Verdict};
+use super::{Config, Filter};
+use crate::batch::Slot;
+use crate::clock::Tick;
 use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message};
 use crate::wire::ethernet::{Ethernet, ethertype};
@@ -20,6 +22,7 @@ use crate::wire::udp;
 /// The filter of frames for the VM.
 #[derive(Debug)]
 pub struct Inbound {
+    now: Tick,
     parties: Parties,
     mode: Mode,
     isolation: bool,
@@ -41,6 +44,7 @@ impl Inbound {
         claims: Arc<dyn Claims>,
     ) -> Self {
         Self {
+            now: Tick::ZERO,
             parties: Parties::new(config),
             mode: config.mode,
             isolation: config.isolation || config.mode == Mode::Host,
@@ -54,7 +58,7 @@ impl Inbound {
     }
 
     #[inline]
-    fn judge(&self, frame: &[u8], now: Seconds) -> Result<Verdict, DropReason> {
+    fn headers(&self, frame: &[u8]) -> Result<Step, DropReason> {
         let (ethernet, carried) = shape::ethernet(frame, self.max_frame)?;
         if ethernet.source.is_multicast() || ethernet.source == self.parties.vm {
             return Err(DropReason::SourceMac);
@@ -63,30 +67,25 @@ impl Inbound {
             return Err(DropReason::DestinationMac);
         }
         match ethernet.ethertype.get() {
-            ethertype::IPV4 => self.judge_ipv4(ethernet, carried, now),
-            ethertype::ARP => self.judge_arp(ethernet, carried),
+            ethertype::IPV4 => self.ipv4(ethernet, carried),
+            ethertype::ARP => self.arp(ethernet, carried),
             other => Err(shape::foreign_ethertype(other)),
         }
     }
 
     #[inline]
-    fn judge_ipv4(
-        &self,
-        ethernet: &Ethernet,
-        carried: &[u8],
-        now: Seconds,
-    ) -> Result<Verdict, DropReason> {
+    fn ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = shape::ipv4(carried)?;
         let (source, destination) = (header.source.get(), header.destination.get());
         match transport {
             Transport::Udp(port, udp::DHCP_CLIENT) => {
-                return self.judge_dhcp(ethernet, source, port, now);
+                return self.dhcp_port(ethernet, source, port);
             }
             Transport::Udp(_, udp::DHCP_SERVER) => return Err(DropReason::DhcpRole),
             _ => {}
         }
         let lease = self.lease.hot();
-        if !lease.is_valid(now) {
+        if !lease.is_valid(self.now) {
             return Err(match lease.address() {
                 0 => DropReason::NoLease,
                 _ => DropReason::LeaseExpired,
@@ -96,7 +95,7 @@ impl Inbound {
             return Err(DropReason::SourceAddress);
         }
         if destination != lease.address() || ethernet.destination != self.parties.vm {
-            self.judge_group(ethernet.destination, destination)?;
+            self.group(ethernet.destination, destination)?;
         }
         if self.mode == Mode::Host && source != self.parties.gateway {
             return Err(DropReason::HostOnly);
@@ -104,7 +103,7 @@ impl Inbound {
         if self.isolation && !self.comes_through_gateway(ethernet.source, source) {
             return Err(DropReason::Isolation);
         }
-        Ok(Verdict::Forward)
+        Ok(Step::Done(Verdict::Forward))
     }
 
     /// With isolation only the gateway sends, for itself and for what is behind it.
@@ -117,7 +116,7 @@ impl Inbound {
 
     /// Not for the VM alone: for all stations, or for a group that a rule lets it send to.
     #[cold]
-    fn judge_group(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
+    fn group(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
         let Some(group) = group_mac(address, self.parties.subnet) else {
             return Err(if mac == self.parties.vm {
                 DropReason::DestinationAddress
@@ -133,15 +132,14 @@ impl Inbound {
         }
     }
 
-    /// To port 68. The message itself is for [`Check::dhcp`].
+    /// To port 68. The message itself takes inspection.
     #[cold]
-    fn judge_dhcp(
+    fn dhcp_port(
         &self,
         ethernet: &Ethernet,
         source: u32,
         source_port: u16,
-        now: Seconds,
-    ) -> Result<Verdict, DropReason> {
+    ) -> Result<Step, DropReason> {
         if source_port != udp::DHCP_SERVER {
             return Err(DropReason::DhcpRole);
         }
@@ -150,10 +148,10 @@ impl Inbound {
         }
         // A MAC that was learned holds as long as the lease does, so that a gateway that was
         // made anew meanwhile can grant the next.
-        let may_be_new = self.pins_gateway && !self.lease.hot().is_valid(now);
+        let may_be_new = self.pins_gateway && !self.lease.hot().is_valid(self.now);
         let is_gateway = may_be_new || self.lease.is_gateway_mac(ethernet.source);
         if source == self.parties.gateway && is_gateway {
-            Ok(Verdict::Dhcp)
+            Ok(Step::Inspect)
         } else {
             Err(DropReason::DhcpRogueServer)
         }
@@ -161,7 +159,7 @@ impl Inbound {
 
     /// Inspects ARP: nobody speaks for the gateway or for the VM.
     #[cold]
-    fn judge_arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Verdict, DropReason> {
+    fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let arp = shape::arp(ethernet, carried)?;
         let sender = arp.sender.get();
         let is_gateway_mac = self.lease.is_gateway_mac(ethernet.source);
@@ -177,19 +175,15 @@ impl Inbound {
         if self.isolation && !is_gateway_mac {
             return Err(DropReason::Isolation);
         }
-        Ok(Verdict::Forward)
+        Ok(Step::Done(Verdict::Forward))
     }
 
     /// Takes from a reply that passed what the server granted or took back.
     ///
     /// # Errors
     /// When the address that it grants is another VM's.
-    fn learn(
-        &mut self,
-        ethernet: Mac,
-        message: &Message<'_>,
-        now: Seconds,
-    ) -> Result<(), DropReason> {
+    fn learn(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
+        let now = self.now;
         let address = message.header.yours.get();
         match (message.kind, message.lease_time) {
             (dhcp::OFFER, _) => self.lease.set_offered(address),
@@ -232,28 +226,38 @@ impl Inbound {
     }
 }
 
-impl Check for Inbound {
-    #[inline]
-    fn check(&self, frame: &[u8], now: Seconds) -> Verdict {
-        self.judge(frame, now).unwrap_or_else(Verdict::Drop)
-    }
-
-    fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
-        let frame = slot.get(..len).ok_or(DropReason::DhcpMalformed)?;
-        let (_, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
+impl Inbound {
+    /// DHCP: an answer that the VM waits for, in which it finds what it sent. Learns the lease.
+    fn reply(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
+        let (_, _, message) = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         self.parties.check_reply(&message)?;
-        let answer = self.guard.pass(&Noted::of(&message), slot, len, now)?;
+        let answer = self.guard.pass(&Noted::of(&message), slot, self.now)?;
         // Read anew, as it may have been rewritten.
-        let frame = slot.get(..answer.len).ok_or(DropReason::DhcpMalformed)?;
-        let (ethernet, _, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
+        let (ethernet, _, message) = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         if answer.is_about_lease {
-            self.learn(ethernet.source, &message, now)?;
+            self.learn(ethernet.source, &message)?;
             if message.kind == dhcp::ACK && self.guard.is_void(&answer) {
                 self.lease.clear();
-                self.claims.settle(&|| self.lease.address_at(now));
+                self.claims.settle(&|| self.lease.address_at(self.now));
             }
         }
-        Ok(answer.len)
+        Ok(())
+    }
+}
+
+impl Filter for Inbound {
+    fn begin(&mut self, now: Tick) {
+        self.now = now;
+    }
+
+    #[inline]
+    fn judge(&mut self, frame: &[u8]) -> Step {
+        self.headers(frame)
+            .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
+    }
+
+    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
+        self.reply(slot).into()
     }
 }
 
@@ -265,7 +269,7 @@ fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Subnet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::{Seconds, leased_pair};
+    use crate::filter::leased_pair;
 
     /// The start of a TCP segment, from 1.2.3.4 to 192.168.64.2.
     #[rustfmt::skip]
@@ -277,11 +281,15 @@ mod tests {
 
     #[test]
     fn the_gateway_alone_speaks_to_the_vm() {
-        let (_, filter) = leased_pair();
-        let verdict = |at: usize, value: u8, second: u32| {
+        let (_, mut filter) = leased_pair();
+        let mut verdict = |at: usize, value: u8, second: u32| {
             let mut frame = SEGMENT;
             frame[at] = value;
-            filter.check(&frame, Seconds(second))
+            filter.begin(Tick::from_secs(second));
+            let Step::Done(verdict) = filter.judge(&frame) else {
+                panic!("TCP takes no inspection");
+            };
+            verdict
         };
         assert_eq!(verdict(0, 0x52, 599), Verdict::Forward);
         assert_eq!(
@@ -298,13 +306,10 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_frame_has_a_verdict() {
-        let (_, filter) = leased_pair();
+        let (_, mut filter) = leased_pair();
         for len in 0..SEGMENT.len() {
-            assert_ne!(
-                filter.check(&SEGMENT[..len], Seconds(0)),
-                Verdict::Forward,
-                "{len}"
-            );
+            let step = filter.judge(&SEGMENT[..len]);
+            assert_ne!(step, Step::Done(Verdict::Forward), "{len}");
         }
     }
 }

@@ -16,8 +16,8 @@ use std::net::Ipv4Addr;
 
 use arrayvec::ArrayVec;
 
-use super::Seconds;
 use super::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, spin_loop};
+use crate::clock::Tick;
 use crate::wire::Mac;
 
 /// An address lent to the VM.
@@ -25,8 +25,8 @@ use crate::wire::Mac;
 pub struct Lease {
     /// The VM's address.
     pub address: Ipv4Addr,
-    /// When it ends; [`Seconds::NEVER`] for a lease without end.
-    pub expires: Seconds,
+    /// When it ends; [`Tick::NEVER`] for a lease without end.
+    pub expires: Tick,
     /// The name servers that came with it, the first four.
     pub name_servers: NameServers,
 }
@@ -86,7 +86,7 @@ impl LeaseCell {
 
     /// The address of the lease, unless there is none or it has run out.
     #[must_use]
-    pub fn address_at(&self, now: Seconds) -> Option<Ipv4Addr> {
+    pub fn address_at(&self, now: Tick) -> Option<Ipv4Addr> {
         let hot = self.hot();
         hot.is_valid(now).then(|| hot.address().into())
     }
@@ -198,8 +198,14 @@ impl LeaseCell {
 pub(super) struct Hot(u64);
 
 impl Hot {
-    fn new(address: u32, expires: Seconds) -> Self {
-        Self(u64::from(address) << 32 | u64::from(expires.0))
+    /// The fraction of the last second is cut off; all ones are [`Tick::NEVER`].
+    fn new(address: u32, expires: Tick) -> Self {
+        let last = u64::from(u32::MAX - 1);
+        let seconds = match expires {
+            Tick::NEVER => u64::from(u32::MAX),
+            other => other.as_secs().min(last),
+        };
+        Self(u64::from(address) << 32 | seconds)
     }
 
     /// Zero without a lease.
@@ -208,19 +214,26 @@ impl Hot {
         (self.0 >> 32) as u32
     }
 
+    pub(super) fn expires(self) -> Tick {
+        match self.seconds() {
+            u32::MAX => Tick::NEVER,
+            seconds => Tick::from_secs(seconds),
+        }
+    }
+
     #[inline]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the lower half of the word is meant"
     )]
-    pub(super) fn expires(self) -> Seconds {
-        Seconds(self.0 as u32)
+    fn seconds(self) -> u32 {
+        self.0 as u32
     }
 
     /// Whether there is a lease and it has not run out.
     #[inline]
-    pub(super) fn is_valid(self, now: Seconds) -> bool {
-        now < self.expires()
+    pub(super) fn is_valid(self, now: Tick) -> bool {
+        now.as_secs() < u64::from(self.seconds())
     }
 }
 
@@ -239,7 +252,7 @@ mod tests {
     fn lease(last: u8, expires: u32) -> Lease {
         Lease {
             address: Ipv4Addr::new(192, 168, 64, last),
-            expires: Seconds(expires),
+            expires: Tick::ZERO.after(expires),
             name_servers: [
                 Ipv4Addr::new(192, 168, 64, 1),
                 Ipv4Addr::new(10, 0, 0, last),
@@ -265,12 +278,12 @@ mod tests {
     #[test]
     fn a_lease_ends_at_its_second() {
         let cell = LeaseCell::new(None);
-        assert!(!cell.hot().is_valid(Seconds(0)));
+        assert!(!cell.hot().is_valid(Tick::from_secs(0)));
         cell.bind(&lease(2, 600));
-        assert!(cell.hot().is_valid(Seconds(599)));
-        assert!(!cell.hot().is_valid(Seconds(600)));
-        cell.bind(&lease(2, Seconds::NEVER.0));
-        assert!(cell.hot().is_valid(Seconds(Seconds::NEVER.0 - 1)));
+        assert!(cell.hot().is_valid(Tick::from_secs(599)));
+        assert!(!cell.hot().is_valid(Tick::from_secs(600)));
+        cell.bind(&lease(2, u32::MAX));
+        assert!(cell.hot().is_valid(Tick::from_secs(u32::MAX - 1)));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! ask and what a server may answer. docs/filtering.md lists every rule.
 
 mod atomic;
+mod bucket;
 mod claims;
 mod dhcp;
 mod inbound;
@@ -38,41 +39,39 @@ pub use inbound::Inbound;
 pub use lease::{Lease, LeaseCell, NameServers};
 pub use outbound::Outbound;
 pub use policy::{Mode, Policy};
-pub use verdict::{DropReason, Verdict};
+pub use verdict::{DropReason, Step, Verdict};
 
+use crate::batch::Slot;
+use crate::clock::Tick;
 use crate::wire::Mac;
 
-/// Seconds of a clock that never goes back and goes on while the machine sleeps.
+/// One direction's filter, as the forwarder sees it.
 ///
-/// Read once per batch by the caller, so that deciding needs no clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seconds(pub u32);
+/// ```text
+///   begin(now)                 once a batch
+///   judge(frame) -> Step       every frame: the whole answer, or that it takes a closer look
+///   inspect(slot) -> Verdict   the few that do; it alone may rewrite the frame
+/// ```
+pub trait Filter: Send {
+    /// Begins a batch: all of its frames are judged as of this moment.
+    fn begin(&mut self, now: Tick);
 
-impl Seconds {
-    /// After every time that a clock can tell.
-    pub const NEVER: Self = Self(u32::MAX);
+    /// Decides about a frame as it is. On the path of every frame.
+    fn judge(&mut self, frame: &[u8]) -> Step;
 
-    /// This long after; a time of all ones means for ever (RFC 2131, 3.3).
-    fn after(self, seconds: u32) -> Self {
-        match seconds {
-            u32::MAX => Self::NEVER,
-            _ => Self(self.0.saturating_add(seconds).min(Self::NEVER.0 - 1)),
+    /// Decides about a frame for which [`judge`](Self::judge) answered [`Step::Inspect`], and
+    /// may rewrite it. Rare, so that it may be slow.
+    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict;
+
+    /// Decides about a frame for good. A frame that needs inspection can get no verdict
+    /// without it.
+    #[inline]
+    fn decide(&mut self, slot: &mut Slot<'_>) -> Verdict {
+        match self.judge(slot.frame()) {
+            Step::Done(verdict) => verdict,
+            Step::Inspect => self.inspect(slot),
         }
     }
-}
-
-/// One direction's filter, as the forwarder sees it.
-pub trait Check: Send {
-    /// Decides about one frame. On the path of every frame.
-    fn check(&self, frame: &[u8], now: Seconds) -> Verdict;
-
-    /// Decides about a frame for which [`check`](Self::check) answered [`Verdict::Dhcp`],
-    /// and may rewrite it: the frame is `slot[..len]`, and the rest of `slot` is room to
-    /// grow into. Returns the frame's length after that. Rare, so it may be slow.
-    ///
-    /// # Errors
-    /// The reason for which the frame must be dropped.
-    fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason>;
 }
 
 /// What the two filters of a VM need to know.
@@ -140,7 +139,7 @@ fn leased_pair() -> (Outbound, Inbound) {
     });
     lease.bind(&Lease {
         address: Ipv4Addr::new(192, 168, 64, 2),
-        expires: Seconds(600),
+        expires: Tick::from_secs(600),
         name_servers: Default::default(),
     });
     (outbound, inbound)

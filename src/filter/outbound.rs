@@ -10,14 +10,17 @@ use super::policy::Mode;
 use super::prefix::{Destination, PrefixTable};
 use super::shape::{self, Transport};
 use super::subnet::group_mac;
-use super::verdict::{DropReason, Verdict};
-use super::{Check, Config, Seconds};
+use super::verdict::{DropReason, Step, Verdict};
+use super::{Config, Filter};
+use crate::batch::Slot;
+use crate::clock::Tick;
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::{Mac, arp, dhcp, udp};
 
 /// The filter of frames that leave the VM.
 #[derive(Debug)]
 pub struct Outbound {
+    now: Tick,
     parties: Parties,
     isolation: bool,
     max_frame: usize,
@@ -36,6 +39,7 @@ impl Outbound {
         claims: Arc<dyn Claims>,
     ) -> Self {
         Self {
+            now: Tick::ZERO,
             parties: Parties::new(config),
             isolation: config.isolation || config.mode == Mode::Host,
             max_frame: config.max_frame,
@@ -49,36 +53,31 @@ impl Outbound {
     /// In the order of cost: one pass over the headers of a TCP frame with a valid lease, to
     /// a destination that the table passes. Only what fails there looks for an exception.
     #[inline]
-    fn judge(&self, frame: &[u8], now: Seconds) -> Result<Verdict, DropReason> {
+    fn headers(&self, frame: &[u8]) -> Result<Step, DropReason> {
         let (ethernet, carried) = shape::ethernet(frame, self.max_frame)?;
         if ethernet.source != self.parties.vm {
             return Err(DropReason::SourceMac);
         }
         match ethernet.ethertype.get() {
-            ethertype::IPV4 => self.judge_ipv4(ethernet, carried, now),
-            ethertype::ARP => self.judge_arp(ethernet, carried, now),
+            ethertype::IPV4 => self.ipv4(ethernet, carried),
+            ethertype::ARP => self.arp(ethernet, carried),
             other => Err(shape::foreign_ethertype(other)),
         }
     }
 
     #[inline]
-    fn judge_ipv4(
-        &self,
-        ethernet: &Ethernet,
-        carried: &[u8],
-        now: Seconds,
-    ) -> Result<Verdict, DropReason> {
+    fn ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = shape::ipv4(carried)?;
         let (source, destination) = (header.source.get(), header.destination.get());
         match transport {
             Transport::Udp(port, udp::DHCP_SERVER) => {
-                return self.judge_dhcp(ethernet, destination, port);
+                return self.dhcp_port(ethernet, destination, port);
             }
             Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
             _ => {}
         }
         let lease = self.lease.hot();
-        if source != lease.address() || !lease.is_valid(now) {
+        if source != lease.address() || !lease.is_valid(self.now) {
             return Err(why_not_from(lease, source));
         }
         let verdict = self.table.get(destination);
@@ -88,9 +87,9 @@ impl Outbound {
             return Err(reason);
         }
         if !self.lease.is_gateway_mac(ethernet.destination) {
-            self.judge_destination_mac(ethernet.destination, destination)?;
+            self.destination_mac(ethernet.destination, destination)?;
         }
-        Ok(Verdict::Forward)
+        Ok(Step::Done(Verdict::Forward))
     }
 
     /// A name server that the lease names is reached on port 53 although it is not public,
@@ -105,7 +104,7 @@ impl Outbound {
     /// Frames for the gateway have passed already (RFC 7039 has a host's neighbours protected
     /// like that). A group can only be one that a rule allows, or the table had refused it.
     #[cold]
-    fn judge_destination_mac(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
+    fn destination_mac(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
         if mac.is_multicast() {
             match group_mac(address, self.parties.subnet) {
                 Some(group) if group == mac => Ok(()),
@@ -119,14 +118,14 @@ impl Outbound {
     }
 
     /// To port 67, which is never ordinary traffic: a server reads what comes there from any
-    /// port and for any of the host's addresses. The message itself is for [`Check::dhcp`].
+    /// port and for any of the host's addresses. The message itself takes inspection.
     #[cold]
-    fn judge_dhcp(
+    fn dhcp_port(
         &self,
         ethernet: &Ethernet,
         destination: u32,
         source_port: u16,
-    ) -> Result<Verdict, DropReason> {
+    ) -> Result<Step, DropReason> {
         if source_port != udp::DHCP_CLIENT {
             return Err(DropReason::DhcpRole);
         }
@@ -135,37 +134,32 @@ impl Outbound {
         }
         // As long as the gateway's MAC is not known, a VM that outlived the last softnet may
         // still renew its lease by unicast.
-        self.judge_broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
-        Ok(Verdict::Dhcp)
+        self.broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
+        Ok(Step::Inspect)
     }
 
     /// ARP speaks for the VM's address only.
     #[cold]
-    fn judge_arp(
-        &self,
-        ethernet: &Ethernet,
-        carried: &[u8],
-        now: Seconds,
-    ) -> Result<Verdict, DropReason> {
+    fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let arp = shape::arp(ethernet, carried)?;
         let lease = self.lease.hot();
         let (sender, target) = (arp.sender.get(), arp.target.get());
         if sender == 0 {
             // A probe asks whether the address is free (RFC 5227).
-            let is_leased = target == lease.address() && lease.is_valid(now);
+            let is_leased = target == lease.address() && lease.is_valid(self.now);
             let may_probe = target != 0 && (is_leased || target == self.lease.offered());
             if !may_probe || arp.operation.get() != arp::REQUEST {
                 return Err(DropReason::ArpProbe);
             }
-        } else if sender != lease.address() || !lease.is_valid(now) {
+        } else if sender != lease.address() || !lease.is_valid(self.now) {
             return Err(DropReason::ArpSenderAddress);
         }
-        self.judge_broadcast(ethernet.destination, !self.isolation)?;
-        Ok(Verdict::Forward)
+        self.broadcast(ethernet.destination, !self.isolation)?;
+        Ok(Step::Done(Verdict::Forward))
     }
 
     /// ARP and DHCP go to everybody or to the gateway, or to any station if it is `open`.
-    fn judge_broadcast(&self, mac: Mac, open: bool) -> Result<(), DropReason> {
+    fn broadcast(&self, mac: Mac, open: bool) -> Result<(), DropReason> {
         if mac == Mac::BROADCAST || self.lease.is_gateway_mac(mac) {
             Ok(())
         } else if mac.is_multicast() {
@@ -178,15 +172,10 @@ impl Outbound {
     }
 }
 
-impl Check for Outbound {
-    #[inline]
-    fn check(&self, frame: &[u8], now: Seconds) -> Verdict {
-        self.judge(frame, now).unwrap_or_else(Verdict::Drop)
-    }
-
-    fn dhcp(&mut self, slot: &mut [u8], len: usize, now: Seconds) -> Result<usize, DropReason> {
-        let frame = slot.get(..len).ok_or(DropReason::DhcpMalformed)?;
-        let (_, ip, message) = shape::dhcp(frame).ok_or(DropReason::DhcpMalformed)?;
+impl Outbound {
+    /// DHCP: the message must be the VM's own, and what names the VM in it is rewritten.
+    fn request(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
+        let (_, ip, message) = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         self.parties
             .check_request(&message, ip.source.get(), &self.lease)?;
         let given_back = match message.kind {
@@ -194,13 +183,29 @@ impl Check for Outbound {
             dhcp::DECLINE => message.requested,
             _ => None,
         };
-        let len = self.guard.pass(&Noted::of(&message), slot, len, now)?;
+        self.guard.pass(&Noted::of(&message), slot, self.now)?;
         if let Some(address) = given_back {
             self.lease.give_up(address);
             // Before the server hears of it, and may give the address to another VM.
-            self.claims.settle(&|| self.lease.address_at(now));
+            self.claims.settle(&|| self.lease.address_at(self.now));
         }
-        Ok(len)
+        Ok(())
+    }
+}
+
+impl Filter for Outbound {
+    fn begin(&mut self, now: Tick) {
+        self.now = now;
+    }
+
+    #[inline]
+    fn judge(&mut self, frame: &[u8]) -> Step {
+        self.headers(frame)
+            .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
+    }
+
+    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
+        self.request(slot).into()
     }
 }
 
@@ -219,7 +224,7 @@ fn why_not_from(lease: Hot, source: u32) -> DropReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::{Seconds, leased_pair};
+    use crate::filter::leased_pair;
 
     /// The start of a TCP segment, from 192.168.64.2 to 1.2.3.4.
     #[rustfmt::skip]
@@ -231,11 +236,15 @@ mod tests {
 
     #[test]
     fn the_vm_speaks_for_itself_only() {
-        let (filter, _) = leased_pair();
-        let verdict = |at: usize, value: u8, second: u32| {
+        let (mut filter, _) = leased_pair();
+        let mut verdict = |at: usize, value: u8, second: u32| {
             let mut frame = SEGMENT;
             frame[at] = value;
-            filter.check(&frame, Seconds(second))
+            filter.begin(Tick::from_secs(second));
+            let Step::Done(verdict) = filter.judge(&frame) else {
+                panic!("TCP takes no inspection");
+            };
+            verdict
         };
         assert_eq!(verdict(0, 2, 599), Verdict::Forward);
         assert_eq!(verdict(0, 2, 600), Verdict::Drop(DropReason::LeaseExpired));
@@ -250,13 +259,10 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_frame_has_a_verdict() {
-        let (filter, _) = leased_pair();
+        let (mut filter, _) = leased_pair();
         for len in 0..SEGMENT.len() {
-            assert_ne!(
-                filter.check(&SEGMENT[..len], Seconds(0)),
-                Verdict::Forward,
-                "{len}"
-            );
+            let step = filter.judge(&SEGMENT[..len]);
+            assert_ne!(step, Step::Done(Verdict::Forward), "{len}");
         }
     }
 }

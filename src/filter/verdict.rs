@@ -3,13 +3,27 @@
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on its way as it is.
+    /// It goes on its way.
     Forward,
     /// It does not, for this reason.
     Drop(DropReason),
-    /// It is a DHCP message between the VM and the server that is well formed up to UDP;
-    /// [`Check::dhcp`](super::Check::dhcp) decides.
-    Dhcp,
+}
+
+/// How far a look at the headers leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To the end.
+    Done(Verdict),
+    /// The frame takes a closer look, which may rewrite it:
+    /// [`Filter::inspect`](super::Filter::inspect).
+    Inspect,
+}
+
+impl From<Result<(), DropReason>> for Verdict {
+    #[inline]
+    fn from(outcome: Result<(), DropReason>) -> Self {
+        outcome.map_or_else(Self::Drop, |()| Self::Forward)
+    }
 }
 
 macro_rules! drop_reasons {

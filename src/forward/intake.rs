@@ -8,12 +8,11 @@ use std::io;
 use std::mem;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::lane::Lane;
 use crate::batch::{Batch, FRAMES_MAX};
+use crate::clock::{self, Tick};
 use crate::endpoint::{Received, Source};
-use crate::filter::{Check, Seconds, Verdict};
+use crate::filter::{Filter, Verdict};
 
 /// The source and the filter of one direction, with the batch that they fill.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(super) struct Intake<Src, F> {
     full: u32,
 }
 
-impl<Src: Source, F: Check> Intake<Src, F> {
+impl<Src: Source, F: Filter> Intake<Src, F> {
     pub(super) fn new(lane: Lane, source: Src, filter: F, max_frame: usize) -> Self {
         Self {
             lane,
@@ -83,9 +82,9 @@ impl<Src: Source, F: Check> Intake<Src, F> {
                 if self.limit.promises_more(frames) {
                     self.full = full.saturating_add(1);
                 }
-                let clock = clock();
+                let clock = clock::read();
                 self.limit.follow(frames, bytes, clock);
-                self.judge(seconds(clock));
+                self.judge(Tick::from(clock));
                 return true;
             }
             Received::Nothing => {}
@@ -96,16 +95,12 @@ impl<Src: Source, F: Check> Intake<Src, F> {
     }
 
     /// Queues the frames that may pass, and counts those that may not.
-    fn judge(&mut self, now: Seconds) {
-        let batch = &mut *self.batch;
-        for index in 0..batch.received() {
-            let verdict = match self.filter.check(batch.frame(index), now) {
-                Verdict::Dhcp => judge_dhcp(&mut self.filter, batch, index, now),
-                verdict => verdict,
-            };
-            match verdict {
+    fn judge(&mut self, now: Tick) {
+        self.filter.begin(now);
+        for index in 0..self.batch.received() {
+            match self.filter.decide(&mut self.batch.slot(index)) {
+                Verdict::Forward => self.batch.queue(index),
                 Verdict::Drop(reason) => self.lane.stats.add_dropped(reason, 1),
-                Verdict::Forward | Verdict::Dhcp => batch.queue(index),
             }
         }
     }
@@ -114,19 +109,6 @@ impl<Src: Source, F: Check> Intake<Src, F> {
     fn pause_after(&self, error: &io::Error) {
         self.lane.stats.add_error(error);
         self.lane.stop.or_after(PAUSE);
-    }
-}
-
-/// DHCP is rare, and its judge may rewrite the frame.
-#[cold]
-fn judge_dhcp(filter: &mut impl Check, batch: &mut Batch, index: usize, now: Seconds) -> Verdict {
-    let (slot, len) = batch.slot_mut(index);
-    match filter.dhcp(slot, len, now) {
-        Ok(len) => {
-            batch.set_len(index, len);
-            Verdict::Forward
-        }
-        Err(reason) => Verdict::Drop(reason),
     }
 }
 
@@ -179,25 +161,6 @@ impl Limit {
     fn promises_more(&self, frames: usize) -> bool {
         frames == self.frames() && !self.is_sparse
     }
-}
-
-/// The time of the filter: seconds that go on while the machine sleeps, as leases do.
-#[must_use]
-pub fn now() -> Seconds {
-    seconds(clock())
-}
-
-fn clock() -> Duration {
-    // CLOCK_MONOTONIC stands still during sleep on Linux, and goes on during sleep on macOS.
-    #[cfg(target_os = "linux")]
-    let clock = ClockId::CLOCK_BOOTTIME;
-    #[cfg(not(target_os = "linux"))]
-    let clock = ClockId::CLOCK_MONOTONIC;
-    clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
-}
-
-fn seconds(clock: Duration) -> Seconds {
-    Seconds(u32::try_from(clock.as_secs()).unwrap_or(u32::MAX))
 }
 
 const BATCH_BYTES: usize = 128 << 10;

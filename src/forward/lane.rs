@@ -19,8 +19,8 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Direction;
 use crate::batch::Batch;
+use crate::direction::Direction;
 use crate::endpoint::{Sent, Sink};
 use crate::filter::DropReason;
 use crate::stats::Stats;

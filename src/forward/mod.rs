@@ -20,8 +20,9 @@ use std::thread::{Builder, JoinHandle};
 #[cfg(target_os = "linux")]
 use std::{thread, time::Duration};
 
+use crate::direction::Direction;
 use crate::endpoint::Endpoint;
-use crate::filter::Check;
+use crate::filter::Filter;
 use crate::stats::{Counts, Stats};
 use crate::stop::Stop;
 #[cfg(target_os = "linux")]
@@ -29,37 +30,6 @@ use crate::sys::interrupt;
 
 use self::lane::Lane;
 use self::reader::Reader;
-
-pub use self::intake::now;
-
-/// Which way a frame goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// It leaves the VM.
-    Outbound,
-    /// It goes to the VM.
-    Inbound,
-}
-
-impl Direction {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Outbound, Self::Inbound];
-
-    /// How logs call it: `vm->host` or `host->vm`.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Outbound => "vm->host",
-            Self::Inbound => "host->vm",
-        }
-    }
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
 
 /// When a batch goes to the writer's thread instead of being sent by the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,8 +96,8 @@ pub struct Forwarding {
 pub fn start<V: Endpoint, H: Endpoint>(
     vm: V,
     host: H,
-    outbound: impl Check + 'static,
-    inbound: impl Check + 'static,
+    outbound: impl Filter + 'static,
+    inbound: impl Filter + 'static,
     options: &Options,
     stop: &Stop,
 ) -> io::Result<Forwarding> {
@@ -191,7 +161,7 @@ impl Forwarding {
     ) -> io::Result<()>
     where
         Src: crate::endpoint::Source + 'static,
-        F: Check + 'static,
+        F: Filter + 'static,
         Snk: crate::endpoint::Sink + 'static,
     {
         let direction = lane.direction;

@@ -13,7 +13,7 @@ use super::intake::Intake;
 use super::lane::{Lane, ReaderSide};
 use super::turns::Turns;
 use crate::endpoint::{Sink, Source};
-use crate::filter::Check;
+use crate::filter::Filter;
 
 /// The reader of one direction.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Reader<Src, F, Snk> {
     sink: Snk,
 }
 
-impl<Src: Source, F: Check, Snk: Sink> Reader<Src, F, Snk> {
+impl<Src: Source, F: Filter, Snk: Sink> Reader<Src, F, Snk> {
     pub(super) fn new(lane: Lane, source: Src, filter: F, sink: Snk, max_frame: usize) -> Self {
         let intake = Box::new(Intake::new(lane.clone(), source, filter, max_frame));
         Self { lane, intake, sink }

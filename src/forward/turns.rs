@@ -23,7 +23,7 @@ use super::intake::Intake;
 use super::lane::{Lane, ReaderSide, WriterSide};
 use crate::batch::Batch;
 use crate::endpoint::{Sink, Source};
-use crate::filter::Check;
+use crate::filter::Filter;
 
 /// The reader's view of it.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Turns {
     }
 
     /// Whether to take turns with the batch that is in the intake.
-    pub(super) fn are_worth_while<Src: Source, F: Check>(
+    pub(super) fn are_worth_while<Src: Source, F: Filter>(
         &mut self,
         intake: &Intake<Src, F>,
     ) -> bool {
@@ -76,7 +76,7 @@ impl Turns {
     /// Lends the intake to the writer, which is idle, for the next batch, sends this one, and
     /// takes the intake back. `None` means that the writer is gone, which only a panic there
     /// can cause.
-    pub(super) fn take<Src: Source, F: Check>(
+    pub(super) fn take<Src: Source, F: Filter>(
         &mut self,
         lane: &Lane,
         mut intake: Box<Intake<Src, F>>,
@@ -131,7 +131,7 @@ impl Distrust {
 
 /// The writer's turn: takes in a batch, and waits until it may be sent. `None` means that the
 /// reader is gone, which only a panic there can cause.
-pub(super) fn take_in<Src: Source, F: Check>(
+pub(super) fn take_in<Src: Source, F: Filter>(
     mut intake: Box<Intake<Src, F>>,
     spare: Box<Batch>,
     ring: &WriterSide<Intake<Src, F>>,

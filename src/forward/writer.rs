@@ -8,10 +8,10 @@ use super::intake::Intake;
 use super::lane::{Job, Lane, WriterSide};
 use super::turns;
 use crate::endpoint::{Sink, Source};
-use crate::filter::Check;
+use crate::filter::Filter;
 
 /// Does what the reader asks for, in order, until the reader ends.
-pub(super) fn run<Src: Source, F: Check>(
+pub(super) fn run<Src: Source, F: Filter>(
     lane: &Lane,
     mut sink: impl Sink,
     ring: &WriterSide<Intake<Src, F>>,

@@ -11,15 +11,15 @@ use std::net::Ipv4Addr;
 use tracing::{debug, info};
 
 use crate::batch::Batch;
+use crate::clock::Tick;
 use crate::endpoint::{Sent, Sink};
 use crate::filter::LeaseCell;
-use crate::forward;
 use crate::wire::{Mac, dhcp, ethernet, ipv4, udp};
 
 /// Sends a release of the lease to `gateway`, if the VM at `vm` has a lease that has not run
 /// out. To be called when nobody else sends any more.
 pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4Addr) {
-    let now = forward::now();
+    let now = Tick::now();
     let Some(held) = lease.lease().filter(|lease| now < lease.expires) else {
         return;
     };

@@ -3,11 +3,11 @@
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
+use softnet::clock::Tick;
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::vm_socket;
 use softnet::endpoint::vmnet::{self, ToVmnet, Vmnet, VmnetError};
 use softnet::filter::LeaseCell;
-use softnet::forward;
 use softnet::host::bootpd;
 use softnet::host::escalation;
 use softnet::host::gateway::Gateway;
@@ -138,7 +138,7 @@ impl Attendant {
     }
 
     pub(crate) fn look(&mut self, lease: &LeaseCell) {
-        let now = forward::now();
+        let now = Tick::now();
         let lease = lease.lease().filter(|lease| now < lease.expires);
         self.ports.follow(lease.map(|lease| lease.address));
     }

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use frames::{Dhcp, GATEWAY, GATEWAY_IP, INTERNET, VM, VM_IP, ip, udp};
 use nix::sys::socket::{setsockopt, sockopt};
+use softnet::batch::Slot;
+use softnet::clock::Tick;
 use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::filter::{self, Check, DropReason, Mode, Policy, Seconds, Verdict};
+use softnet::filter::{self, DropReason, Filter, Mode, Policy, Step, Verdict};
 use softnet::forward::{self, Forwarding, HandOver, Options};
 use softnet::stop::Stop;
 
@@ -31,17 +33,19 @@ pub(crate) const HAND_OVERS: [HandOver; 4] = [
 /// Lets every frame pass that is neither too short nor too long.
 pub(crate) struct Lengths(pub(crate) usize);
 
-impl Check for Lengths {
-    fn check(&self, frame: &[u8], _now: Seconds) -> Verdict {
-        match frame.len() {
+impl Filter for Lengths {
+    fn begin(&mut self, _now: Tick) {}
+
+    fn judge(&mut self, frame: &[u8]) -> Step {
+        Step::Done(match frame.len() {
             0..14 => Verdict::Drop(DropReason::Runt),
             len if len > self.0 => Verdict::Drop(DropReason::Oversize),
             _ => Verdict::Forward,
-        }
+        })
     }
 
-    fn dhcp(&mut self, _: &mut [u8], len: usize, _: Seconds) -> Result<usize, DropReason> {
-        Ok(len)
+    fn inspect(&mut self, _: &mut Slot<'_>) -> Verdict {
+        Verdict::Forward
     }
 }
 
@@ -68,8 +72,8 @@ pub(crate) fn bridge_with(
     hand_over: HandOver,
     sndbuf: usize,
     max_frame: usize,
-    outbound: impl Check + 'static,
-    inbound: impl Check + 'static,
+    outbound: impl Filter + 'static,
+    inbound: impl Filter + 'static,
 ) -> Bridge {
     let (vm, vm_inner) = pair(sndbuf);
     let (host, host_inner) = pair(sndbuf);

@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex};
 
 pub use dhcp::Dhcp;
 
+use softnet::batch::Slot;
+use softnet::clock::Tick;
 use softnet::filter::{
-    self, Check, Claims, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds,
-    Verdict,
+    self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Outbound, Policy, Verdict,
 };
 use softnet::wire::Mac;
 
@@ -170,7 +171,7 @@ pub fn inbound(frame: Frame) -> Frame {
 }
 
 /// When the tests start.
-pub const START: Seconds = Seconds(1000);
+pub const START: Tick = Tick::from_secs(1000);
 
 /// What the filters know already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,7 +271,7 @@ pub struct World {
     pub inbound: Inbound,
     pub lease: Arc<LeaseCell>,
     pub claims: Arc<Claimed>,
-    pub now: Seconds,
+    pub now: Tick,
 }
 
 /// A registry in which another VM has [`TAKEN_IP`]; and what this VM has claimed.
@@ -334,7 +335,7 @@ impl World {
             assert_eq!(world.receive(Dhcp::ack().answer()), Ok(()));
         }
         if state.known == Known::ExpiredLease {
-            world.now.0 += 600;
+            world.now = world.now.after(600);
         }
         if let Some(kind) = state.asks {
             world.ask(kind);
@@ -374,29 +375,23 @@ impl World {
     }
 }
 
-fn outcome(check: &mut impl Check, frame: Frame, now: Seconds) -> Outcome {
-    match check.check(&frame.0, now) {
-        Verdict::Forward => Ok(()),
-        Verdict::Drop(reason) => Err(reason),
-        Verdict::Dhcp => rewrite(check, frame, now).map(|_| ()),
-    }
+fn outcome(filter: &mut impl Filter, frame: Frame, now: Tick) -> Outcome {
+    rewritten(filter, frame, now).map(|_| ())
 }
 
-fn rewritten(check: &mut impl Check, frame: Frame, now: Seconds) -> Result<Frame, DropReason> {
-    match check.check(&frame.0, now) {
-        Verdict::Forward => panic!("this is no DHCP"),
-        Verdict::Drop(reason) => Err(reason),
-        Verdict::Dhcp => rewrite(check, frame, now),
-    }
-}
-
-fn rewrite(check: &mut impl Check, frame: Frame, now: Seconds) -> Result<Frame, DropReason> {
-    let len = frame.0.len();
+/// The frame as it goes on.
+fn rewritten(filter: &mut impl Filter, frame: Frame, now: Tick) -> Result<Frame, DropReason> {
     let mut slot = frame.0;
-    slot.resize(2048, 0xaa);
-    let len = check.dhcp(&mut slot, len, now)?;
-    slot.truncate(len);
-    Ok(Frame(slot))
+    let mut len = u32::try_from(slot.len()).unwrap();
+    slot.resize(slot.len().max(2048), 0xaa);
+    filter.begin(now);
+    match filter.decide(&mut Slot::new(&mut slot, &mut len)) {
+        Verdict::Forward => {
+            slot.truncate(len as usize);
+            Ok(Frame(slot))
+        }
+        Verdict::Drop(reason) => Err(reason),
+    }
 }
 
 /// Whether the lengths and checksums of a UDP frame without IP options are right.

@@ -13,7 +13,8 @@
 
 use std::cell::RefCell;
 
-use softnet::filter::{Check, Seconds, Verdict};
+use softnet::batch::Slot;
+use softnet::filter::{Filter, Step, Verdict};
 use softnet::wire::Mac;
 use softnet::wire::dhcp::{Message, identifier_of};
 
@@ -21,10 +22,11 @@ use crate::frames::*;
 
 /// One frame leaves the VM.
 pub fn outbound(input: &[u8]) {
-    let verdict = frame(input, |world, frame| {
-        let verdict = world.outbound.check(frame, world.now);
-        assert_eq!(verdict, world.outbound.check(frame, world.now));
-        if verdict == Verdict::Forward {
+    let step = frame(input, |world, frame| {
+        world.outbound.begin(world.now);
+        let step = world.outbound.judge(frame);
+        assert_eq!(step, world.outbound.judge(frame));
+        if step == Step::Done(Verdict::Forward) {
             assert_eq!(frame[6..12], VM.0, "speaks as another");
             match frame[12..14] {
                 [8, 0] => assert_eq!(frame[26..30], ip(VM_IP).octets(), "a spoofed source"),
@@ -32,19 +34,20 @@ pub fn outbound(input: &[u8]) {
                 _ => panic!("neither IPv4 nor ARP"),
             }
         }
-        verdict
+        step
     });
-    if verdict == Some(Verdict::Dhcp) {
+    if step == Some(Step::Inspect) {
         look_into(&mut world(input[0]).outbound, &input[1..]);
     }
 }
 
 /// One frame arrives for the VM.
 pub fn inbound(input: &[u8]) {
-    let verdict = frame(input, |world, frame| {
-        let verdict = world.inbound.check(frame, world.now);
-        assert_eq!(verdict, world.inbound.check(frame, world.now));
-        if verdict == Verdict::Forward {
+    let step = frame(input, |world, frame| {
+        world.inbound.begin(world.now);
+        let step = world.inbound.judge(frame);
+        assert_eq!(step, world.inbound.judge(frame));
+        if step == Step::Done(Verdict::Forward) {
             assert!(frame[0..6] == VM.0 || frame[0] & 1 == 1, "for another");
             match frame[12..14] {
                 [8, 0] => assert_ne!(frame[26..30], ip(VM_IP).octets(), "from the VM itself"),
@@ -52,9 +55,9 @@ pub fn inbound(input: &[u8]) {
                 _ => panic!("neither IPv4 nor ARP"),
             }
         }
-        verdict
+        step
     });
-    if verdict == Some(Verdict::Dhcp) {
+    if step == Some(Step::Inspect) {
         look_into(&mut world(input[0]).inbound, &input[1..]);
     }
 }
@@ -90,7 +93,7 @@ pub const WITH_SUM: u8 = 8;
 /// A while after the message before, in seconds the square of the number in these bits.
 pub const LATER: u8 = 0xf0;
 
-fn frame(input: &[u8], check: impl FnOnce(&World, &[u8]) -> Verdict) -> Option<Verdict> {
+fn frame(input: &[u8], check: impl FnOnce(&mut World, &[u8]) -> Step) -> Option<Step> {
     let (choice, bytes) = input.split_first()?;
     let choice = usize::from(*choice) % (STATES.len() * POLICIES.len());
     thread_local! {
@@ -105,11 +108,14 @@ fn frame(input: &[u8], check: impl FnOnce(&World, &[u8]) -> Verdict) -> Option<V
 }
 
 /// Has the guard of DHCP decide about a frame that is meant for it.
-fn look_into(check: &mut impl Check, frame: &[u8]) {
+fn look_into(filter: &mut impl Filter, frame: &[u8]) {
     let mut slot = frame.to_vec();
-    slot.resize(SLOT, 0);
-    if let Ok(len) = check.dhcp(&mut slot, frame.len(), START) {
-        assert_eq!(check.check(&slot[..len], START), Verdict::Dhcp);
+    let mut len = u32::try_from(frame.len()).unwrap();
+    slot.resize(SLOT.max(frame.len()), 0);
+    filter.begin(START);
+    let mut slot = Slot::new(&mut slot, &mut len);
+    if filter.inspect(&mut slot) == Verdict::Forward {
+        assert_eq!(filter.judge(slot.frame()), Step::Inspect);
     }
 }
 
@@ -122,7 +128,7 @@ fn world(choice: u8) -> World {
 /// Puts a message into a frame, has the filter decide, and looks at what it made of it.
 fn exchange(world: &mut World, flags: u8, message: &[u8]) {
     let later = u32::from(flags >> 4);
-    world.now = Seconds(world.now.0 + later * later);
+    world.now = world.now.after(later * later);
     let frame = if flags & REPLY != 0 {
         let to = if flags & BROADCAST != 0 {
             "255.255.255.255"
@@ -148,22 +154,22 @@ fn exchange(world: &mut World, flags: u8, message: &[u8]) {
     } else {
         frame
     };
-    let len = frame.0.len();
+    let mut len = u32::try_from(frame.0.len()).unwrap();
     let mut slot = frame.0.clone();
-    slot.resize(SLOT, 0);
-    let now = world.now;
-    let check: &mut dyn Check = if flags & REPLY != 0 {
+    slot.resize(SLOT.max(frame.0.len()), 0);
+    let filter: &mut dyn Filter = if flags & REPLY != 0 {
         &mut world.inbound
     } else {
         &mut world.outbound
     };
-    if check.check(&frame.0, now) == Verdict::Dhcp
-        && let Ok(len) = check.dhcp(&mut slot, len, now)
+    filter.begin(world.now);
+    if filter.judge(&frame.0) == Step::Inspect
+        && filter.inspect(&mut Slot::new(&mut slot, &mut len)) == Verdict::Forward
     {
-        assert!(len <= slot.len(), "longer than its slot");
+        let len = len as usize;
         holds_together(&slot[..len], flags & WITH_SUM != 0);
         // What passed once passes again in the form that it was given.
-        assert_eq!(check.check(&slot[..len], now), Verdict::Dhcp);
+        assert_eq!(filter.judge(&slot[..len]), Step::Inspect);
         if flags & REPLY == 0 {
             let message = Message::parse(&slot[42..len]).expect("a request that can be read");
             let own = identifier_of(VM);

@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use ipnet::Ipv4Net;
+use softnet::batch::Slot;
+use softnet::clock::Tick;
 use softnet::filter::policy::Target;
 use softnet::filter::{
-    self, Check, Claims, Config, DropReason, Inbound, LeaseCell, Mode, Outbound, Policy, Seconds,
+    self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Outbound, Policy, Step,
     Verdict,
 };
 use softnet::wire::Mac;
@@ -187,7 +189,8 @@ impl Scene {
     fn has_learned_the_same(&self) -> bool {
         let lease = self.lease.lease().map(|lease| naive::Lease {
             address: lease.address,
-            expires: (lease.expires != Seconds::NEVER).then_some(lease.expires.0),
+            expires: (lease.expires != Tick::NEVER)
+                .then_some(u32::try_from(lease.expires.as_secs()).unwrap()),
             name_servers: lease.name_servers.to_vec(),
         });
         let gateway_mac = self.lease.gateway_mac().map(|mac| mac.0);
@@ -208,23 +211,31 @@ pub(crate) type Outcome = Result<(), &'static str>;
 /// The filter's word, with that on DHCP where it has it, and then the frame as it goes on.
 /// Deciding must be repeatable.
 fn decide(
-    check: &mut impl Check,
+    filter: &mut impl Filter,
     frame: &[u8],
     facts: &Facts,
 ) -> Result<Option<Vec<u8>>, DropReason> {
-    let now = Seconds(facts.now);
-    let verdict = check.check(frame, now);
-    assert_eq!(verdict, check.check(frame, now));
-    match verdict {
-        Verdict::Forward => Ok(None),
-        Verdict::Drop(reason) => Err(reason),
-        Verdict::Dhcp => {
+    filter.begin(Tick::from_secs(facts.now));
+    let step = filter.judge(frame);
+    let verdict = match step {
+        Step::Done(Verdict::Forward) => return Ok(None),
+        Step::Done(verdict) => verdict,
+        Step::Inspect => {
             let mut slot = frame.to_vec();
+            let mut len = u32::try_from(frame.len()).unwrap();
             slot.resize((facts.max_frame + 1).next_multiple_of(64), 0xee);
-            let len = check.dhcp(&mut slot, frame.len(), now)?;
-            slot.truncate(len);
-            Ok(Some(slot))
+            match filter.inspect(&mut Slot::new(&mut slot, &mut len)) {
+                Verdict::Forward => {
+                    slot.truncate(len as usize);
+                    return Ok(Some(slot));
+                }
+                verdict => verdict,
+            }
         }
+    };
+    match verdict {
+        Verdict::Drop(reason) => Err(reason),
+        Verdict::Forward => unreachable!("it was returned"),
     }
 }
 

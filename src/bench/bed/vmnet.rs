@@ -18,7 +18,7 @@ use nix::unistd::geteuid;
 use super::{Bed, Host, LOOK_EVERY, TART_RCVBUF};
 use crate::bench::guest::{self, Client, Grant};
 use crate::bench::network::{Conversation, VMNET_MAC};
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::sys::arrival;
 use crate::sys::dynamic::macos_version;
 

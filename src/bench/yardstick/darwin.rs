@@ -11,9 +11,10 @@ use std::thread::{self, JoinHandle};
 use super::{FRAMES_MAX, limit_for};
 use crate::batch::Batch;
 use crate::bench::network::linger;
+use crate::clock::Tick;
+use crate::direction::Direction;
 use crate::endpoint::{Endpoint, Received, Sent, Sink, Source};
-use crate::filter::{Check, Seconds, Verdict};
-use crate::forward::Direction;
+use crate::filter::{Filter, Verdict};
 use crate::stop::Stop;
 
 /// Moves frames both ways, in batches; with so many turns of an empty loop for each. Each
@@ -38,8 +39,8 @@ pub(crate) fn bare(
 pub(crate) fn one_frame(
     vm: impl Endpoint,
     host: impl Endpoint,
-    mut outbound: impl Check + 'static,
-    mut inbound: impl Check + 'static,
+    mut outbound: impl Filter + 'static,
+    mut inbound: impl Filter + 'static,
     on_start: fn(Direction),
 ) -> io::Result<Running> {
     let outbound = move |batch: &mut Batch| judge(&mut outbound, batch);
@@ -161,19 +162,11 @@ fn pump(
 }
 
 /// Queues what may pass.
-fn judge(filter: &mut impl Check, batch: &mut Batch) {
-    let now = Seconds(0);
+fn judge(filter: &mut impl Filter, batch: &mut Batch) {
+    filter.begin(Tick::ZERO);
     for index in 0..batch.received() {
-        match filter.check(batch.frame(index), now) {
-            Verdict::Forward => batch.queue(index),
-            Verdict::Drop(_) => {}
-            Verdict::Dhcp => {
-                let (slot, len) = batch.slot_mut(index);
-                if let Ok(rewritten) = filter.dhcp(slot, len, now) {
-                    batch.set_len(index, rewritten);
-                    batch.queue(index);
-                }
-            }
+        if filter.decide(&mut batch.slot(index)) == Verdict::Forward {
+            batch.queue(index);
         }
     }
 }

@@ -12,8 +12,10 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
 
 use super::{FRAMES_MAX, limit_for};
+use crate::batch::Slot;
 use crate::bench::network::linger;
-use crate::filter::{Check, Seconds, Verdict};
+use crate::clock::Tick;
+use crate::filter::{Filter, Verdict};
 use crate::sys::bare::BareBatch;
 
 /// One side of a yardstick. All calls but [`recv_batch`](Self::recv_batch) on a socket return
@@ -38,8 +40,8 @@ pub(crate) fn bare(vm: Side, host: Side, max_frame: usize, turns: u32) -> io::Re
 pub(crate) fn one_frame(
     vm: Side,
     host: Side,
-    outbound: impl Check + 'static,
-    inbound: impl Check + 'static,
+    outbound: impl Filter + 'static,
+    inbound: impl Filter + 'static,
     max_frame: usize,
 ) -> io::Result<()> {
     let mut outbound = outbound;
@@ -79,21 +81,18 @@ fn pump(from: &Side, to: &Side, max_frame: usize, turns: u32) {
 }
 
 /// Forwards what is there, up to a batch's worth, so that one side cannot starve the other.
-fn forward_each(from: &Side, to: &Side, filter: &mut impl Check, slot: &mut [u8]) {
-    let now = Seconds(0);
+fn forward_each(from: &Side, to: &Side, filter: &mut impl Filter, slot: &mut [u8]) {
+    filter.begin(Tick::ZERO);
     for _ in 0..FRAMES_MAX {
-        let Some(mut len) = moved(from.recv(slot)) else {
+        let Some(len) = moved(from.recv(slot)) else {
             return;
         };
-        match filter.check(&slot[..len], now) {
-            Verdict::Forward => {}
-            Verdict::Drop(_) => continue,
-            Verdict::Dhcp => match filter.dhcp(slot, len, now) {
-                Ok(rewritten) => len = rewritten,
-                Err(_) => continue,
-            },
+        let mut len = u32::try_from(len).unwrap_or(0);
+        let mut slot = Slot::new(slot, &mut len);
+        if filter.decide(&mut slot) != Verdict::Forward {
+            continue;
         }
-        while moved(to.send(&slot[..len])).is_none() {
+        while moved(to.send(slot.frame())).is_none() {
             to.wait(PollFlags::POLLOUT);
         }
     }

@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::bucket::Bucket;
 use super::identifier;
 use super::transactions::{Asked, Generation, IDENTIFIER_MAX, Transactions};
+use crate::batch::Slot;
+use crate::clock::Tick;
+use crate::filter::Config;
+use crate::filter::bucket::Bucket;
 use crate::filter::verdict::DropReason;
-use crate::filter::{Config, Seconds};
 use crate::wire::dhcp::{self, Message, Place};
 
 /// What is kept of a message while its frame is rewritten.
@@ -62,24 +64,23 @@ impl RequestGuard {
         }
     }
 
-    /// Rewrites the request in `slot[..len]`, and returns its new length.
+    /// Rewrites the request in the slot.
     pub(in crate::filter) fn pass(
         &mut self,
         request: &Noted,
-        slot: &mut [u8],
-        len: usize,
-        now: Seconds,
-    ) -> Result<usize, DropReason> {
+        slot: &mut Slot<'_>,
+        now: Tick,
+    ) -> Result<(), DropReason> {
         let is_decline = request.kind == dhcp::DECLINE;
         if !self.messages.take(now) || is_decline && !self.declines.take(now) {
             return Err(DropReason::DhcpRate);
         }
-        let (len, identifier) = match &request.identifier {
-            None => (len, [].as_slice()),
+        let identifier = match &request.identifier {
+            None => [].as_slice(),
             Some((own, place)) => {
                 let option = (*place, own.len());
-                let len = identifier::replace(slot, len, self.max_frame, option, &self.identifier)?;
-                (len, own.as_slice())
+                identifier::replace(slot, self.max_frame, option, &self.identifier)?;
+                own.as_slice()
             }
         };
         let asked = match request.kind {
@@ -90,11 +91,11 @@ impl RequestGuard {
             // RELEASE and DECLINE: there is no answer, and what was asked before is void.
             _ => {
                 self.transactions.give_back();
-                return Ok(len);
+                return Ok(());
             }
         };
         self.transactions.open(request.xid, asked, identifier, now);
-        Ok(len)
+        Ok(())
     }
 }
 
@@ -109,8 +110,6 @@ pub(in crate::filter) struct ReplyGuard {
 /// A reply that goes on to the VM.
 #[derive(Debug)]
 pub(in crate::filter) struct Answer {
-    /// The new length of its frame.
-    pub(in crate::filter) len: usize,
     /// Whether it is about an address: an answer to INFORM changes nothing (RFC 2131, 4.3.5).
     pub(in crate::filter) is_about_lease: bool,
     generation: Generation,
@@ -125,34 +124,32 @@ impl ReplyGuard {
         }
     }
 
-    /// Rewrites the reply in `slot[..len]`, if the VM waits for it.
+    /// Rewrites the reply in the slot, if the VM waits for it.
     pub(in crate::filter) fn pass(
         &self,
         reply: &Noted,
-        slot: &mut [u8],
-        len: usize,
-        now: Seconds,
+        slot: &mut Slot<'_>,
+        now: Tick,
     ) -> Result<Answer, DropReason> {
         let question = self
             .transactions
             .find(reply.xid, now)
             .filter(|question| is_answer(reply, question.asked))
             .ok_or(DropReason::DhcpTransaction)?;
-        let len = match &reply.identifier {
+        match &reply.identifier {
             Some((returned, _)) if returned[..] != self.identifier => {
                 return Err(DropReason::DhcpClientIdentifier);
             }
             Some((returned, place)) if !question.identifier.is_empty() => {
                 let option = (*place, returned.len());
-                identifier::replace(slot, len, self.max_frame, option, &question.identifier)?
+                identifier::replace(slot, self.max_frame, option, &question.identifier)?;
             }
-            _ => len,
-        };
+            _ => {}
+        }
         if reply.kind != dhcp::OFFER {
             question.close();
         }
         Ok(Answer {
-            len,
             is_about_lease: question.asked != Asked::Information,
             generation: question.generation,
         })
@@ -179,10 +176,10 @@ fn is_answer(reply: &Noted, asked: Asked) -> bool {
 /// A client that starts sends a few messages in a row, firmware and system one after the
 /// other; one that gets no answer slows down by itself, to one a minute (RFC 2131, 4.1).
 const MESSAGES_AT_ONCE: u32 = 32;
-const MESSAGE_INTERVAL: u32 = 1;
+const MESSAGE_INTERVAL: u32 = Tick::PER_SECOND;
 
 /// A server keeps what was declined from everybody (bootpd for ten minutes), so that a VM
 /// could empty the pool one offer after the other. A client that declines is to wait ten
 /// seconds (RFC 2131, 3.1), and hardly has a reason to do so twice.
 const DECLINES_AT_ONCE: u32 = 4;
-const DECLINE_INTERVAL: u32 = 60;
+const DECLINE_INTERVAL: u32 = 60 * Tick::PER_SECOND;

@@ -13,23 +13,20 @@
 //!             into the room behind the end option first, and else behind the message
 //! ```
 
+use crate::batch::Slot;
 use crate::filter::verdict::DropReason;
 use crate::wire::dhcp::Place;
 use crate::wire::rewrite::Change;
 
-/// Replaces the data of an option in the message that the frame `slot[..len]` carries, of
-/// `old` bytes, by `new`, and returns the frame's length after that: `len_max` at most.
+/// Replaces the data of an option in the message that the frame carries, of `old` bytes, by
+/// `new`. The frame may become `len_max` bytes long.
 pub(super) fn replace(
-    slot: &mut [u8],
-    len: usize,
+    slot: &mut Slot<'_>,
     len_max: usize,
     (place, old): (Place, usize),
     new: &[u8],
-) -> Result<usize, DropReason> {
-    let change = slot
-        .get(..len)
-        .and_then(Change::begin)
-        .ok_or(DropReason::DhcpMalformed)?;
+) -> Result<(), DropReason> {
+    let change = Change::begin(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
     let message = change.end() - change.data_start();
     let longer = new.len().saturating_sub(old);
     // The message grows by what does not fit behind the end option.
@@ -40,11 +37,14 @@ pub(super) fn replace(
     }
     let start = change.data_start() + place.start;
     let options_end = change.data_start() + place.options_end;
-    let options = slot
+    let (bytes, _) = slot.whole();
+    let options = bytes
         .get_mut(start - 1..options_end + longer)
         .ok_or(DropReason::DhcpOversize)?;
     write(options, old, new).ok_or(DropReason::DhcpOversize)?;
-    change.finish(slot, grown).ok_or(DropReason::DhcpOversize)
+    let len = change.finish(bytes, grown);
+    slot.set_len(len.ok_or(DropReason::DhcpOversize)?);
+    Ok(())
 }
 
 /// Writes length and data, after moving what follows away; pads what is left over. The bytes
@@ -92,7 +92,9 @@ mod tests {
         let option = (identifier.place, identifier.data.len());
         let mut slot = frame.to_vec();
         slot.resize(frame.len() + room, 0xee);
-        let len = replace(&mut slot, frame.len(), 2000, option, new)?;
+        let mut len = u32::try_from(frame.len()).unwrap();
+        replace(&mut Slot::new(&mut slot, &mut len), 2000, option, new)?;
+        let len = len as usize;
         assert!(
             slot[len.max(frame.len())..]
                 .iter()
@@ -151,8 +153,10 @@ mod tests {
         ] {
             let mut slot = before.clone();
             slot.resize(2000, 0);
-            let replaced = replace(&mut slot, before.len(), len_max, option, &[1; 7]);
-            assert_eq!(replaced, outcome);
+            let mut len = u32::try_from(before.len()).unwrap();
+            let mut slot = Slot::new(&mut slot, &mut len);
+            let replaced = replace(&mut slot, len_max, option, &[1; 7]);
+            assert_eq!(replaced.map(|()| slot.frame().len()), outcome);
         }
     }
 
@@ -196,8 +200,9 @@ mod tests {
         let (_, _, message) = shape::dhcp(&whole).unwrap();
         let option = (message.identifier.unwrap().place, 2);
         assert!(Message::parse(&whole[42..]).is_some());
-        for len in [0, 13, 41, whole.len() + 1] {
-            let outcome = replace(&mut whole.clone(), len, 2000, option, &[1; 7]);
+        for mut len in [0, 13, 41] {
+            let mut frame = whole.clone();
+            let outcome = replace(&mut Slot::new(&mut frame, &mut len), 2000, option, &[1; 7]);
             assert_eq!(outcome, Err(DropReason::DhcpMalformed), "{len}");
         }
     }

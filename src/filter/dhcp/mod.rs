@@ -11,7 +11,6 @@
 //!
 //! The rules are below; each other station is a file.
 
-mod bucket;
 mod guard;
 mod identifier;
 mod transactions;

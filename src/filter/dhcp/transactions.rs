@@ -15,7 +15,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::filter::Seconds;
+use crate::clock::Tick;
 use crate::filter::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// The last questions of one VM.
@@ -65,14 +65,14 @@ impl Transactions {
 
     /// Remembers a question, in the place of an earlier one of the same transaction, or of
     /// the oldest. For the outbound side only: one writer at a time.
-    pub(super) fn open(&self, xid: u32, asked: Asked, identifier: &[u8], now: Seconds) {
+    pub(super) fn open(&self, xid: u32, asked: Asked, identifier: &[u8], now: Tick) {
         let head = |slot: &Slot| Head(slot.words[0].load(Ordering::Relaxed));
         let same = self.slots.iter().find(|slot| head(slot).xid() == xid);
         let oldest = || self.slots.iter().min_by_key(|slot| head(slot).deadline());
         if let Some(slot) = same.or_else(oldest) {
             let generation = self.generation.load(Ordering::Relaxed);
             let kind = Kind::new(asked, identifier, Generation(generation));
-            slot.write(Head::new(xid, now.after(PATIENCE)), kind, identifier);
+            slot.write(Head::new(xid, now), kind, identifier);
         }
     }
 
@@ -94,12 +94,12 @@ impl Transactions {
 
     /// Looks for an open question. A slot that is being written this moment is passed over:
     /// its question has not left yet, so that nobody can have answered it.
-    pub(super) fn find(&self, xid: u32, now: Seconds) -> Option<Open<'_>> {
+    pub(super) fn find(&self, xid: u32, now: Tick) -> Option<Open<'_>> {
         self.slots.iter().find_map(|slot| {
             let (count, words) = slot.read()?;
             let (head, kind) = (Head(words[0]), Kind(words[1]));
             let is_open = head.xid() == xid
-                && now < head.deadline()
+                && now.as_secs() < u64::from(head.deadline())
                 && count != slot.answered.load(Ordering::Relaxed)
                 && kind.generation().0 == self.generation.load(Ordering::Relaxed);
             is_open.then(|| {
@@ -178,8 +178,13 @@ impl Slot {
 struct Head(u64);
 
 impl Head {
-    fn new(xid: u32, deadline: Seconds) -> Self {
-        Self(u64::from(xid) << 32 | u64::from(deadline.0))
+    /// A question that is asked now.
+    fn new(xid: u32, now: Tick) -> Self {
+        let deadline = now
+            .as_secs()
+            .saturating_add(PATIENCE)
+            .min(u64::from(u32::MAX));
+        Self(u64::from(xid) << 32 | deadline)
     }
 
     fn xid(self) -> u32 {
@@ -190,8 +195,8 @@ impl Head {
         clippy::cast_possible_truncation,
         reason = "the lower half of the word is meant"
     )]
-    fn deadline(self) -> Seconds {
-        Seconds(self.0 as u32)
+    fn deadline(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -230,7 +235,7 @@ const SLOTS: usize = if cfg!(loom) { 1 } else { 8 };
 
 /// How long a question waits, in seconds. A client asks again after 64 at most, and opens it
 /// anew (RFC 2131, 4.1).
-const PATIENCE: u32 = 64;
+const PATIENCE: u64 = 64;
 
 /// The greatest length of an option.
 pub(super) const IDENTIFIER_MAX: usize = u8::MAX as usize;
@@ -250,10 +255,10 @@ const ATTEMPTS_MAX: usize = if cfg!(loom) { 1 } else { 16 };
 mod tests {
     use super::*;
 
-    const NOW: Seconds = Seconds(1000);
+    const NOW: Tick = Tick::from_secs(1000);
 
     fn is_open(table: &Transactions, xid: u32, second: u32) -> bool {
-        table.find(xid, Seconds(second)).is_some()
+        table.find(xid, Tick::from_secs(second)).is_some()
     }
 
     #[test]
@@ -285,7 +290,7 @@ mod tests {
         table.open(7, Asked::Offer, &[], NOW);
         assert!(is_open(&table, 7, 1063));
         assert!(!is_open(&table, 7, 1064));
-        table.open(7, Asked::Offer, &[], Seconds(1064));
+        table.open(7, Asked::Offer, &[], Tick::from_secs(1064));
         assert!(is_open(&table, 7, 1127));
     }
 
@@ -316,11 +321,11 @@ mod tests {
     fn the_oldest_of_too_many_is_forgotten() {
         let table = Transactions::new();
         for xid in 1..=8 {
-            table.open(xid, Asked::Offer, &[], Seconds(1000 + xid));
+            table.open(xid, Asked::Offer, &[], Tick::from_secs(1000 + xid));
         }
         // Asked again, the first is the youngest.
-        table.open(1, Asked::Lease, &[], Seconds(1009));
-        table.open(9, Asked::Offer, &[], Seconds(1010));
+        table.open(1, Asked::Lease, &[], Tick::from_secs(1009));
+        table.open(9, Asked::Offer, &[], Tick::from_secs(1010));
         let open: Vec<u32> = (0..20).filter(|xid| is_open(&table, *xid, 1010)).collect();
         assert_eq!(open, [1, 3, 4, 5, 6, 7, 8, 9]);
     }
@@ -335,7 +340,7 @@ mod loom_tests {
     use super::*;
     use crate::filter::lease::{Lease, LeaseCell};
 
-    const NOW: Seconds = Seconds(0);
+    const NOW: Tick = Tick::from_secs(0);
 
     #[test]
     fn loom_an_answer_never_finds_halves_of_two_questions() {
@@ -401,7 +406,7 @@ mod loom_tests {
             let cell = Arc::new(LeaseCell::new(None));
             let lease = |expires| Lease {
                 address: [10, 0, 0, 2].into(),
-                expires: Seconds(expires),
+                expires: Tick::from_secs(expires),
                 name_servers: Default::default(),
             };
             if has_lease {

@@ -8,7 +8,7 @@ use super::*;
 fn grant(last: u8) -> Lease {
     Lease {
         address: Ipv4Addr::new(10, 0, 0, last),
-        expires: Seconds(u32::from(last)),
+        expires: Tick::from_secs(u32::from(last)),
         name_servers: [Ipv4Addr::new(10, 0, 1, last)].into_iter().collect(),
     }
 }

@@ -2,7 +2,7 @@
 //! that the performance cores are for, and on Intel for a cache of the second level in common.
 
 use super::Pin;
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::sys::placement;
 
 /// Where the threads will run: a wish, with the machine taken into account.

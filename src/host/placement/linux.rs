@@ -7,7 +7,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::Pin;
-use crate::forward::Direction;
+use crate::direction::Direction;
 
 /// Where the threads will run: a wish, with the machine taken into account.
 #[derive(Debug, Clone)]
