@@ -5,15 +5,16 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, value_parser};
+use ipnet::Ipv4Net;
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
+use softnet::host::gateway::Named;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
@@ -160,10 +161,13 @@ struct ForwardingArgs {
     tap: Option<String>,
 
     /// The gateway's address [default: that of the bridge that the TAP is in, or of the TAP]
-    #[arg(long, value_name = "ADDR", value_parser = unicast)]
-    gateway: Option<Ipv4Addr>,
+    ///
+    /// With the length of a prefix, as in 192.168.64.1/24, it also names the VM's network, which
+    /// counts if that interface has no address in it.
+    #[arg(long, value_name = "ADDR", value_parser = gateway)]
+    gateway: Option<Named>,
 
-    /// Destinations to allow: IPv4 prefixes such as 10.0.0.0/8, or @host, the gateway
+    /// Destinations to allow: IPv4 prefixes such as 10.0.0.0/8, addresses, or @host, the gateway
     ///
     /// Separated by commas; the flag may be repeated. The longest prefix that matches wins,
     /// and of two equal ones --block.
@@ -218,7 +222,7 @@ struct ForwardingArgs {
 #[derive(Debug)]
 pub(crate) struct HostFlags {
     pub(crate) tap: Option<String>,
-    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) gateway: Option<Named>,
     pub(crate) expose: Vec<Exposed>,
     pub(crate) lease_time: Option<u32>,
 }
@@ -376,14 +380,27 @@ fn interface(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads the address of one machine.
-fn unicast(text: &str) -> Result<Ipv4Addr, String> {
-    let address: Ipv4Addr = text.parse().map_err(|_| "not an IPv4 address".to_owned())?;
+/// Reads the address of one machine, and its network if there is the length of a prefix.
+fn gateway(text: &str) -> Result<Named, String> {
+    let net = text.parse().map(|net: Ipv4Net| (net.addr(), Some(net)));
+    let (address, net) = net
+        .or_else(|_| text.parse().map(|address| (address, None)))
+        .map_err(|_| "neither an IPv4 address nor one with a prefix length".to_owned())?;
     let [first, ..] = address.octets();
-    if first == 0 || first >= 224 {
+    let is_none =
+        |net: Ipv4Net| net.prefix_len() < 31 && [net.network(), net.broadcast()].contains(&address);
+    if first == 0 || first >= 224 || net.is_some_and(is_none) {
         return Err("not the address of one machine".to_owned());
     }
-    Ok(address)
+    // Nobody was ever given more than a /8, and a /32 is no network.
+    if net.is_some_and(|net| net.prefix_len() < 8) {
+        return Err("no VM's network is that large: 8 to 32 are lengths of a prefix".to_owned());
+    }
+    let subnet = net.filter(|net| net.prefix_len() < 32);
+    Ok(Named {
+        address,
+        subnet: subnet.map(|net| net.trunc()),
+    })
 }
 
 /// Reads `EXTERNAL:INTERNAL`.

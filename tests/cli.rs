@@ -163,11 +163,30 @@ fn a_descriptor_that_is_not_the_vm_s_socket_is_told_what_it_is() {
     }
 }
 
+/// What is accepted gets as far as the user that does not exist.
+#[test]
+fn the_forms_in_which_addresses_are_written_elsewhere_are_accepted() {
+    for (mac, more) in [
+        ("52-54-00-12-34-56", &[][..]),
+        (MAC, &["--allow", "10.1.2.3,192.168.1.1"]),
+        (MAC, &["--block", "10.1.2.3"]),
+        (MAC, &["--gateway", "192.168.78.1/24"]),
+        (MAC, &["--gateway", "192.168.78.1/31"]),
+        (MAC, &["--gateway", "192.168.78.1/32"]),
+    ] {
+        let (ours, _vms) = socketpair();
+        let mut command = softnet(ours);
+        command.args(["--vm-fd", "0", "--vm-mac-address", mac, "--tap", "t"]);
+        command.args(more).args(["--user", "no-such-name"]);
+        refused(&mut command, USAGE, "unknown user `no-such-name`");
+    }
+}
+
 #[test]
 fn a_mac_that_is_not_one_station_s_is_refused() {
     for (mac, reason) in [
         ("52:54:00:12:34", "six hexadecimal bytes"),
-        ("52-54-00-12-34-56", "six hexadecimal bytes"),
+        ("52-54-00-12:34:56", "six hexadecimal bytes"),
         ("", "--vm-mac-address"),
         ("01:00:5e:00:00:01", "group"),
         ("ff:ff:ff:ff:ff:ff", "group"),
@@ -182,16 +201,11 @@ fn a_mac_that_is_not_one_station_s_is_refused() {
 fn a_rule_that_cannot_be_kept_is_refused() {
     for flag in ["--allow", "--block"] {
         for (list, reason) in [
-            ("10.0.0.0", "10.0.0.0: a prefix length is missing"),
-            (
-                "10.0.0.0/8,192.168.1.1",
-                "192.168.1.1: a prefix length is missing",
-            ),
             ("fd00::/8", "IPv4 only"),
             ("::1", "IPv4 only"),
             ("@gateway", "@gateway: unknown alias"),
             ("10.0.0.0/33", "10.0.0.0/33"),
-            ("10.0.0.0/8,", "not an IPv4 network"),
+            ("10.0.0.0/8,", "neither an IPv4 network"),
             ("example.org", "example.org"),
         ] {
             refused(&mut with(&[flag, list]), USAGE, reason);
@@ -204,14 +218,25 @@ fn a_rule_that_cannot_be_kept_is_refused() {
 
 #[test]
 fn host_bits_in_a_rule_are_cleared_with_a_warning() {
-    let (ours, _vms) = socketpair();
-    let mut command = with(&["--allow", "10.1.2.3/8", "--user", "no-such-user"]);
-    let Outcome { code, stderr, .. } = outcome(command.stdin(Stdio::from(OwnedFd::from(ours))));
-    assert_eq!(code, Some(USAGE));
-    assert!(
-        stderr.starts_with("softnet: warning: 10.1.2.3/8 has host bits"),
-        "{stderr}"
-    );
+    for (list, warning) in [
+        (
+            "10.1.2.3/8",
+            "10.1.2.3/8 has host bits: taken as 10.0.0.0/8\n",
+        ),
+        (
+            "0.0.0.1/0",
+            "0.0.0.1/0 has host bits: taken as 0.0.0.0/0, every address; only a literal",
+        ),
+    ] {
+        let (ours, _vms) = socketpair();
+        let mut command = with(&["--allow", list, "--user", "no-such-user"]);
+        let Outcome { code, stderr, .. } = outcome(command.stdin(Stdio::from(OwnedFd::from(ours))));
+        assert_eq!(code, Some(USAGE));
+        assert!(
+            stderr.starts_with(&format!("softnet: warning: {warning}")),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]
@@ -271,7 +296,11 @@ fn bad_words_for_the_rest_are_named() {
         ("--hand-over", "sometimes"),
         ("--pin", "1"),
         ("--pin", "1,x"),
-        ("--gateway", "192.168.64.1/24"),
+        ("--gateway", "192.168.64.1/33"),
+        ("--gateway", "192.168.64.1/"),
+        ("--gateway", "192.168.64.1/7"),
+        ("--gateway", "192.168.64.0/24"),
+        ("--gateway", "192.168.64.255/24"),
         ("--gateway", "224.0.0.1"),
         ("--gateway", "0.0.0.0"),
         ("--bootpd-lease-time", "0"),

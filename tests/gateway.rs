@@ -102,6 +102,45 @@ fn its_mac_is_learned_when_it_gets_the_address_only_after_the_start() {
     });
 }
 
+/// Each of these may be meant, so that softnet starts.
+#[test]
+fn what_looks_like_a_mistake_is_a_warning_at_the_start() {
+    as_root(|| {
+        let warned = |more: &[&str], text: &str| {
+            let (mut program, _vm) = start(more);
+            program.logs("forwarding for");
+            let log = program.log();
+            let lines = log.lines().filter(|line| line.contains(": warning: "));
+            // One that is about the tests' user, not about the gateway.
+            let warnings: Vec<_> = lines.filter(|line| !line.contains("root")).collect();
+            assert_eq!(warnings.len(), usize::from(!text.is_empty()), "{log}");
+            assert!(warnings.iter().all(|line| line.contains(text)), "{log}");
+        };
+        warned(
+            &["--gateway", "192.168.64.1"],
+            "softnet made the TAP softnet-test0, which is in no bridge and has no address; the VM",
+        );
+        ip("tuntap add dev softnet-test0 mode tap");
+        warned(
+            &["--gateway", "192.168.64.1"],
+            "the TAP softnet-test0 is in no bridge and has no address; the VM",
+        );
+        bridge("02:00:00:00:00:01");
+        ip("addr add 192.168.64.1/24 dev br0");
+        warned(&[], "");
+        warned(&["--gateway", "192.168.64.1/24"], "");
+        warned(
+            &["--gateway", "10.0.0.1"],
+            "--gateway 10.0.0.1 is in no network of br0",
+        );
+        ip("addr add 192.168.65.1/24 dev br0");
+        warned(
+            &[],
+            "br0 has several addresses, 192.168.64.1, 192.168.65.1: taking 192.168.64.1",
+        );
+    });
+}
+
 /// Sends the gateway a datagram as the VM, and receives its answer.
 fn is_served(vm: &UnixDatagram, gateway_mac: [u8; 6]) {
     let echo = UdpSocket::bind((GATEWAY, 7777)).unwrap();

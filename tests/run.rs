@@ -13,7 +13,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use program::{MAC, Outcome, Program, as_root, outcome};
+use program::{MAC, Outcome, Program, as_root, ip, outcome};
 
 /// `softnet run ... -- bash -c SCRIPT`
 fn run(more: &[&str], script: &str) -> Command {
@@ -145,6 +145,9 @@ fn a_vm_that_is_gone_before_its_command_ends_does_not_end_softnet() {
 #[test]
 fn a_command_that_does_not_exist_is_a_failure_of_one_line() {
     as_root(|| {
+        // Else there is a warning too.
+        ip("tuntap add dev softnet-test0 mode tap");
+        ip("addr add 192.168.64.1/24 dev softnet-test0");
         let mut command = program::softnet(File::open("/dev/null").unwrap());
         command.args(["run", "--vm-mac-address", MAC, "--tap", "softnet-test0"]);
         command.args(["--gateway", "192.168.64.1", "--", "/no/such/command"]);

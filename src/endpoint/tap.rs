@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use nix::poll::PollFlags;
 use nix::unistd::write;
 use thiserror::Error;
@@ -24,6 +25,7 @@ use crate::sys::tap;
 pub struct Tap {
     file: Arc<File>,
     max_frame: usize,
+    is_new: bool,
 }
 
 /// Why a TAP device cannot be used.
@@ -78,6 +80,7 @@ impl Tap {
             Some(Errno::EINVAL) => TapError::NotATap(name.to_owned()),
             _ => TapError::Other(name.to_owned(), error),
         };
+        let is_new = if_nametoindex(name) == Err(Errno::ENODEV);
         let file = tap::attach(name).map_err(named)?;
         tap::bring_up(name).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => TapError::Down(name.to_owned()),
@@ -87,11 +90,16 @@ impl Tap {
         Ok(Self {
             file: Arc::new(file.into()),
             max_frame,
+            is_new,
         })
     }
-}
 
-impl Tap {
+    /// Whether there was no such device before it was opened.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     /// Another way to send, for when the forwarder has ended: see [`Endpoint::Sink`].
     #[must_use]
     pub fn sink(&self) -> ToTap {

@@ -29,6 +29,8 @@ pub enum Mode {
 pub struct Policy {
     allow: Vec<Target>,
     block: Vec<Target>,
+    /// Whether 0.0.0.0/0 is allowed, and was written like that.
+    isolation_off: bool,
 }
 
 /// What a rule is about.
@@ -51,9 +53,6 @@ pub struct HostBits {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// An address alone could mean a host or a network.
-    #[error("{0}: a prefix length is missing, as in {0}/32")]
-    NoPrefixLength(Ipv4Addr),
     /// IPv6 never passes, so that a rule for it would promise what is not kept.
     #[error("{0}: rules are for IPv4 only, IPv6 is never forwarded")]
     Ipv6(String),
@@ -61,7 +60,7 @@ pub enum PolicyError {
     #[error("{0}: unknown alias, the only one is @host")]
     UnknownAlias(String),
     /// Neither a prefix nor an alias.
-    #[error("{0:?}: not an IPv4 network, which is written as in 10.0.0.0/8")]
+    #[error("{0:?}: neither an IPv4 network, as in 10.0.0.0/8, nor an IPv4 address")]
     NotANetwork(String),
     /// Allowed and blocked ones are counted together.
     #[error("{0} targets, of which at most {TARGETS_MAX} are accepted")]
@@ -74,7 +73,11 @@ impl Policy {
     /// # Errors
     /// When there are more than [`TARGETS_MAX`].
     pub fn new(allow: Vec<Target>, block: Vec<Target>) -> Result<Self, PolicyError> {
-        let policy = Self { allow, block };
+        let policy = Self {
+            isolation_off: allow.contains(&Target::Net(Ipv4Net::default())),
+            allow,
+            block,
+        };
         match policy.rule_count() {
             count if count > TARGETS_MAX => Err(PolicyError::TooManyTargets(count)),
             _ => Ok(policy),
@@ -101,8 +104,14 @@ impl Policy {
                 })
                 .collect()
         };
+        // What only comes to the same, as 0.0.0.1/0 does, is a slip rather than a wish.
+        let isolation_off = allow.split(',').any(|text| text.trim() == "0.0.0.0/0");
         let (allow, block) = (targets(allow)?, targets(block)?);
-        Ok((Self::new(allow, block)?, warnings))
+        let policy = Self {
+            isolation_off,
+            ..Self::new(allow, block)?
+        };
+        Ok((policy, warnings))
     }
 
     /// What may be reached, in the order written.
@@ -123,11 +132,12 @@ impl Policy {
         self.allow.len() + self.block.len()
     }
 
-    /// Whether `--allow 0.0.0.0/0` asks to reach other VMs too, for which the interface's
-    /// isolation must be off; blocking the same prefix does not take that back.
+    /// Whether `--allow 0.0.0.0/0`, as such, asks to reach other VMs too, for which the
+    /// interface's isolation must be off; blocking the same prefix does not take that back. A
+    /// prefix that only comes to the same, such as 10.0.0.0/0, does not ask for it.
     #[must_use]
-    pub fn wants_isolation_off(&self) -> bool {
-        self.allow.contains(&Target::Net(Ipv4Net::default()))
+    pub const fn wants_isolation_off(&self) -> bool {
+        self.isolation_off
     }
 
     /// The table for a VM behind this gateway.
@@ -165,7 +175,8 @@ impl Policy {
 }
 
 impl Target {
-    /// Reads `10.0.0.0/8` or `@host`, and says when host bits had to be cleared.
+    /// Reads `10.0.0.0/8`, `10.0.0.1`, which is a /32, or `@host`, and says when host bits had to
+    /// be cleared.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -179,11 +190,9 @@ impl Target {
         if text.contains(':') {
             return Err(PolicyError::Ipv6(text.into()));
         }
-        if let Ok(address) = text.parse() {
-            return Err(PolicyError::NoPrefixLength(address));
-        }
         let written: Ipv4Net = text
             .parse()
+            .or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from))
             .map_err(|_| PolicyError::NotANetwork(text.into()))?;
         let prefix = written.trunc();
         Ok((
@@ -212,12 +221,15 @@ impl fmt::Display for Target {
 
 impl fmt::Display for HostBits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} has host bits: taken as {}",
-            self.written,
-            self.written.trunc()
-        )
+        let Self { written } = self;
+        write!(f, "{written} has host bits: taken as {}", written.trunc())?;
+        if written.prefix_len() == 0 {
+            f.write_str(
+                ", every address; only a literal 0.0.0.0/0 in --allow also ends the isolation \
+                 from other VMs",
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -302,11 +314,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_refused_in_one_line() {
+    fn host_bits_that_come_to_everything_say_what_that_means() {
+        let (policy, warnings) = Policy::parse("0.0.0.1/0", "").unwrap();
+        assert_eq!(policy.allowed(), [Target::Net(Ipv4Net::default())]);
         assert_eq!(
-            refusal("1.2.3.4"),
-            "1.2.3.4: a prefix length is missing, as in 1.2.3.4/32"
+            warnings[0].to_string(),
+            "0.0.0.1/0 has host bits: taken as 0.0.0.0/0, every address; only a literal 0.0.0.0/0 \
+             in --allow also ends the isolation from other VMs"
         );
+    }
+
+    #[test]
+    fn an_address_alone_is_a_prefix_of_32_bits() {
+        assert_eq!(
+            parse("1.2.3.4", "0.0.0.0"),
+            parse("1.2.3.4/32", "0.0.0.0/32")
+        );
+        let (_, warnings) = Policy::parse("1.2.3.4", "").unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(
+            "1.2.3.4".parse::<Target>().unwrap().to_string(),
+            "1.2.3.4/32"
+        );
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_in_one_line() {
         assert_eq!(
             refusal("@vpn"),
             "@vpn: unknown alias, the only one is @host"
@@ -323,10 +356,12 @@ mod tests {
             "10.0.0.0/8/8",
             "host",
             "1.2.3.4/",
+            "1.2.3",
+            "01.2.3.4",
         ] {
             let list = format!("@host,{text}");
             let expected =
-                format!("{text:?}: not an IPv4 network, which is written as in 10.0.0.0/8");
+                format!("{text:?}: neither an IPv4 network, as in 10.0.0.0/8, nor an IPv4 address");
             assert_eq!(refusal(&list), expected);
         }
     }
@@ -345,7 +380,10 @@ mod tests {
     #[test]
     fn allowing_everything_wants_isolation_off() {
         assert!(parse("0.0.0.0/0", "0.0.0.0/0").wants_isolation_off());
-        assert!(parse("@host,1.2.3.4/0", "").wants_isolation_off());
+        assert!(parse("@host,1.2.3.4/0,0.0.0.0/0", "").wants_isolation_off());
+        assert!(!parse("@host,1.2.3.4/0", "").wants_isolation_off());
+        assert!(!parse("0.0.0.1/0", "").wants_isolation_off());
+        assert!(!parse("0.0.0.0", "").wants_isolation_off());
         assert!(!parse("0.0.0.0/1,128.0.0.0/1", "").wants_isolation_off());
         assert!(!parse("", "0.0.0.0/0").wants_isolation_off());
     }

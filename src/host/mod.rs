@@ -81,6 +81,16 @@ pub enum HostError {
         /// The bridge, or the TAP if it is in none.
         interface: String,
     },
+    /// The same, of a TAP that is gone again with softnet.
+    #[error(
+        "no gateway: {interface} has no IPv4 address, as softnet has only just made it; make it \
+         first (ip tuntap add dev {interface} mode tap), give it one or put it in a bridge that \
+         has one; or name the gateway with --gateway"
+    )]
+    NoGatewayYet {
+        /// The TAP.
+        interface: String,
+    },
     /// The sharing preferences of macOS are in somebody else's hands.
     #[error(
         "macOS' sharing preferences are locked by another process: close System Settings and \

@@ -1,18 +1,17 @@
 //! The host's side on Linux, with all that is to be done about it while frames flow.
 
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::tap::{Tap, ToTap};
 use softnet::filter::LeaseCell;
-use softnet::host::gateway::{self, Gateway, Watch};
+use softnet::host::gateway::{self, Gateway, Named, Watch};
 use softnet::host::privileges::Identity;
 use softnet::host::release;
 use softnet::host::signals::Signals;
 use softnet::wire::Mac;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::cli::{self, HostFlags};
 
@@ -23,7 +22,7 @@ pub(crate) const NEEDS_TAP: bool = true;
 #[derive(Debug)]
 pub(crate) struct Config {
     tap: String,
-    gateway: Option<Ipv4Addr>,
+    gateway: Option<Named>,
 }
 
 impl Config {
@@ -80,7 +79,11 @@ impl Uplink {
             identity.drop_to()?;
         }
         let tap = Tap::open(&config.uplink.tap)?;
-        let gateway = gateway::find(&config.uplink.tap, config.uplink.gateway)?;
+        let (gateway, warning) =
+            gateway::look(&config.uplink.tap, config.uplink.gateway, tap.is_new())?;
+        if let Some(warning) = warning {
+            warn!("{warning}");
+        }
         Ok(Some(Self {
             tap,
             name: config.uplink.tap.clone(),

@@ -108,16 +108,21 @@ impl fmt::Debug for Mac {
 
 /// Why a text is not a MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("not a MAC address: six hexadecimal bytes joined by colons are, as in 52:54:00:12:34:56")]
+#[error(
+    "not a MAC address: six hexadecimal bytes joined by colons or dashes are, as in \
+     52:54:00:12:34:56"
+)]
 pub struct NotAMac;
 
 impl FromStr for Mac {
     type Err = NotAMac;
 
-    /// Reads `52:54:00:12:34:56`; a byte may have one digit only, as macOS prints it.
+    /// Reads `52:54:00:12:34:56`, or the same with dashes, as Windows has it; a byte may have one
+    /// digit only, as macOS prints it.
     fn from_str(text: &str) -> Result<Self, NotAMac> {
         let mut mac = [0; 6];
-        let mut bytes = text.split(':');
+        let separator = if text.contains('-') { '-' } else { ':' };
+        let mut bytes = text.split(separator);
         for byte in &mut mac {
             let digits = bytes.next().ok_or(NotAMac)?;
             let hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -170,6 +175,7 @@ mod tests {
         let mac: Mac = "52:54:0:12:34:fE".parse().unwrap();
         assert_eq!(mac, Mac([0x52, 0x54, 0, 0x12, 0x34, 0xfe]));
         assert_eq!(mac.to_string(), "52:54:00:12:34:fe");
+        assert_eq!("52-54-0-12-34-fE".parse(), Ok(mac));
     }
 
     #[test]
@@ -182,7 +188,10 @@ mod tests {
             "+2:54:0:1:2:3",
             "525:4:0:1:2:3",
             ":::::",
-            "52-54-00-12-34-56",
+            "52-54-00-12-34",
+            "52-54-00:12:34:56",
+            "52:54:00:12:34-56",
+            "-----",
         ] {
             assert_eq!(text.parse::<Mac>(), Err(NotAMac), "{text}");
         }

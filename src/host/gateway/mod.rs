@@ -13,7 +13,7 @@ mod netlink;
 mod watch;
 
 #[cfg(target_os = "linux")]
-pub use self::{netlink::find, watch::Watch};
+pub use self::{netlink::find, netlink::look, watch::Watch};
 
 /// The VM's way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,4 +24,13 @@ pub struct Gateway {
     pub subnet: Option<Ipv4Net>,
     /// Its MAC; None if it is a machine behind the interface rather than this one.
     pub mac: Option<Mac>,
+}
+
+/// The gateway as the user names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its network, which counts if the interface has no address in it.
+    pub subnet: Option<Ipv4Net>,
 }

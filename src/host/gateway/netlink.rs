@@ -1,7 +1,7 @@
 //! The gateway, as the kernel knows it (rtnetlink): the bridge that the TAP is in, or the TAP.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
 use netlink_packet_core::{
@@ -14,7 +14,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::net::if_::if_nametoindex;
 
-use super::Gateway;
+use super::{Gateway, Named};
 use crate::host::HostError;
 use crate::wire::Mac;
 
@@ -23,7 +23,20 @@ use crate::wire::Mac;
 ///
 /// # Errors
 /// [`HostError::NoGateway`] when neither has an address and none was named.
-pub fn find(tap: &str, named: Option<Ipv4Addr>) -> Result<Gateway, HostError> {
+pub fn find(tap: &str, named: Option<Named>) -> Result<Gateway, HostError> {
+    look(tap, named, false).map(|(gateway, _)| gateway)
+}
+
+/// The same, with a warning if what is behind the TAP looks like a mistake, which it may not be.
+/// `is_new` tells that softnet has just made the TAP.
+///
+/// # Errors
+/// As of [`find`].
+pub fn look(
+    tap: &str,
+    named: Option<Named>,
+    is_new: bool,
+) -> Result<(Gateway, Option<String>), HostError> {
     let ask = || -> io::Result<_> {
         let mut netlink = Netlink::open()?;
         let mut link = netlink.link(if_nametoindex(tap)?)?;
@@ -34,38 +47,86 @@ pub fn find(tap: &str, named: Option<Ipv4Addr>) -> Result<Gateway, HostError> {
         Ok((link, addresses))
     };
     let (link, addresses) = ask().map_err(HostError::system("ask for the gateway"))?;
-    choose(&link, &addresses, named)
+    if link.name != tap || !addresses.is_empty() {
+        return choose(&link, &addresses, named);
+    }
+    match choose(&link, &addresses, named) {
+        Err(HostError::NoGateway { interface }) if is_new => {
+            Err(HostError::NoGatewayYet { interface })
+        }
+        chosen => chosen.map(|(gateway, _)| (gateway, Some(unconnected(tap, is_new)))),
+    }
+}
+
+fn unconnected(tap: &str, is_new: bool) -> String {
+    let (made, which) = if is_new {
+        ("softnet made ", ", which")
+    } else {
+        ("", "")
+    };
+    format!(
+        "{made}the TAP {tap}{which} is in no bridge and has no address; the VM reaches nothing \
+         until you run: ip link set {tap} master BRIDGE, or ip addr add ADDRESS/24 dev {tap}"
+    )
 }
 
 fn choose(
     link: &Link,
     addresses: &[Address],
-    named: Option<Ipv4Addr>,
-) -> Result<Gateway, HostError> {
+    named: Option<Named>,
+) -> Result<(Gateway, Option<String>), HostError> {
+    let interface = &link.name;
     let own = |address: &Address| Gateway {
         address: address.net.addr(),
         subnet: Some(address.net.trunc()),
         mac: link.mac,
     };
     let Some(named) = named else {
-        let no_gateway = || HostError::NoGateway {
-            interface: link.name.clone(),
-        };
         let mut primary = addresses.iter().filter(|address| !address.is_secondary);
-        return primary.next().map(own).ok_or_else(no_gateway);
-    };
-    let ours = addresses.iter().find(|address| address.net.addr() == named);
-    Ok(ours.map_or_else(
-        || Gateway {
-            address: named,
-            subnet: addresses
+        let gateway = primary
+            .next()
+            .map(own)
+            .ok_or_else(|| HostError::NoGateway {
+                interface: interface.clone(),
+            })?;
+        let warning = (addresses.len() > 1).then(|| {
+            let all: Vec<_> = addresses
                 .iter()
-                .find(|address| address.net.contains(&named))
-                .map(|address| address.net.trunc()),
-            mac: None,
-        },
-        own,
-    ))
+                .map(|address| address.net.addr().to_string())
+                .collect();
+            format!(
+                "{interface} has several addresses, {}: taking {} as the gateway; --gateway names \
+                 the one that answers DHCP",
+                all.join(", "),
+                gateway.address
+            )
+        });
+        return Ok((gateway, warning));
+    };
+    let address = named.address;
+    if let Some(ours) = addresses.iter().find(|ours| ours.net.addr() == address) {
+        let taken = ours.net.trunc();
+        let other = named.subnet.filter(|subnet| *subnet != taken);
+        let warning = other.map(|other| {
+            format!("--gateway says {other}, and {interface} has {taken}, which is taken")
+        });
+        return Ok((own(ours), warning));
+    }
+    let near = addresses.iter().find(|near| near.net.contains(&address));
+    let place = match near {
+        None if !addresses.is_empty() => "in no network",
+        _ => "no address",
+    };
+    let gateway = Gateway {
+        address,
+        subnet: near.map(|near| near.net.trunc()).or(named.subnet),
+        mac: None,
+    };
+    let warning = format!(
+        "--gateway {address} is {place} of {interface}: the VM reaches it only if it is a machine \
+         behind {interface}, which answers DHCP"
+    );
+    Ok((gateway, Some(warning)))
 }
 
 /// What is asked about an interface.
@@ -197,6 +258,8 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -210,6 +273,23 @@ mod tests {
         }
     }
 
+    fn named(text: &str) -> Named {
+        let net: Ipv4Net = text.parse().unwrap();
+        Named {
+            address: net.addr(),
+            subnet: (net.prefix_len() < 32).then(|| net.trunc()),
+        }
+    }
+
+    fn chosen(addresses: &[Address], named: Option<Named>) -> Gateway {
+        choose(&bridge(), addresses, named).unwrap().0
+    }
+
+    fn warning(addresses: &[&str], named: Option<&str>) -> Option<String> {
+        let named = named.map(self::named);
+        choose(&bridge(), &nets(addresses), named).unwrap().1
+    }
+
     fn nets(nets: &[&str]) -> Vec<Address> {
         let address = |net: &&str| Address {
             net: net.parse().unwrap(),
@@ -221,11 +301,11 @@ mod tests {
     #[test]
     fn the_first_address_is_the_gateway_unless_one_is_named() {
         let nets = nets(&["192.168.64.1/24", "10.0.0.1/8"]);
-        let first = choose(&bridge(), &nets, None).unwrap();
+        let first = chosen(&nets, None);
         assert_eq!(first.address, Ipv4Addr::new(192, 168, 64, 1));
         assert_eq!(first.subnet, Some("192.168.64.0/24".parse().unwrap()));
         assert_eq!(first.mac, Some(MAC));
-        let second = choose(&bridge(), &nets, Some(Ipv4Addr::new(10, 0, 0, 1))).unwrap();
+        let second = chosen(&nets, Some(named("10.0.0.1/32")));
         assert_eq!(second.subnet, Some("10.0.0.0/8".parse().unwrap()));
         assert_eq!(second.mac, Some(MAC));
     }
@@ -234,9 +314,8 @@ mod tests {
     fn a_secondary_address_is_the_gateway_only_if_it_is_named() {
         let mut nets = nets(&["192.168.64.2/24", "192.168.64.1/24"]);
         nets[0].is_secondary = true;
-        let choice = |named| choose(&bridge(), &nets, named).unwrap();
-        assert_eq!(choice(None).address, Ipv4Addr::new(192, 168, 64, 1));
-        let second = choice(Some(Ipv4Addr::new(192, 168, 64, 2)));
+        assert_eq!(chosen(&nets, None).address, Ipv4Addr::new(192, 168, 64, 1));
+        let second = chosen(&nets, Some(named("192.168.64.2/32")));
         assert_eq!(second.mac, Some(MAC));
         assert_eq!(second.subnet, Some("192.168.64.0/24".parse().unwrap()));
     }
@@ -245,11 +324,61 @@ mod tests {
     fn a_gateway_that_is_another_machine_has_no_mac_yet() {
         let nets = nets(&["192.168.64.1/24"]);
         let router = Ipv4Addr::new(192, 168, 64, 254);
-        let gateway = choose(&bridge(), &nets, Some(router)).unwrap();
+        let gateway = chosen(&nets, Some(named("192.168.64.254/32")));
         assert_eq!((gateway.address, gateway.mac), (router, None));
         assert_eq!(gateway.subnet, Some("192.168.64.0/24".parse().unwrap()));
-        let elsewhere = choose(&bridge(), &[], Some(router)).unwrap();
+        let elsewhere = chosen(&[], Some(named("192.168.64.254/32")));
         assert_eq!((elsewhere.subnet, elsewhere.mac), (None, None));
+    }
+
+    #[test]
+    fn a_network_that_was_named_counts_where_the_system_tells_none() {
+        let named = Some(named("192.168.78.1/24"));
+        let expected = Some("192.168.78.0/24".parse().unwrap());
+        assert_eq!(chosen(&[], named).subnet, expected);
+        assert_eq!(chosen(&nets(&["10.0.0.1/8"]), named).subnet, expected);
+        let wider = chosen(&nets(&["192.168.78.1/16"]), named);
+        assert_eq!(wider.subnet, Some("192.168.0.0/16".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_looks_like_a_mistake_is_told_and_nothing_else() {
+        assert_eq!(warning(&["192.168.64.1/24"], None), None);
+        assert_eq!(warning(&["192.168.64.1/24"], Some("192.168.64.1/24")), None);
+        let two = ["192.168.64.1/24", "10.0.0.1/8"];
+        assert_eq!(warning(&two, Some("10.0.0.1/32")), None);
+        let machine = ": the VM reaches it only if it is a machine behind br0, which answers DHCP";
+        for (addresses, named, text) in [
+            (
+                &two[..],
+                None,
+                "br0 has several addresses, 192.168.64.1, 10.0.0.1: taking 192.168.64.1 as the \
+                 gateway; --gateway names the one that answers DHCP"
+                    .to_owned(),
+            ),
+            (
+                &two[..],
+                Some("10.0.0.2/32"),
+                format!("--gateway 10.0.0.2 is no address of br0{machine}"),
+            ),
+            (
+                &[],
+                Some("10.0.0.2/32"),
+                format!("--gateway 10.0.0.2 is no address of br0{machine}"),
+            ),
+            (
+                &two[..1],
+                Some("10.0.0.1/24"),
+                format!("--gateway 10.0.0.1 is in no network of br0{machine}"),
+            ),
+            (
+                &two[1..],
+                Some("10.0.0.1/24"),
+                "--gateway says 10.0.0.0/24, and br0 has 10.0.0.0/8, which is taken".to_owned(),
+            ),
+        ] {
+            assert_eq!(warning(addresses, named), Some(text));
+        }
     }
 
     #[test]
@@ -265,7 +394,8 @@ mod tests {
 
     #[test]
     fn the_kernel_answers_about_the_loopback_interface() {
-        let gateway = find("lo", None).unwrap();
+        let (gateway, warning) = look("lo", None, false).unwrap();
+        assert_eq!(warning, None);
         assert_eq!(gateway.address, Ipv4Addr::LOCALHOST);
         assert_eq!(gateway.subnet, Some("127.0.0.0/8".parse().unwrap()));
         assert_eq!(gateway.mac, Some(Mac([0; 6])));

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::{Gateway, find};
+use super::{Gateway, Named, find};
 use crate::host::HostError;
 use crate::wire::Mac;
 
@@ -56,7 +56,11 @@ impl Watch {
         if !self.stale {
             return Ok(None);
         }
-        let now = find(&self.tap, Some(self.gateway.address))?;
+        let named = Named {
+            address: self.gateway.address,
+            subnet: None,
+        };
+        let now = find(&self.tap, Some(named))?;
         // An interface that is being configured anew may have lost the address for a moment,
         // or not have it yet.
         self.stale = now.mac.is_none();
