@@ -17,6 +17,7 @@ use softnet::bench::scenario::{self, Scenario};
 use softnet::bench::subject::{self, Setup};
 use softnet::bench::{self, Options, Sample, Subject, Until};
 use softnet::direction::Direction;
+use softnet::host::console;
 use softnet::host::privileges::Identity;
 use softnet::wire::Mac;
 
@@ -343,13 +344,14 @@ fn create(path: &Path, machine: &Machine) -> anyhow::Result<File> {
 
 fn show_progress(round: usize, scenario: &str) {
     if io::stderr().is_terminal() {
-        let _ = write!(io::stderr(), "\r\x1b[Kround {}: {scenario}", round + 1);
+        let text = format!("\r\x1b[Kround {}: {scenario}", round + 1);
+        console::to_stderr(text.as_bytes(), Duration::ZERO);
     }
 }
 
 fn clear_progress() {
     if io::stderr().is_terminal() {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+        console::to_stderr(b"\r\x1b[K", Duration::ZERO);
     }
 }
 
@@ -372,7 +374,9 @@ fn print_table(machine: &Machine, samples: &[Sample], subjects: &[Subject]) -> i
     let mut stdout = io::stdout();
     writeln!(
         stdout,
-        "{cpu}, {cores} cores, kernel {kernel}, load {load:.1}, {rounds} rounds\n"
+        "{}, {cores} cores, kernel {}, load {load:.1}, {rounds} rounds\n",
+        console::plain(cpu),
+        console::plain(kernel)
     )?;
     writeln!(stdout, "{}", report::table(samples, subjects))?;
     writeln!(stdout, "{LEGEND}")

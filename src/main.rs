@@ -12,15 +12,17 @@ mod uplink;
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cli::Parsed;
-use softnet::host::HostError;
+use softnet::host::{HostError, console};
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(env::args_os()) {
         Parsed::Invocation(invocation) => invocation,
         Parsed::Answer(text) => {
-            // Nobody may be reading.
+            // Nobody may be reading. A slow reader is waited for, as a pager needs it; a signal
+            // ends that, since none is caught yet.
             let _ = write!(io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
@@ -33,14 +35,13 @@ fn main() -> ExitCode {
 }
 
 fn complain(line: &str, code: u8) -> ExitCode {
-    // Unlike eprintln, this does not panic when nobody is reading.
-    let _ = writeln!(
-        io::stderr(),
-        "softnet: {}",
-        line.replace(char::is_control, " ")
-    );
+    let line = format!("softnet: {}\n", console::plain(line));
+    // Signals may be caught by now, so that a reader which never reads would keep softnet.
+    console::to_stderr(line.as_bytes(), PATIENCE);
     ExitCode::from(code)
 }
 
 const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
+/// How long the last line waits for room: a reader that is alive needs less.
+const PATIENCE: Duration = Duration::from_millis(500);

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use program::{ARGUMENTS, Copy, MAC, Outcome, Program, as_root, outcome, socketpair, softnet};
@@ -236,6 +237,55 @@ fn host_bits_in_a_rule_are_cleared_with_a_warning() {
             stderr.starts_with(&format!("softnet: warning: {warning}")),
             "{stderr}"
         );
+    }
+}
+
+#[test]
+fn what_was_typed_is_repeated_without_what_a_terminal_acts_upon() {
+    for (word, escaped) in [
+        ("\x1b]0;owned\x07", r"\u{1b}]0;owned\u{7}"),
+        ("a\nsoftnet: b", r"a\nsoftnet: b"),
+        ("\u{202e}b\u{9b}c", r"\u{202e}b\u{9b}c"),
+    ] {
+        let (ours, _vms) = socketpair();
+        let mut command = with(&["--user", word]);
+        refused(
+            command.stdin(Stdio::from(OwnedFd::from(ours))),
+            USAGE,
+            &format!("unknown user `{escaped}`"),
+        );
+    }
+    // A name that an interface may have; the log tells it.
+    let (ours, _vms) = socketpair();
+    let mut command = softnet(ours);
+    command.args(["--vm-fd", "0", "--vm-mac-address", MAC, "--tap", "\x1b[7m"]);
+    refused(command.arg("--no-registry"), FAILURE, r"\u{1b}[7m");
+}
+
+#[test]
+fn a_failure_that_nobody_reads_does_not_keep_it() {
+    let long = "x".repeat(100_000);
+    for (words, code) in [
+        (vec!["--frob"], USAGE),
+        (vec!["--allow", &long], USAGE),
+        // Signals are caught by then.
+        (vec!["--no-registry"], FAILURE),
+    ] {
+        let (_reader, stderr) = io::pipe().unwrap();
+        program::fill(&stderr);
+        let mut command = with(&words);
+        let mut child = command.stderr(Stdio::from(stderr)).spawn().unwrap();
+        let patience = Instant::now() + Duration::from_secs(5);
+        let status = loop {
+            match child.try_wait().unwrap() {
+                None if Instant::now() < patience => thread::sleep(Duration::from_millis(5)),
+                status => break status,
+            }
+        };
+        let _ = child.kill();
+        let _ = child.wait();
+        let status = status.unwrap_or_else(|| panic!("it hangs after {:.20}", words[0]));
+        assert_eq!(status.code(), Some(code));
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
@@ -296,7 +296,7 @@ fn a_log_that_nobody_reads_neither_stops_nor_ends_it() {
         let (closed, to_nobody) = io::pipe().unwrap();
         drop(closed);
         let (_reader, full) = io::pipe().unwrap();
-        fill(&full);
+        program::fill(&full);
         for stderr in [to_nobody, full] {
             let (ours, vm) = socketpair();
             let mut command = command();
@@ -361,15 +361,6 @@ fn the_control_socket_is_taken_and_left_alone() {
         assert_eq!(ends_within(pid, STOP_LIMIT), WaitStatus::Exited(pid, 0));
         let _ = softnet.wait();
     });
-}
-
-/// Fills a pipe to the last byte.
-fn fill(mut pipe: &io::PipeWriter) {
-    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    for size in [4096, 1] {
-        while pipe.write(&vec![0; size]).is_ok() {}
-    }
-    fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
 }
 
 #[test]

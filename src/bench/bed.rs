@@ -324,8 +324,10 @@ impl Bed {
     fn complaint(&mut self, what: &str) -> io::Error {
         let _ = self.child.kill();
         let words = self.last_words();
+        let words: Vec<_> = what.lines().chain(words.lines()).collect();
         io::Error::other(format!(
-            "the forwarder under measurement failed: {what}\n{words}"
+            "the forwarder under measurement failed: {}",
+            words.join(" ")
         ))
     }
 }

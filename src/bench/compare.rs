@@ -12,6 +12,7 @@ use super::figure::{Figure, Figures, Kind};
 use super::report::Results;
 use super::statistics::{Quartiles, median_interval};
 use super::subject::Subject;
+use crate::host::console::plain;
 
 /// What a comparison came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +127,7 @@ pub fn table(comparisons: &[Comparison]) -> String {
     } in comparisons
     {
         let (lower, upper) = interval;
+        let scenario = plain(scenario);
         let _ = writeln!(
             table,
             "{scenario:20} {figure:18} {ratio:>7.3} {lower:>7.3}..{upper:<7.3} {rounds:>6}  {finding}"
@@ -177,6 +179,23 @@ mod tests {
             .iter()
             .map(|comparison| comparison.finding)
             .collect()
+    }
+
+    #[test]
+    fn a_name_from_a_file_does_nothing_to_a_terminal() {
+        let named = |name: &str| {
+            let mut results = results(&STEADY);
+            results.scenarios = [(name.to_owned(), results.scenarios["x"].clone())].into();
+            results
+        };
+        let results = named("x\x1b[2J\n\u{202e}y");
+        let table = table(&compare(
+            (&results, Subject::Auto),
+            (&results, Subject::Auto),
+            0.03,
+        ));
+        assert!(table.contains(r"x\u{1b}[2J\n\u{202e}y "), "{table}");
+        assert_eq!(table.lines().count(), 3, "{table}");
     }
 
     const STEADY: [f64; 8] = [101.0, 100.0, 102.0, 101.0, 100.0, 101.0, 102.0, 101.0];

@@ -7,11 +7,12 @@
 //! standard error with its counters.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -35,6 +36,7 @@ use crate::endpoint::vmnet::Vmnet;
 use crate::filter::Mode;
 use crate::filter::{Filter, Inbound, Outbound, Step, Verdict};
 use crate::forward::{self, HandOver, Options};
+use crate::host::console;
 use crate::host::liveness::Parent;
 #[cfg(target_os = "linux")]
 use crate::host::memory;
@@ -182,7 +184,8 @@ pub fn run(setup: &Setup) -> io::Result<()> {
     let counts = run_between(setup, vm, host, &mut end)?;
     let report = counts.map_or_else(Report::default, |counts| Report::from(&counts));
     let line = serde_json::to_string(&report).map_err(io::Error::other)?;
-    writeln!(io::stderr(), "{line}")
+    console::to_stderr(format!("{line}\n").as_bytes(), PATIENCE);
+    Ok(())
 }
 
 /// When to end: when asked to, or when the bench is no more, which may be killed at any time.
@@ -391,3 +394,6 @@ impl Filter for Pass {
         Verdict::Forward
     }
 }
+
+/// How long the report waits for room: the bench reads it at once.
+const PATIENCE: Duration = Duration::from_secs(1);

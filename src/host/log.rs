@@ -7,15 +7,15 @@
 use std::env;
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::console;
 use crate::sys::identity;
 
 /// Starts logging: `info` and what is graver, or as `SOFTNET_LOG` (`off`, `error`, `warn`,
@@ -60,8 +60,12 @@ where
             Level::DEBUG => "softnet: debug: ",
             Level::TRACE => "softnet: trace: ",
         })?;
-        context.field_format().format_fields(line.by_ref(), event)?;
-        writeln!(line)
+        // Names of files and interfaces and what others answered are part of it.
+        let mut message = String::new();
+        context
+            .field_format()
+            .format_fields(Writer::new(&mut message), event)?;
+        writeln!(line, "{}", console::plain(&message))
     }
 }
 
@@ -74,12 +78,7 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let stderr = io::stderr();
-        // A pipe is writable once PIPE_BUF bytes (4096) fit, which is more than a line has.
-        let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut fds, PollTimeout::ZERO) == Ok(1) {
-            let _ = stderr.lock().write_all(line);
-        }
+        console::to_stderr(line, Duration::ZERO);
         #[cfg(target_os = "macos")]
         crate::sys::syslog::write(line);
         Ok(line.len())

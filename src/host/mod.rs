@@ -6,6 +6,8 @@
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 pub mod bootpd;
 
+pub mod console;
+
 pub mod descriptors;
 
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]

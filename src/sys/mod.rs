@@ -78,6 +78,14 @@ pub(crate) mod machine;
 #[path = "machine_darwin.rs"]
 pub(crate) mod machine;
 
+#[cfg(target_os = "linux")]
+#[path = "nowait_linux.rs"]
+pub(crate) mod nowait;
+
+#[cfg(target_os = "macos")]
+#[path = "nowait_darwin.rs"]
+pub(crate) mod nowait;
+
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 #[path = "packet_linux.rs"]
 pub(crate) mod packet;

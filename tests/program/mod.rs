@@ -16,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, panic};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -72,6 +73,15 @@ pub(crate) fn skip(name: &str, what: &str) {
 pub(crate) fn sh(line: &str) {
     let status = Command::new("/bin/sh").args(["-c", line]).status().unwrap();
     assert!(status.success(), "{line}");
+}
+
+/// Fills a pipe to the last byte.
+pub(crate) fn fill(mut pipe: &io::PipeWriter) {
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    for size in [4096, 1] {
+        while pipe.write(&vec![0; size]).is_ok() {}
+    }
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
 }
 
 /// Configures the namespace with iproute2.
