@@ -269,15 +269,20 @@ impl Control {
         }
     }
 
-    /// Passes a signal on to the command. SIGINT is left at that, since it comes from a
-    /// terminal, which gives it to the command too, and it may have a meaning there that
-    /// softnet does not know; the others are followed by SIGKILL if they do not help.
+    /// Passes a signal on to the command. SIGINT and SIGQUIT are left at that, since they come
+    /// from a terminal, which gives them to the command too, and they may have a meaning there
+    /// that softnet does not know; the others are followed by SIGKILL if they do not help.
     fn press(&mut self, signal: Option<Signal>) {
         let Some(command) = &self.command else { return };
         if let Some(signal) = signal {
+            let signal = match signal {
+                Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP => signal,
+                // What is about this process, such as its limit, means no more than that.
+                _ => Signal::SIGTERM,
+            };
             debug!("passing {signal} on to the command");
             command.signal(signal);
-            if signal != Signal::SIGINT {
+            if !matches!(signal, Signal::SIGINT | Signal::SIGQUIT) {
                 self.kill_at
                     .get_or_insert_with(|| Instant::now() + PATIENCE);
             }

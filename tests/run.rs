@@ -3,7 +3,7 @@
 
 mod program;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,11 +17,15 @@ use program::{MAC, Outcome, Program, as_root, ip, outcome};
 
 /// `softnet run ... -- bash -c SCRIPT`
 fn run(more: &[&str], script: &str) -> Command {
+    run_words(more, &["bash", "-c", script])
+}
+
+fn run_words(more: &[&str], words: &[&str]) -> Command {
     let mut command = program::softnet(File::open("/dev/null").unwrap());
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.args(["run", "--vm-mac-address", MAC, "--tap", "softnet-test0"]);
     command.args(["--gateway", "192.168.64.1"]).args(more);
-    command.args(["--", "bash", "-c", script]);
+    command.arg("--").args(words);
     command
 }
 
@@ -80,6 +84,26 @@ fn the_command_inherits_its_end_of_the_socket_and_nothing_else() {
             (1, vec!["/dev/null", "pipe", "pipe"]),
             "{stdout}"
         );
+    });
+}
+
+#[test]
+fn the_command_starts_with_signals_as_softnet_found_them() {
+    as_root(|| {
+        // Not through bash, which ignores signals of its own accord.
+        let Outcome { stdout, .. } = outcome(&mut run_words(&[], &["cat", "/proc/self/status"]));
+        let signals = |status: &str, line: &str| {
+            let mask = status.lines().find_map(|text| text.strip_prefix(line));
+            u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
+        };
+        assert_eq!(signals(&stdout, "SigBlk:"), 0);
+        assert_eq!(signals(&stdout, "SigCgt:"), 0);
+        // Rust's runtime ignores SIGPIPE (13), in this process too, and not in its children. And
+        // glibc's posix_spawn(3) ignores the two signals that it has for itself (32 and 33).
+        let others = !(1 << 12 | 0b11 << 31);
+        let ours = fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = signals(&ours, "SigIgn:") & others;
+        assert_eq!(signals(&stdout, "SigIgn:") & others, ignored);
     });
 }
 

@@ -164,12 +164,57 @@ fn a_vm_gets_its_lease_and_is_answered() {
 
 #[test]
 fn each_of_the_stop_signals_ends_it_cleanly() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGXCPU,
+        Signal::SIGPWR,
+    ] {
         as_root(|| {
             let log = Tart::run().stop_by(signal);
             assert!(log.contains(&format!("stopped by {signal}")), "{log}");
         });
     }
+}
+
+/// Each of these would end a process that does not care, and its lease would be left behind.
+#[test]
+fn no_other_signal_ends_it_before_it_gives_the_lease_back() {
+    as_root(|| {
+        network();
+        let server = dhcp_server();
+        let (ours, vm) = socketpair();
+        let tart = Tart::run_with(ours, vm);
+        for (question, answer) in [(DISCOVER, OFFER), (REQUEST, ACK)] {
+            tart.vm.send(&dhcp(question)).unwrap();
+            serve(&server, &tart.vm, question, answer);
+        }
+        for signal in [
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
+            Signal::SIGVTALRM,
+            Signal::SIGPROF,
+            Signal::SIGXFSZ,
+            Signal::SIGIO,
+            Signal::SIGSTKFLT,
+            Signal::SIGPIPE,
+        ] {
+            tart.softnet.signal(signal);
+        }
+        // Those of signal(7) that have no name.
+        let pid = tart.softnet.pid();
+        program::sh(&format!(
+            "for number in $(seq 34 64); do kill -$number {pid} || exit; done"
+        ));
+        let log = tart.stop();
+        assert!(
+            log.contains("gave the VM's address 192.168.64.2 back"),
+            "{log}"
+        );
+    });
 }
 
 #[test]

@@ -1,7 +1,14 @@
 //! Signals, made into a descriptor that the control thread polls.
 //!
-//! SIGINT is how Tart stops softnet; SIGTERM and SIGHUP mean the same. SIGPIPE is ignored from
-//! the start, by Rust's runtime.
+//! SIGINT is how Tart stops softnet; some others mean the same. Every other signal that would end
+//! a process unless it is caught is caught and forgotten, since an end like that would not give
+//! the VM's lease back. SIGPIPE is ignored from the start, by Rust's runtime.
+//!
+//! What is left is SIGKILL, and what tells of a fault in softnet itself (SIGSEGV, SIGABRT, SIGSYS
+//! and the like): after that nothing more should be sent.
+//!
+//! All of them are caught rather than ignored, so that execve(2) sets them back to their
+//! defaults: the command of `softnet run` is not to inherit any of this.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,7 +27,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches the signals that mean stop, and SIGCHLD, which tells that a command ended.
+    /// Catches the signals that mean stop, SIGCHLD, which tells that a command ended, and those
+    /// that mean nothing to softnet.
     ///
     /// # Errors
     /// When the process has no descriptors left for a socketpair.
@@ -30,11 +38,14 @@ impl Signals {
 
     fn try_catch() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
-        let signals = STOP.iter().chain([&Signal::SIGCHLD]);
-        let numbers = signals.clone().map(|signal| *signal as i32);
+        let wanted = STOP.iter().chain([&Signal::SIGCHLD]);
+        let numbers = wanted.clone().chain(FORGOTTEN).map(|signal| *signal as i32);
+        // Linux has signals without a name, which end a process too (signal(7)).
+        #[cfg(target_os = "linux")]
+        let numbers = numbers.chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
         let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, numbers)?;
         // Whoever started us may have blocked them, and execve(2) keeps that.
-        let set: SigSet = signals.copied().collect();
+        let set: SigSet = wanted.copied().collect();
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None)?;
         Ok(Self { delivery })
     }
@@ -57,7 +68,33 @@ impl AsFd for Signals {
     }
 }
 
-const STOP: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+const STOP: &[Signal] = &[
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    // From a terminal too, by Control-\.
+    Signal::SIGQUIT,
+    // The limit on processor time is near, at which the kernel sends SIGKILL (setrlimit(2)).
+    Signal::SIGXCPU,
+    // The power fails.
+    #[cfg(target_os = "linux")]
+    Signal::SIGPWR,
+];
+
+const FORGOTTEN: &[Signal] = &[
+    // Means "open the logs anew" or the like to other programs.
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    // Timers outlive execve(2), so these may come from one that softnet never set.
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    // The write that exceeds the limit on a file's size fails as well.
+    Signal::SIGXFSZ,
+    Signal::SIGIO,
+    #[cfg(target_os = "linux")]
+    Signal::SIGSTKFLT,
+];
 
 #[cfg(test)]
 mod tests {
@@ -78,9 +115,9 @@ mod tests {
         };
         assert_eq!(signals.stop(), None);
         for signal in STOP {
-            raise(signal).unwrap();
+            raise(*signal).unwrap();
             assert!(readable(&signals), "{signal}");
-            assert_eq!(signals.stop(), Some(signal));
+            assert_eq!(signals.stop(), Some(*signal));
             assert_eq!(signals.stop(), None);
         }
         // No more, since other tests have children too.
