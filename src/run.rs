@@ -14,7 +14,7 @@ use softnet::direction::Direction;
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::filter::{self, Claims, LeaseCell, NoClaims};
 use softnet::forward::{self, Forwarding, Options};
-use softnet::host::descriptors::{self, Inherited};
+use softnet::host::descriptors::{self, ForCommand, Inherited};
 use softnet::host::liveness::{Parent, Vm};
 use softnet::host::log;
 #[cfg(target_os = "linux")]
@@ -60,13 +60,14 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Invocation::Run { command, config } => {
-            descriptors::inherit(None, None)?;
+            let passed = ForCommand::inherit()?;
             log::start();
             let (ours, vms) = spawn::socket()?;
             let Some(session) = Session::open(&config, ours)? else {
                 return Ok(ExitCode::SUCCESS);
             };
-            let code = session.forward(&config, Some((command, vms)))?.wait(None)?;
+            let command = (command, vms, passed);
+            let code = session.forward(&config, Some(command))?.wait(None)?;
             Ok(ExitCode::from(code.unwrap_or_default()))
         }
         Invocation::Bench(args) => benchmark::run(&args),
@@ -120,9 +121,11 @@ impl Session {
     fn forward(
         self,
         config: &Config,
-        command: Option<(Vec<OsString>, OwnedFd)>,
+        command: Option<(Vec<OsString>, OwnedFd, ForCommand)>,
     ) -> anyhow::Result<Control> {
-        let start = |(words, socket): (Vec<_>, _)| Command::start(&words, socket, &self.identity);
+        let start = |(words, socket, _passed): (Vec<_>, _, _)| {
+            Command::start(&words, socket, &self.identity)
+        };
         let command = command.map(start).transpose()?;
         self.identity.drop_to()?;
         if self.identity.is_unnamed_root() {

@@ -4,6 +4,7 @@
 mod program;
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,14 +61,17 @@ fn what_the_command_sends_to_its_descriptor_is_forwarded() {
 }
 
 #[test]
-fn the_command_inherits_its_end_of_the_socket_and_nothing_else() {
+fn the_command_inherits_its_end_of_the_socket_and_nothing_else_of_softnet_s() {
     as_root(|| {
         let script = "for fd in /proc/$$/fd/*; do readlink $fd; done; test -S /proc/$$/fd/{fd}";
+        // Whoever runs the tests may have left descriptors open, which would be passed on.
+        let closing = "for fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd > 2)) && eval \"exec $fd>&-\"; \
+                       done; exec \"$@\"";
         let Outcome {
             code,
             stdout,
             stderr,
-        } = outcome(&mut run(&[], script));
+        } = outcome(&mut wrapped(closing, &run(&[], script)));
         assert_eq!(code, Some(0), "{stderr}");
         let sockets = stdout
             .lines()
@@ -85,6 +89,33 @@ fn the_command_inherits_its_end_of_the_socket_and_nothing_else() {
             "{stdout}"
         );
     });
+}
+
+/// As libvirt does with what an emulator's wrapper is to pass on to the emulator.
+#[test]
+fn the_command_inherits_what_was_passed_to_softnet_and_softnet_does_not_keep_it() {
+    as_root(|| {
+        let script = "test {fd} != 7 && readlink /proc/$$/fd/7 >&7; read -u {fd}";
+        let passing = r#"exec "$@" 7>&1 >/dev/null"#;
+        let mut program = Program::start_forwarding(&mut wrapped(passing, &run(&[], script)));
+        program.prints("\n");
+        let pipe = program.printed();
+        assert!(pipe.starts_with("pipe:"), "{pipe}");
+        // Else it would have no end as long as softnet lives.
+        let open = fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap();
+        let mut targets = open.map(|fd| fs::read_link(fd.unwrap().path()).unwrap_or_default());
+        assert!(targets.all(|target| target != Path::new(pipe.trim())));
+    });
+}
+
+/// bash runs `script`, which is to start `command`.
+fn wrapped(script: &str, command: &Command) -> Command {
+    let mut bash = Command::new("/bin/bash");
+    bash.args(["-c", script, "bash"]).env_clear();
+    bash.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    bash.arg(command.get_program()).args(command.get_args());
+    bash.stdin(File::open("/dev/null").unwrap());
+    bash
 }
 
 #[test]

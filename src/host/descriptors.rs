@@ -1,7 +1,8 @@
 //! The descriptors that softnet inherits: the VM's socket and that of who changes the rules,
-//! which it takes, and whatever else its caller left open, which it closes.
+//! which it takes, and whatever else its caller left open, which it closes, or passes on to the
+//! command that it starts.
 //!
-//! Both come first of all, before the process opens anything itself.
+//! All of that comes first of all, before the process opens anything itself.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -38,4 +39,25 @@ pub fn inherit(vm: Option<RawFd>, control: Option<RawFd>) -> Result<Inherited, H
         "close what other descriptors were left open",
     ))?;
     Ok(inherited)
+}
+
+/// Takes what a caller passes to the command of `softnet run` through softnet: every descriptor
+/// besides the standard streams. The command inherits each under its number. It is to be dropped
+/// once the command has started, so that what the command closes is closed: a pipe has no end as
+/// long as somebody else holds it.
+#[derive(Debug)]
+pub struct ForCommand(#[expect(dead_code, reason = "held, for the command")] Vec<OwnedFd>);
+
+impl ForCommand {
+    /// Takes them all.
+    ///
+    /// # Errors
+    /// When the system does not list them, as without /proc on Linux.
+    pub fn inherit() -> Result<Self, HostError> {
+        descriptor::claim_others()
+            .map(Self)
+            .map_err(HostError::system(
+                "list the descriptors that the command is to inherit",
+            ))
+    }
 }

@@ -44,7 +44,7 @@ pub struct Command {
 
 impl Command {
     /// Starts `words`, in which `{fd}` becomes the number of `socket`, the one descriptor
-    /// that the command inherits besides the standard streams. It runs as `identity`.
+    /// of softnet's own that the command inherits. It runs as `identity`.
     ///
     /// On Linux it is asked to end when the calling thread does, which must therefore be the
     /// main one. macOS has no such tie: there it outlives a softnet that is killed.

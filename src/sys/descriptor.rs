@@ -26,7 +26,6 @@ pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
 /// To be called before the process opens anything, since whatever owns a closed descriptor
 /// would go on using its number.
 pub(crate) fn close_others<'a>(kept: impl Iterator<Item = &'a OwnedFd>) -> io::Result<()> {
-    const FIRST: u32 = 3;
     let mut kept: Vec<_> = kept
         .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
         .collect();
@@ -39,6 +38,27 @@ pub(crate) fn close_others<'a>(kept: impl Iterator<Item = &'a OwnedFd>) -> io::R
         first = number + 1;
     }
     close_range(first, u32::MAX)
+}
+
+/// Takes over every descriptor above the standard streams, as it is: a child of ours will get it
+/// too, unless it was not to be inherited.
+///
+/// To be called before the process opens anything, since it would be taken from whoever opened
+/// it.
+pub(crate) fn claim_others() -> io::Result<Vec<OwnedFd>> {
+    let numbers = listed(FIRST, u32::MAX)?.into_iter();
+    // The list's own descriptor is closed by now.
+    let open = numbers.filter(|number| {
+        // SAFETY: the number is not -1, and the borrow lasts for one call that fails if nothing
+        // is open under that number.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(*number) };
+        fcntl(borrowed, FcntlArg::F_GETFD).is_ok()
+    });
+    // SAFETY: fcntl just found each open, and nobody else owns it: the process has opened
+    // nothing yet.
+    Ok(open
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .collect())
 }
 
 /// Closes the descriptors `first..=last`.
@@ -61,18 +81,29 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
 
 /// The same from the list that the kernel keeps, on macOS and on Linux before 5.9.
 fn close_listed(first: u32, last: u32) -> io::Result<()> {
-    // The list is closed before the first of its entries is, for it has a descriptor itself.
+    for number in listed(first, last)? {
+        // SAFETY: the call takes a number only, which nobody owns, as above. A number that is
+        // closed already, such as that of the list, is an error without a consequence.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
+/// The descriptors `first..=last` that are open, and maybe that of the list that the kernel
+/// keeps of them, which is closed again.
+fn listed(first: u32, last: u32) -> io::Result<Vec<RawFd>> {
     let names: Vec<_> = std::fs::read_dir(LIST)?.collect::<io::Result<_>>()?;
     let numbers = names
         .iter()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    for number in numbers.filter(|number| (first..=last).contains(number)) {
-        // SAFETY: the call takes a number only, which nobody owns, as above. A number that is
-        // closed already, such as that of the list, is an error without a consequence.
-        unsafe { libc::close(number.cast_signed()) };
-    }
-    Ok(())
+    Ok(numbers
+        .filter(|number| (first..=last).contains(number))
+        .filter_map(|number| RawFd::try_from(number).ok())
+        .collect())
 }
+
+/// The first descriptor above the standard streams.
+const FIRST: u32 = 3;
 
 #[cfg(target_os = "linux")]
 const LIST: &str = "/proc/self/fd";
