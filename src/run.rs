@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use softnet::clock::Tick;
@@ -26,7 +26,7 @@ use softnet::host::signals::Signals;
 use softnet::host::spawn::{self, Command};
 use softnet::stop::Stop;
 use softnet::wire::Mac;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::benchmark;
 use crate::cli::{Config, Invocation};
@@ -167,6 +167,7 @@ impl Session {
             self.uplink.name(),
             gateway.address
         );
+        let name = self.uplink.name().to_owned();
         let (host, attendant) = self.uplink.split();
         let forwarding = forward::start(self.vm, host, outbound, inbound, &options, &stop)
             .context("cannot start threads")?;
@@ -176,8 +177,10 @@ impl Session {
             attendant,
             registry: self.registry,
             mac: config.mac,
+            host: name,
             lease,
             command,
+            failed: false,
             forwarding: Some((forwarding, Reporter::new())),
             stop,
             kill_at: None,
@@ -206,8 +209,12 @@ struct Control {
     attendant: Attendant,
     registry: Option<Arc<Registry>>,
     mac: Mac,
+    /// The interface's name.
+    host: String,
     lease: Arc<LeaseCell>,
     command: Option<Command>,
+    /// Whether the command was asked to end by a failure of softnet's.
+    failed: bool,
     /// None once it has ended, which a command may outlive.
     forwarding: Option<(Forwarding, Reporter)>,
     stop: Stop,
@@ -238,6 +245,17 @@ impl Control {
                 info!("stopping: the process that started softnet is gone");
                 break None;
             }
+            if self.host_gone() {
+                let failure = format!(
+                    "{} is gone, somebody has deleted it: start softnet again once it is there",
+                    self.host
+                );
+                self.end_forwarding();
+                ensure!(self.command.is_some(), failure);
+                error!("{failure}; asking the command to end");
+                self.press(Some(Signal::SIGTERM));
+                self.failed = true;
+            }
             if self.vm_gone() {
                 info!("the VM is gone");
                 self.end_forwarding();
@@ -254,7 +272,11 @@ impl Control {
             self.seldom_code.look();
         };
         self.end_forwarding();
-        Ok(code)
+        Ok(if self.failed {
+            Some(crate::FAILURE)
+        } else {
+            code
+        })
     }
 
     /// Sleeps until something happens, for a second at most.
@@ -294,6 +316,12 @@ impl Control {
             warn!("the command has not ended in {PATIENCE:?}: killing it");
             command.signal(Signal::SIGKILL);
         }
+    }
+
+    /// Whether the interface on the host's side is gone, which a thread has found out.
+    fn host_gone(&self) -> bool {
+        let forwarding = self.forwarding.as_ref();
+        forwarding.is_some_and(|(forwarding, _)| forwarding.host_gone())
     }
 
     /// Whether the VM is gone: a sender may have found out, which sets the stop flag.

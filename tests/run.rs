@@ -219,3 +219,20 @@ fn a_command_that_does_not_exist_is_a_failure_of_one_line() {
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     });
 }
+
+#[test]
+fn a_tap_that_is_deleted_ends_the_command_and_is_a_failure() {
+    as_root(|| {
+        let script = "trap 'exit 5' TERM; echo ready; read -u {fd}";
+        let mut program = Program::start_forwarding(&mut run(&[], script));
+        program.prints("ready");
+        ip("link del softnet-test0");
+        let status = program.ends_within(Duration::from_secs(3));
+        let log = program.take_output().1;
+        assert_eq!(status.code(), Some(1), "{log}");
+        let line = "softnet: error: softnet-test0 is gone, somebody has deleted it: start softnet \
+                    again once it is there; asking the command to end\n";
+        assert_eq!(log.matches(line).count(), 1, "{log}");
+        assert_eq!(log.matches("is gone").count(), 1, "{log}");
+    });
+}

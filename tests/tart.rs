@@ -218,6 +218,30 @@ fn no_other_signal_ends_it_before_it_gives_the_lease_back() {
 }
 
 #[test]
+fn a_tap_that_is_deleted_ends_it_with_one_line() {
+    as_root(|| {
+        for frame in [None, Some(dhcp(DISCOVER))] {
+            network();
+            let (ours, vm) = socketpair();
+            let mut tart = Tart::run_with(ours, vm);
+            ip("link del tart0");
+            // With nothing to send, the reader finds out, and else whoever is first.
+            frame.map(|frame| tart.vm.send(&frame).unwrap());
+            let status = tart.softnet.ends_within(DEATH_LIMIT);
+            let (_, log) = tart.softnet.take_output();
+            assert_eq!(status.code(), Some(1), "{log}");
+            let last = log.lines().last().unwrap();
+            assert_eq!(
+                last,
+                "softnet: tart0 is gone, somebody has deleted it: start softnet again once it is \
+                 there"
+            );
+            assert!(!log.contains("system calls failed"), "{log}");
+        }
+    });
+}
+
+#[test]
 fn a_flood_from_the_vm_does_not_delay_the_stop() {
     as_root(|| {
         let tart = Tart::run();

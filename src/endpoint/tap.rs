@@ -142,6 +142,7 @@ impl Source for FromTap {
         }
         // What came before an error counts; the next call meets the error again.
         match end {
+            Some(error) if count == 0 && is_gone(&error) => Received::Gone,
             Some(error) if count == 0 => received(Err(error), batch),
             _ => received(Ok(count), batch),
         }
@@ -171,8 +172,7 @@ impl Sink for ToTap {
                     let error = io::Error::from(errno);
                     outcome = match kind(&error) {
                         Kind::NotNow => Sent::Full,
-                        // A device that was deleted answers EBADFD, and may be made again
-                        // under another descriptor only; that is for the operator to see.
+                        _ if is_gone(&error) => Sent::Gone,
                         Kind::Gone | Kind::Other => Sent::Refused(error),
                     };
                     break;
@@ -186,6 +186,12 @@ impl Sink for ToTap {
     fn wait_for_room(&mut self, stop: &Stop, _waits: u32) -> bool {
         stop.or_event(self.0.as_fd(), PollFlags::POLLOUT).is_ok()
     }
+}
+
+/// Whether the device was deleted: its descriptor answers EBADFD then, for good
+/// (drivers/net/tun.c, tun_get). One that is made anew has another descriptor.
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADFD)
 }
 
 /// The Ethernet header, which an MTU does not count.

@@ -88,7 +88,7 @@ impl<Src: Source, F: Filter> Intake<Src, F> {
                 return true;
             }
             Received::Nothing => {}
-            Received::Gone => self.lane.end_as_vm_is_gone(),
+            Received::Gone => self.lane.end_as_source_is_gone(),
             Received::Failed(error) => self.pause_after(&error),
         }
         false

@@ -19,6 +19,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::Gone;
 use crate::batch::Batch;
 use crate::direction::Direction;
 use crate::endpoint::{Sent, Sink};
@@ -32,14 +33,29 @@ use crate::sys::apart::Apart;
 pub(super) struct Lane {
     pub(super) stop: Stop,
     pub(super) stats: Arc<Stats>,
-    pub(super) vm_gone: Arc<AtomicBool>,
+    pub(super) gone: Arc<Gone>,
     pub(super) direction: Direction,
 }
 
 impl Lane {
-    /// The VM is gone for good: there is nothing left to do for anybody.
-    pub(super) fn end_as_vm_is_gone(&self) {
-        self.vm_gone.store(true, Ordering::Release);
+    /// Where the frames come from is gone for good: there is nothing left to do for anybody.
+    pub(super) fn end_as_source_is_gone(&self) {
+        self.end_without(match self.direction {
+            Direction::Outbound => &self.gone.vm,
+            Direction::Inbound => &self.gone.host,
+        });
+    }
+
+    /// The same of where they go to.
+    fn end_as_sink_is_gone(&self) {
+        self.end_without(match self.direction {
+            Direction::Outbound => &self.gone.host,
+            Direction::Inbound => &self.gone.vm,
+        });
+    }
+
+    fn end_without(&self, end: &AtomicBool) {
+        end.store(true, Ordering::Release);
         self.stop.set();
     }
 
@@ -59,8 +75,12 @@ impl Lane {
                     batch.advance(1);
                 }
                 Sent::Gone => {
-                    self.drop_pending(batch, DropReason::VmGone);
-                    self.end_as_vm_is_gone();
+                    let reason = match self.direction {
+                        Direction::Outbound => S::REFUSED,
+                        Direction::Inbound => DropReason::VmGone,
+                    };
+                    self.drop_pending(batch, reason);
+                    self.end_as_sink_is_gone();
                     return true;
                 }
             }

@@ -78,15 +78,22 @@ impl fmt::Debug for Options {
 #[derive(Debug)]
 pub struct Forwarding {
     stop: Stop,
-    vm_gone: Arc<AtomicBool>,
+    gone: Arc<Gone>,
     stats: [Arc<Stats>; 2],
     threads: Vec<JoinHandle<()>>,
 }
 
+/// Which ends are gone for good. The stop flag is set after one is.
+#[derive(Debug, Default)]
+struct Gone {
+    vm: AtomicBool,
+    host: AtomicBool,
+}
+
 /// Starts to forward between `vm` and `host` what the two filters let through, until
 /// [`Forwarding::finish`]. `stop` is set then, and before that from inside when the VM's end
-/// of its socket turns out to be gone; whoever sets it otherwise has to call `finish` as
-/// well, since a thread that sleeps in a system call may not see the flag.
+/// of its socket, or the host's interface, turns out to be gone; whoever sets it otherwise has
+/// to call `finish` as well, since a thread that sleeps in a system call may not see the flag.
 ///
 /// Buffers are made here, for frames as long as the host's interface takes; no memory is
 /// allocated once frames flow.
@@ -108,7 +115,7 @@ pub fn start<V: Endpoint, H: Endpoint>(
     let (from_host, to_host) = host.split();
     let mut forwarding = Forwarding {
         stop: stop.clone(),
-        vm_gone: Arc::new(AtomicBool::new(false)),
+        gone: Arc::default(),
         stats: [Arc::new(Stats::new()), Arc::new(Stats::new())],
         threads: Vec::with_capacity(4),
     };
@@ -131,7 +138,13 @@ impl Forwarding {
     /// Whether the VM's end of its socket is gone. The stop flag is set in that case.
     #[must_use]
     pub fn vm_gone(&self) -> bool {
-        self.vm_gone.load(Ordering::Acquire)
+        self.gone.vm.load(Ordering::Acquire)
+    }
+
+    /// Whether the host's interface is gone. The stop flag is set in that case.
+    #[must_use]
+    pub fn host_gone(&self) -> bool {
+        self.gone.host.load(Ordering::Acquire)
     }
 
     /// Stops, waits for the threads to end, and returns the last counts, outbound first.
@@ -146,7 +159,7 @@ impl Forwarding {
         Lane {
             stop: self.stop.clone(),
             stats: Arc::clone(&self.stats[direction as usize]),
-            vm_gone: Arc::clone(&self.vm_gone),
+            gone: Arc::clone(&self.gone),
             direction,
         }
     }
