@@ -10,17 +10,21 @@ use std::time::{Duration, Instant};
 use softnet::direction::Direction;
 use softnet::filter::DropReason;
 use softnet::stats::Counts;
+use softnet::wire::Mac;
 use tracing::{debug, info, warn};
 
 /// Tells what has changed in the counters since it told last.
 pub(crate) struct Reporter {
+    /// The VM's, as the command line has it.
+    mac: Mac,
     told: [Option<Counts>; 2],
     last: Option<Instant>,
 }
 
 impl Reporter {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(mac: Mac) -> Self {
         Self {
+            mac,
             told: [None; 2],
             last: None,
         }
@@ -52,6 +56,11 @@ impl Reporter {
                 .filter(|(reason, _)| dropped_before(*reason) == 0)
             {
                 info!("[{direction}] dropped a frame: {}", reason.label());
+                if direction == Direction::Outbound
+                    && let Some(text) = explanation(reason, &counts, self.mac)
+                {
+                    info!("[{direction}] {text}");
+                }
             }
             let news = counts
                 .drops()
@@ -66,6 +75,37 @@ impl Reporter {
             }
             *told = Some(counts);
         }
+    }
+}
+
+/// What is to be said of frames of the VM that look like an attack, and mostly are none.
+fn explanation(reason: DropReason, counts: &Counts, mac: Mac) -> Option<String> {
+    match reason {
+        DropReason::SourceMac => {
+            let source = counts.first_source_mac?;
+            // Not by what was received, of which some may not be judged yet.
+            let is_all = counts.forwarded == 0 && counts.drops().all(|(other, _)| other == reason);
+            Some(if is_all {
+                format!(
+                    "every frame so far came from another MAC than {mac}: if {source} is the VM's, \
+                     start softnet with --vm-mac-address {source}"
+                )
+            } else {
+                format!(
+                    "source-mac: the frame came from {source}, the VM is {mac}: if another VM runs \
+                     within the VM, it needs NAT there, not a bridge"
+                )
+            })
+        }
+        DropReason::SourceAddress => {
+            let source = counts.first_source_address?;
+            Some(format!(
+                "source-address: the packet came from {source}, which is not the address that DHCP \
+                 gave the VM: if containers or VMs within the VM have it, they need NAT there \
+                 (masquerading)"
+            ))
+        }
+        _ => None,
     }
 }
 
@@ -98,6 +138,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn counts(drops: &[(DropReason, u64)]) -> Counts {
@@ -114,7 +156,40 @@ mod tests {
             waits: 0,
             errors: 0,
             last_error: 0,
+            first_source_mac: Some(SOURCE),
+            first_source_address: Some(Ipv4Addr::new(172, 17, 0, 2)),
         }
+    }
+
+    const VM: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const SOURCE: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    #[test]
+    fn drops_that_are_mostly_no_attack_are_explained_by_their_source() {
+        let text = |reason, forwarded| {
+            let counts = Counts {
+                forwarded,
+                ..counts(&[(reason, 4)])
+            };
+            explanation(reason, &counts, VM)
+        };
+        assert_eq!(
+            text(DropReason::SourceMac, 0).unwrap(),
+            "every frame so far came from another MAC than 02:00:00:00:00:01: if \
+             02:00:00:00:00:09 is the VM's, start softnet with --vm-mac-address 02:00:00:00:00:09"
+        );
+        assert_eq!(
+            text(DropReason::SourceMac, 1).unwrap(),
+            "source-mac: the frame came from 02:00:00:00:00:09, the VM is 02:00:00:00:00:01: if \
+             another VM runs within the VM, it needs NAT there, not a bridge"
+        );
+        assert_eq!(
+            text(DropReason::SourceAddress, 1).unwrap(),
+            "source-address: the packet came from 172.17.0.2, which is not the address that DHCP \
+             gave the VM: if containers or VMs within the VM have it, they need NAT there \
+             (masquerading)"
+        );
+        assert_eq!(text(DropReason::Runt, 1), None);
     }
 
     #[test]
@@ -128,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_counters_are_looked_at_once_a_second_at_most() {
-        let mut reporter = Reporter::new();
+        let mut reporter = Reporter::new(VM);
         let mut looks = 0;
         for _ in 0..3 {
             reporter.look(|| {

@@ -181,7 +181,7 @@ impl Session {
             lease,
             command,
             failed: false,
-            forwarding: Some((forwarding, Reporter::new())),
+            forwarding: Some((forwarding, Reporter::new(config.mac))),
             stop,
             kill_at: None,
             #[cfg(target_os = "linux")]

@@ -5,9 +5,13 @@
 //! is decided by these numbers, so they are relaxed atomics.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use crate::filter::DropReason;
+use crate::wire::Mac;
+use crate::wire::ethernet::Ethernet;
+use crate::wire::ipv4::Ipv4;
 
 /// The counters of one direction, shared by its two threads. On cache lines of their own,
 /// so that counting in one direction does not slow the other.
@@ -22,6 +26,8 @@ pub struct Stats {
     waits: AtomicU64,
     errors: AtomicU64,
     last_error: AtomicI32,
+    first_source_mac: First,
+    first_source_address: First,
 }
 
 /// The counters at one moment.
@@ -43,6 +49,10 @@ pub struct Counts {
     pub errors: u64,
     /// The last such failure, as an `errno`; 0 for none.
     pub last_error: i32,
+    /// The source of the first frame that was dropped for [`DropReason::SourceMac`].
+    pub first_source_mac: Option<Mac>,
+    /// The source of the first packet that was dropped for [`DropReason::SourceAddress`].
+    pub first_source_address: Option<Ipv4Addr>,
 }
 
 impl Stats {
@@ -56,6 +66,8 @@ impl Stats {
             waits: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             last_error: AtomicI32::new(0),
+            first_source_mac: First::new(),
+            first_source_address: First::new(),
         }
     }
 
@@ -71,6 +83,24 @@ impl Stats {
 
     pub(crate) fn add_dropped(&self, reason: DropReason, frames: usize) {
         self.dropped[reason.index()].fetch_add(frames as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a frame that the filter drops. Where honest VMs send such frames too, it keeps who
+    /// sent the first, so that the log can tell.
+    pub(crate) fn add_filtered(&self, reason: DropReason, frame: &[u8]) {
+        match reason {
+            DropReason::SourceMac => self.first_source_mac.keep(frame, |frame| {
+                let (ethernet, _) = Ethernet::split(frame)?;
+                Some(ethernet.source.to_u64())
+            }),
+            DropReason::SourceAddress => self.first_source_address.keep(frame, |frame| {
+                let (_, packet) = Ethernet::split(frame)?;
+                Some(Ipv4::parse(packet)?.header.source.get().into())
+            }),
+            _ => {}
+        }
+        // After that, so that who sees the count finds the source in most cases.
+        self.add_dropped(reason, 1);
     }
 
     pub(crate) fn add_handed_over(&self) {
@@ -103,7 +133,46 @@ impl Stats {
             waits: self.waits.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             last_error: self.last_error.load(Ordering::Relaxed),
+            first_source_mac: self.first_source_mac.get().map(Mac::from_u64),
+            first_source_address: self.first_source_address.get().map(|address| {
+                #[allow(clippy::cast_possible_truncation)] // It was an address when it was kept.
+                Ipv4Addr::from(address as u32)
+            }),
         }
+    }
+}
+
+/// A number of up to 63 bits that is kept once.
+#[derive(Debug)]
+struct First(AtomicU64);
+
+impl First {
+    /// Tells a number, whatever it is, from none.
+    const KEPT: u64 = 1 << 63;
+
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Keeps what `read` finds in a frame, if there is none yet.
+    #[inline]
+    fn keep(&self, frame: &[u8], read: fn(&[u8]) -> Option<u64>) {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            self.keep_first(frame, read);
+        }
+    }
+
+    #[cold]
+    fn keep_first(&self, frame: &[u8], read: fn(&[u8]) -> Option<u64>) {
+        if let Some(number) = read(frame) {
+            // Two threads of a direction take in frames, but never at once.
+            self.0.store(number | Self::KEPT, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> Option<u64> {
+        let kept = self.0.load(Ordering::Relaxed);
+        (kept != 0).then_some(kept & !Self::KEPT)
     }
 }
 
@@ -148,6 +217,35 @@ mod tests {
         let drops: Vec<_> = counts.drops().collect();
         assert_eq!(drops, [(DropReason::Runt, 1), (DropReason::VmBusy, 1)]);
         assert_eq!(counts.dropped_for(DropReason::VmGone), 0);
+    }
+
+    #[test]
+    fn the_source_of_the_first_frame_is_kept_for_the_reasons_that_honest_vms_meet() {
+        let frame = |last: u8| {
+            let mut frame = [0; 34];
+            frame[11] = last;
+            frame[12] = 8;
+            frame[14..18].copy_from_slice(&[0x45, 0, 0, 20]);
+            frame[26..30].copy_from_slice(&[172, 17, 0, last]);
+            frame
+        };
+        let stats = Stats::new();
+        for last in 1..4 {
+            stats.add_filtered(DropReason::Runt, &frame(last));
+        }
+        let counts = stats.counts();
+        assert_eq!(counts.first_source_mac, None);
+        assert_eq!(counts.first_source_address, None);
+        for last in [7, 8] {
+            stats.add_filtered(DropReason::SourceMac, &frame(last));
+            stats.add_filtered(DropReason::SourceAddress, &frame(last + 10));
+        }
+        let counts = stats.counts();
+        assert_eq!(counts.first_source_mac, Some(Mac([0, 0, 0, 0, 0, 7])));
+        let address = Ipv4Addr::new(172, 17, 0, 17);
+        assert_eq!(counts.first_source_address, Some(address));
+        assert_eq!(counts.dropped_for(DropReason::SourceMac), 2);
+        assert_eq!(counts.dropped_for(DropReason::Runt), 3);
     }
 
     #[test]

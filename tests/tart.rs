@@ -12,7 +12,7 @@ mod program;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
@@ -238,6 +238,43 @@ fn a_tap_that_is_deleted_ends_it_with_one_line() {
             );
             assert!(!log.contains("system calls failed"), "{log}");
         }
+    });
+}
+
+#[test]
+fn drops_that_look_like_an_attack_are_explained_once() {
+    as_root(|| {
+        network();
+        let server = dhcp_server();
+        let (ours, vm) = socketpair();
+        let mut tart = Tart::run_with(ours, vm);
+        let nested = |last: u8| {
+            let mut frame = dhcp(DISCOVER);
+            frame[11] = last;
+            frame
+        };
+        tart.vm.send(&nested(1)).unwrap();
+        tart.softnet.logs(
+            "[vm->host] every frame so far came from another MAC than 52:54:00:12:34:56: if \
+             52:54:00:12:34:01 is the VM's, start softnet with --vm-mac-address 52:54:00:12:34:01\n",
+        );
+        for (question, answer) in [(DISCOVER, OFFER), (REQUEST, ACK)] {
+            tart.vm.send(&dhcp(question)).unwrap();
+            serve(&server, &tart.vm, question, answer);
+        }
+        let container = |last| {
+            let source = (Ipv4Addr::new(172, 17, 0, last), 7);
+            udp([2, 0, 0, 0, 0, 1], source, (GATEWAY, 7777), b"hello")
+        };
+        tart.vm.send(&nested(2)).unwrap();
+        tart.vm.send(&container(2)).unwrap();
+        tart.softnet
+            .logs("[vm->host] source-address: the packet came from 172.17.0.2, which");
+        tart.vm.send(&container(3)).unwrap();
+        let log = tart.stop();
+        assert_eq!(log.matches("--vm-mac-address").count(), 1, "{log}");
+        assert_eq!(log.matches("packet came from").count(), 1, "{log}");
+        assert_eq!(log.matches("hello").count(), 0, "{log}");
     });
 }
 

@@ -100,7 +100,11 @@ impl<Src: Source, F: Filter> Intake<Src, F> {
         for index in 0..self.batch.received() {
             match self.filter.decide(&mut self.batch.slot(index)) {
                 Verdict::Forward => self.batch.queue(index),
-                Verdict::Drop(reason) => self.lane.stats.add_dropped(reason, 1),
+                Verdict::Drop(reason) => {
+                    self.lane
+                        .stats
+                        .add_filtered(reason, self.batch.frame(index));
+                }
             }
         }
     }
