@@ -9,11 +9,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::cvt;
+use crate::batch::Slots;
 
 /// Slots for the frames of one batch, and the kernel's view of them.
 pub(crate) struct BareBatch {
-    slots: Box<[u8]>,
-    slot_len: usize,
+    slots: Slots,
     lens: Box<[usize]>,
     vectors: Box<[libc::iovec]>,
     messages: Box<[libc::mmsghdr]>,
@@ -22,13 +22,12 @@ pub(crate) struct BareBatch {
 impl BareBatch {
     /// Room for `frames` frames of up to `max_frame` bytes.
     pub(crate) fn new(frames: usize, max_frame: usize) -> Self {
-        let slot_len = (max_frame + 1).next_multiple_of(64);
-        let mut slots = vec![0; slot_len * frames].into_boxed_slice();
+        let mut slots = Slots::new(frames, max_frame);
         let mut vectors: Box<[_]> = slots
-            .chunks_exact_mut(slot_len)
+            .each_mut()
             .map(|slot| libc::iovec {
                 iov_base: slot.as_mut_ptr().cast(),
-                iov_len: slot_len,
+                iov_len: slot.len(),
             })
             .collect();
         let messages = vectors
@@ -44,7 +43,6 @@ impl BareBatch {
             .collect();
         Self {
             slots,
-            slot_len,
             lens: vec![0; frames].into_boxed_slice(),
             vectors,
             messages,
@@ -53,21 +51,18 @@ impl BareBatch {
 
     /// The frame that the last call received into the slot `index`.
     pub(crate) fn frame(&self, index: usize) -> &[u8] {
-        &self.slots[index * self.slot_len..][..self.lens[index]]
+        self.slots.first_of(index, self.lens[index])
     }
 
     /// The slot `index`, to be filled by other means, and where its length goes.
     pub(crate) fn slot(&mut self, index: usize) -> (&mut [u8], &mut usize) {
-        (
-            &mut self.slots[index * self.slot_len..][..self.slot_len],
-            &mut self.lens[index],
-        )
+        (self.slots.get_mut(index), &mut self.lens[index])
     }
 
     /// Waits for one frame, takes up to `limit` that are there, and says how many.
     pub(crate) fn recv(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         for vector in &mut self.vectors[..limit] {
-            vector.iov_len = self.slot_len;
+            vector.iov_len = self.slots.slot_len();
         }
         // SAFETY: by the arguments of recvmmsg(2),
         // - sockfd is open, as it is borrowed;
@@ -135,6 +130,21 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
+    use crate::batch::assert_at_cache_lines;
+
+    #[test]
+    fn every_slot_of_a_bare_batch_begins_at_a_cache_line() {
+        for max_frame in [100, 1514, 9014, 16_384, 65_549] {
+            let mut batch = BareBatch::new(32, max_frame);
+            let addresses: Vec<usize> = (0..32)
+                .map(|index| batch.slot(index).0.as_ptr().addr())
+                .collect();
+            assert_at_cache_lines(&addresses);
+            for (address, vector) in addresses.iter().zip(&batch.vectors) {
+                assert_eq!(vector.iov_base.addr(), *address);
+            }
+        }
+    }
 
     #[test]
     fn frames_pass_through_a_bare_batch_unchanged() {

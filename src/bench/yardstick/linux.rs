@@ -12,7 +12,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
 
 use super::{FRAMES_MAX, limit_for};
-use crate::batch::Slot;
+use crate::batch::{Slot, Slots};
 use crate::bench::network::linger;
 use crate::clock::Tick;
 use crate::filter::{Filter, Verdict};
@@ -47,12 +47,12 @@ pub(crate) fn one_frame(
     let mut outbound = outbound;
     let mut inbound = inbound;
     thread::Builder::new().spawn(move || {
-        let mut slot = vec![0; max_frame + 1];
+        let mut slots = Slots::new(1, max_frame);
         loop {
             let mut sides = [&vm, &host].map(|side| PollFd::new(side.as_fd(), PollFlags::POLLIN));
             let _ = poll(&mut sides, PollTimeout::NONE);
-            forward_each(&vm, &host, &mut outbound, &mut slot);
-            forward_each(&host, &vm, &mut inbound, &mut slot);
+            forward_each(&vm, &host, &mut outbound, slots.get_mut(0));
+            forward_each(&host, &vm, &mut inbound, slots.get_mut(0));
         }
     })?;
     Ok(())
