@@ -54,7 +54,7 @@ impl Batch {
         self.received = 0;
         self.queue.clear();
         self.sent = 0;
-        (self.slots.each_mut().take(limit), &mut self.lens[..limit])
+        (self.slots.first_mut(limit), &mut self.lens[..limit])
     }
 
     /// Says that the first `count` slots hold a frame each.
@@ -183,7 +183,6 @@ pub(crate) struct Slots {
     /// Where in `buffer` the first slot begins.
     start: usize,
     slot_len: usize,
-    count: usize,
 }
 
 impl Slots {
@@ -196,7 +195,6 @@ impl Slots {
             start: buffer.as_ptr().align_offset(CACHE_LINE),
             buffer,
             slot_len,
-            count,
         }
     }
 
@@ -211,10 +209,11 @@ impl Slots {
         &mut self.buffer[start..start + self.slot_len]
     }
 
-    pub(crate) fn each_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+    /// The first `count` slots.
+    pub(crate) fn first_mut(&mut self, count: usize) -> impl Iterator<Item = &mut [u8]> {
         self.buffer[self.start..]
             .chunks_exact_mut(self.slot_len)
-            .take(self.count)
+            .take(count)
     }
 
     /// How long each slot is.
@@ -318,8 +317,10 @@ mod tests {
         for count in [1, 2, 4, 32] {
             for max_frame in [0, 60, 1514, 16_384, 65_549] {
                 let mut slots = Slots::new(count, max_frame);
-                let addresses: Vec<usize> =
-                    slots.each_mut().map(|slot| slot.as_ptr().addr()).collect();
+                let addresses: Vec<usize> = slots
+                    .first_mut(count)
+                    .map(|slot| slot.as_ptr().addr())
+                    .collect();
                 assert_eq!(addresses.len(), count);
                 assert_at_cache_lines(&addresses);
                 assert!(slots.get_mut(count - 1).len() > max_frame);

@@ -24,7 +24,7 @@ impl BareBatch {
     pub(crate) fn new(frames: usize, max_frame: usize) -> Self {
         let mut slots = Slots::new(frames, max_frame);
         let mut vectors: Box<[_]> = slots
-            .each_mut()
+            .first_mut(frames)
             .map(|slot| libc::iovec {
                 iov_base: slot.as_mut_ptr().cast(),
                 iov_len: slot.len(),
