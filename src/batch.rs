@@ -307,7 +307,7 @@ mod tests {
             batch.set_received(FRAMES_MAX);
             for (index, address) in addresses.into_iter().enumerate() {
                 assert_eq!(batch.frame(index).as_ptr().addr(), address);
-                assert_eq!(batch.slot_mut(index).0.as_ptr().addr(), address);
+                assert_eq!(batch.slot(index).whole().0.as_ptr().addr(), address);
             }
         }
     }
