@@ -96,11 +96,13 @@ impl Session {
         // From here on a stop waits for its turn; looking up users might take its time.
         let mut signals = Signals::catch()?;
         VmSocket::check(&socket)?;
-        let enter = || Registry::enter(config.mac).map(Arc::new);
-        let registry = config.registry.then(enter).transpose()?;
+        let registry = config.registry.then(Registry::open).transpose()?;
         let Some(uplink) = Uplink::open(config, &identity, &mut signals)? else {
             return Ok(None);
         };
+        // Not before there is an interface: see `Opened::enter`.
+        let registry = registry.map(|registry| registry.enter(config.mac));
+        let registry = registry.transpose()?.map(Arc::new);
         let vm_watch = Vm::watch(socket.as_fd());
         let vm_watch = vm_watch.map_err(|error| {
             info!("that the VM is gone will show only when a frame is sent to it: {error}");

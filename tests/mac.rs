@@ -47,7 +47,12 @@ impl Host {
     /// Has `command` start softnet for a VM whose end this returns, with vmnet behaving so.
     fn prepare(&self, command: &mut Command, behaviour: &str, more: &[&str]) {
         // Tests run side by side, each with the same VM.
-        command.args(["--vm-fd", "0", "--vm-mac-address", MAC, "--no-registry"]);
+        self.prepare_entered(command, behaviour, &[&["--no-registry"], more].concat());
+    }
+
+    /// The same with the registry of the test's own `/run`.
+    fn prepare_entered(&self, command: &mut Command, behaviour: &str, more: &[&str]) {
+        command.args(["--vm-fd", "0", "--vm-mac-address", MAC]);
         command
             .args(more)
             .env(vmnet_sim::outside::SCRIPT, behaviour);
@@ -454,6 +459,41 @@ fn started_through_sudo_it_drops_to_whom_it_was_told() {
         assert_eq!(softnet.status("Uid"), "65534 65534 65534 65534");
         assert_eq!(softnet.status("Gid"), "65534 65534 65534 65534");
         interrupt(softnet);
+    });
+}
+
+#[test]
+fn a_vm_whose_interface_never_starts_keeps_no_mac_from_others() {
+    as_root(|| {
+        let (slow, copy) = (Host::new(), Copy::new(0o4755));
+        let (ours, _vm) = socketpair();
+        let mut command = copy.command(ours);
+        slow.prepare_entered(&mut command, "start-never", &[]);
+        let mut waiting = Program::start(command.uid(NOBODY).gid(NOBODY));
+        // As long as a MAC takes to be claimed, and longer.
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(waiting.status("Uid"), "65534 0 0 0", "it waits for vmnet");
+
+        let host = Host::new();
+        let (ours, vm) = socketpair();
+        let mut command = softnet(ours);
+        host.prepare_entered(&mut command, "well", &[]);
+        let roots = Program::start_forwarding(&mut command);
+        host.lease(&vm, VM_ADDRESS);
+
+        // Whoever comes second is refused, and leaves no interface behind.
+        let third = Host::new();
+        let (ours, _vm) = socketpair();
+        let mut command = softnet(ours);
+        third.prepare_entered(&mut command, "well", &[]);
+        let Outcome { code, stderr, .. } = outcome(&mut command);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("is another VM's"), "{stderr}");
+        third.was_stopped_well();
+
+        interrupt(roots);
+        waiting.signal(Signal::SIGINT);
+        waiting.ends_within(Duration::from_secs(1));
     });
 }
 

@@ -119,24 +119,48 @@ pub enum RegistryError {
     NoRuntimeDirectory,
 }
 
-impl Registry {
-    /// Opens the registry, and enters the VM with this MAC. To be called while there are
-    /// rights, and once in a process.
+/// The registry, open, without a VM of ours in it.
+#[derive(Debug)]
+pub struct Opened {
+    scope: Scope,
+    path: PathBuf,
+    macs: OwnedFd,
+    addresses: OwnedFd,
+}
+
+impl Opened {
+    /// Enters the VM with this MAC. That needs no rights, and keeps everybody else's softnet
+    /// from serving a VM with that MAC. So it has to wait until the VM's interface is open, by
+    /// which the caller has shown to have a VM: whoever is refused an interface, or waits for
+    /// one that never comes, must not keep a MAC.
     ///
     /// # Errors
-    /// When another VM has the MAC, and when others than its owner could change the registry.
-    pub fn enter(mac: Mac) -> Result<Self, RegistryError> {
-        let (directory, scope) = Directory::open()?;
-        let macs = directory.file("macs")?;
-        let addresses = directory.file("addresses")?;
+    /// When another VM has the MAC.
+    pub fn enter(self, mac: Mac) -> Result<Registry, RegistryError> {
         let number = mac.to_u64().cast_signed();
-        lock(&macs, number).map_err(|obstacle| RegistryError::MacTaken { mac, obstacle })?;
-        Ok(Self {
+        lock(&self.macs, number).map_err(|obstacle| RegistryError::MacTaken { mac, obstacle })?;
+        Ok(Registry {
+            scope: self.scope,
+            path: self.path,
+            _macs: self.macs,
+            addresses: self.addresses,
+            state: Mutex::default(),
+        })
+    }
+}
+
+impl Registry {
+    /// Opens the registry. To be called while there are rights, and once in a process.
+    ///
+    /// # Errors
+    /// When there is no place for it, and when others than its owner could change it.
+    pub fn open() -> Result<Opened, RegistryError> {
+        let (directory, scope) = Directory::open()?;
+        Ok(Opened {
             scope,
             path: directory.path().to_owned(),
-            _macs: macs,
-            addresses,
-            state: Mutex::default(),
+            macs: directory.file("macs")?,
+            addresses: directory.file("addresses")?,
         })
     }
 
