@@ -182,7 +182,7 @@ struct ForwardingArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = exposed)]
     expose: Vec<Exposed>,
 
-    /// Lease time of macOS' DHCP server, in seconds (macOS)
+    /// Lease time of macOS' DHCP server, in seconds; through SUID 60 to 86400 (macOS)
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
     bootpd_lease_time: Option<u32>,
 

@@ -463,6 +463,43 @@ fn started_through_sudo_it_drops_to_whom_it_was_told() {
 }
 
 #[test]
+fn through_suid_the_lease_time_is_one_that_others_can_live_with() {
+    as_root(|| {
+        let copy = Copy::new(0o4755);
+        for (seconds, is_fine) in [
+            ("60", true),
+            ("86400", true),
+            ("59", false),
+            ("1", false),
+            ("86401", false),
+            ("4294967295", false),
+        ] {
+            let host = Host::new();
+            let (ours, _vm) = socketpair();
+            let mut command = copy.command(ours);
+            host.prepare(&mut command, "well", &["--bootpd-lease-time", seconds]);
+            command.uid(NOBODY).gid(NOBODY);
+            if is_fine {
+                interrupt(Program::start_forwarding(&mut command));
+                let set = format!("bootpd DHCPLeaseTimeSecs {seconds}\n");
+                assert!(host.file("preferences").contains(&set));
+                continue;
+            }
+            let Outcome { code, stderr, .. } = outcome(&mut command);
+            assert_eq!(code, Some(2), "{stderr}");
+            let reason = format!("softnet: --bootpd-lease-time {seconds} is refused");
+            assert!(stderr.starts_with(&reason), "{stderr}");
+            assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+            assert_eq!(host.file("preferences"), "");
+        }
+        // Root's own word.
+        let host = Host::new();
+        let (mut command, _vm) = host.softnet("well", &["--bootpd-lease-time", "1"]);
+        interrupt(Program::start_forwarding(&mut command));
+    });
+}
+
+#[test]
 fn a_vm_whose_interface_never_starts_keeps_no_mac_from_others() {
     as_root(|| {
         let (slow, copy) = (Host::new(), Copy::new(0o4755));

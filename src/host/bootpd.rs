@@ -4,6 +4,7 @@
 //! day would run out of them. The sharing service hands the number to bootpd when an interface
 //! starts, so it is set before that. Other keys of the same dictionary stay as they are.
 
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,16 @@ use super::HostError;
 use crate::sys::preferences::{BUSY, Locked, STALE};
 
 /// Sets the lease time to `seconds`, or to ten minutes if nobody asked for another. Only root
-/// can; without root, where vmnet needs none, the host's own setting stays.
+/// can; without root, where vmnet needs none, the host's own setting stays. With `borrowed`
+/// rights it has to be one that others can live with: it holds for every VM of the host.
 ///
 /// # Errors
-/// When the preferences stay locked by somebody else for two seconds, or cannot be written.
-pub fn set_lease_time(seconds: Option<u32>) -> Result<(), HostError> {
+/// When the preferences stay locked by somebody else for two seconds, or cannot be written, and
+/// when the time is out of bounds.
+pub fn set_lease_time(seconds: Option<u32>, borrowed: bool) -> Result<(), HostError> {
+    if let Some(seconds) = seconds.filter(|seconds| borrowed && !FOR_ANYBODY.contains(seconds)) {
+        return Err(HostError::LeaseTime(seconds));
+    }
     if !geteuid().is_root() {
         if seconds.is_some() {
             warn!("--bootpd-lease-time is left out: only root may set it");
@@ -46,6 +52,9 @@ pub fn set_lease_time(seconds: Option<u32>) -> Result<(), HostError> {
 
 /// Long enough for a job of some minutes to keep its address without renewing.
 const DEFAULT: u32 = 600;
+/// What every user of a SUID program may set, in seconds. A shorter one would have all VMs ask
+/// again and again, and a longer one would use up the addresses: macOS' own default is a day.
+const FOR_ANYBODY: RangeInclusive<u32> = 60..=86_400;
 /// In /Library/Preferences/SystemConfiguration.
 const FILE: &str = "com.apple.InternetSharing.default.plist";
 const DICTIONARY: &str = "bootpd";

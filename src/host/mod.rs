@@ -93,6 +93,12 @@ pub enum HostError {
         /// The TAP.
         interface: String,
     },
+    /// The lease time is one that only root itself may set.
+    #[error(
+        "--bootpd-lease-time {0} is refused: through SUID it is 60 to 86400 seconds, as it holds \
+         for all VMs of this host"
+    )]
+    LeaseTime(u32),
     /// The sharing preferences of macOS are in somebody else's hands.
     #[error(
         "macOS' sharing preferences are locked by another process: close System Settings and \
@@ -132,7 +138,10 @@ impl HostError {
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::UnknownUser(_) | Self::UnknownGroup(_) | Self::NotYours { .. }
+            Self::UnknownUser(_)
+                | Self::UnknownGroup(_)
+                | Self::NotYours { .. }
+                | Self::LeaseTime(_)
         )
     }
 

@@ -70,11 +70,11 @@ impl Uplink {
     /// Starts an interface; None if a signal came before it was there.
     pub(crate) fn open(
         config: &cli::Config,
-        _identity: &Identity,
+        identity: &Identity,
         signals: &mut Signals,
     ) -> anyhow::Result<Option<Self>> {
         // The DHCP server is set up anew when an interface starts.
-        bootpd::set_lease_time(config.uplink.lease_time)?;
+        bootpd::set_lease_time(config.uplink.lease_time, identity.are_borrowed())?;
         let isolated = !config.policy.wants_isolation_off();
         match Vmnet::open(config.mode, isolated, || signals.stop().is_some()) {
             Err(VmnetError::Interrupted) => Ok(None),
