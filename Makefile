@@ -39,6 +39,7 @@ test: unit e2e ## Every test: cargo's, then end to end
 .PHONY: unit
 unit: setup-rust ## cargo's tests only; as root they include those that need it
 	@bash tests/setup/dnsmasq.sh
+	@bash tests/setup/rights.sh
 	cargo test --locked
 	cargo test --locked --features vmnet-sim --lib --test vmnet --test vmnet_leaks --test vmnet_bench --test mac --test bench
 

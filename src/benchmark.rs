@@ -2,23 +2,23 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
-use nix::unistd::{geteuid, getuid};
 use softnet::bench::capture::Capture;
 use softnet::bench::compare::{self, Finding};
 use softnet::bench::network::Network;
 use softnet::bench::report::{self, LEGEND, Machine, Results};
 use softnet::bench::scenario::{self, Scenario};
 use softnet::bench::subject::{self, Setup};
-use softnet::bench::{self, Options, Sample, Subject, Until};
+use softnet::bench::{self, Options, Sample, Subject, TapHost, Until};
 use softnet::direction::Direction;
 use softnet::host::console;
-use softnet::host::privileges::Identity;
+use softnet::host::files::NamedFile;
+use softnet::host::privileges::{CallersRights, Identity, Reserve};
 use softnet::wire::Mac;
 
 /// Measures how fast this machine forwards frames, without a VM and without root.
@@ -53,7 +53,7 @@ pub(crate) struct BenchArgs {
 
     /// Another build of softnet, to measure as `other` in the same rounds
     #[arg(long, value_name = "PROGRAM")]
-    against: Option<PathBuf>,
+    against: Option<NamedFile>,
 
     /// How many rounds to run [default: as many as fit into --seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -75,7 +75,7 @@ pub(crate) struct BenchArgs {
 
     /// Write every round's figures to a file, one JSON object a line
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    json: Option<NamedFile>,
 
     /// Make every frame dearer by turns of an empty loop, to see that a check would notice
     #[arg(long, value_name = "TURNS", default_value = "0", hide = true)]
@@ -87,7 +87,7 @@ pub(crate) struct BenchArgs {
 
     /// Instead, judge the frames of a capture (pcap or pcapng) with the filter
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "json", "list"])]
-    pcap: Option<PathBuf>,
+    pcap: Option<NamedFile>,
 
     /// The VM in the capture [default: the station that sent most]
     #[arg(long, value_name = "MAC", requires = "pcap")]
@@ -103,12 +103,12 @@ enum BenchCommand {
     Compare {
         /// Results of --json
         #[arg(value_name = "A.json")]
-        first: PathBuf,
+        first: NamedFile,
 
         /// Others, at best of a run that took turns with the first. Without them, --against of
         /// the run is A, and --subject is B
         #[arg(value_name = "B.json")]
-        second: Option<PathBuf>,
+        second: Option<NamedFile>,
 
         /// A difference below this is noise
         #[arg(long, value_name = "PERCENT", default_value = "3")]
@@ -140,7 +140,7 @@ pub(crate) struct SubjectArgs {
 
 /// Runs the bench.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    give_up_set_id_rights()?;
+    let caller = Identity::find(None, None)?;
     if let Some(BenchCommand::Compare {
         first,
         second,
@@ -148,15 +148,12 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         subject,
     }) = &args.command
     {
-        return compare(
-            first,
-            second.as_deref(),
-            *subject,
-            f64::from(*noise) / 100.0,
-        );
+        let rights = caller.become_caller()?;
+        let noise = f64::from(*noise) / 100.0;
+        return compare(first, second.as_ref(), *subject, noise, &rights);
     }
     if let Some(file) = &args.pcap {
-        return judge(file, args.vm_mac_address);
+        return judge(file, args.vm_mac_address, &caller.become_caller()?);
     }
     if args.list {
         return list();
@@ -172,13 +169,13 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         subjects.push(Subject::Other);
     }
     bench::check(&subjects)?;
+    let (rights, tap, reserve) = open_host(args, &caller)?;
+    let other = args.against.as_ref();
     let options = Options {
         program: std::env::current_exe().context("cannot find this program")?,
-        other: args.against.clone(),
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-        tap: args.tap.clone(),
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-        tap: None,
+        other: other.map(|program| program.program(&rights).to_owned()),
+        tap,
+        reserve,
         #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
         vmnet: args.vmnet,
         #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
@@ -195,8 +192,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let machine = Machine::this();
     let mut json = args
         .json
-        .as_deref()
-        .map(|path| create(path, &machine))
+        .as_ref()
+        .map(|file| create(file, &machine, &rights))
         .transpose()?;
     let mut samples = Vec::new();
     bench::run(&options, show_progress, |sample| {
@@ -211,6 +208,36 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Opens what is measured at, if that is no socket, and leaves the process with no other rights
+/// than the caller's own. From here on it writes files and starts programs that the caller names.
+#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+fn open_host(args: &BenchArgs, caller: &Identity) -> anyhow::Result<Host> {
+    if caller.are_borrowed() {
+        // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
+        caller.become_caller()?;
+    }
+    let tap = args.tap.as_deref().map(TapHost::open).transpose()?;
+    Ok((caller.become_caller()?, tap.map(Arc::new), None))
+}
+
+/// The same on macOS, where nobody but the forwarder that is measured can open an interface, and
+/// each has one of its own.
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+fn open_host(args: &BenchArgs, caller: &Identity) -> anyhow::Result<Host> {
+    if !args.vmnet {
+        return Ok((caller.become_caller()?, None, None));
+    }
+    let (rights, reserve) = caller.put_rights_aside()?;
+    ensure!(
+        reserve.is_none() || args.against.is_none(),
+        "--against does not go with --vmnet behind sudo, which would start it as root: measure \
+         the builds one after the other"
+    );
+    Ok((rights, None, reserve))
+}
+
+type Host = (CallersRights, Option<Arc<TapHost>>, Option<Reserve>);
+
 fn list() -> anyhow::Result<ExitCode> {
     for Scenario { name, about, .. } in scenario::all() {
         let star = if scenario::USUAL.contains(&name.as_str()) {
@@ -224,14 +251,15 @@ fn list() -> anyhow::Result<ExitCode> {
 }
 
 fn compare(
-    first: &Path,
-    second: Option<&Path>,
+    first: &NamedFile,
+    second: Option<&NamedFile>,
     subject: Subject,
     noise: f64,
+    rights: &CallersRights,
 ) -> anyhow::Result<ExitCode> {
-    let read = |path: &Path| -> anyhow::Result<Results> {
-        let named = || path.display().to_string();
-        let file = File::open(path).with_context(named)?;
+    let read = |file: &NamedFile| -> anyhow::Result<Results> {
+        let named = || file.to_string();
+        let file = file.open(rights).with_context(named)?;
         report::read(BufReader::new(file)).with_context(named)
     };
     let one = read(first)?;
@@ -250,9 +278,13 @@ fn compare(
     Ok(ExitCode::from(u8::from(is_worse)))
 }
 
-fn judge(path: &Path, vm_mac: Option<Mac>) -> anyhow::Result<ExitCode> {
-    let named = || path.display().to_string();
-    let file = File::open(path).with_context(named)?;
+fn judge(
+    file: &NamedFile,
+    vm_mac: Option<Mac>,
+    rights: &CallersRights,
+) -> anyhow::Result<ExitCode> {
+    let named = || file.to_string();
+    let file = file.open(rights).with_context(named)?;
     let capture = Capture::read(file).with_context(named)?;
     let network = capture.network(vm_mac);
     let (mut outbound, mut inbound) = network.filters_with_lease(0, MAX_FRAME)?;
@@ -292,8 +324,8 @@ fn judge(path: &Path, vm_mac: Option<Mac>) -> anyhow::Result<ExitCode> {
 
 /// Is the forwarder that is measured.
 pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
-    give_up_set_id_rights()?;
-    subject::run(&Setup {
+    let caller = Identity::find(None, None)?;
+    let setup = Setup {
         subject: args.subject,
         max_frame: args.max_frame,
         rules: args.rules,
@@ -306,18 +338,9 @@ pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
         #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
         vmnet: false,
         slow_filter: args.slow_filter,
-    })?;
+    };
+    subject::run(&setup, &caller)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A bench writes files that the caller names: with the rights of the caller, not with those
-/// that a set-user-ID program has.
-fn give_up_set_id_rights() -> anyhow::Result<()> {
-    if getuid() != geteuid() {
-        Identity::find(None, None)?.drop_to()?;
-        ensure!(geteuid() == getuid(), "rights could not be given up");
-    }
-    Ok(())
 }
 
 fn chosen(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
@@ -335,9 +358,9 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     Ok(all)
 }
 
-fn create(path: &Path, machine: &Machine) -> anyhow::Result<File> {
-    let what = || format!("cannot write {}", path.display());
-    let mut file = File::create(path).with_context(what)?;
+fn create(file: &NamedFile, machine: &Machine, rights: &CallersRights) -> anyhow::Result<File> {
+    let what = || format!("cannot write {file}");
+    let mut file = file.create(rights).with_context(what)?;
     report::write_machine(&mut file, machine).with_context(what)?;
     Ok(file)
 }

@@ -186,11 +186,11 @@ struct ForwardingArgs {
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
     bootpd_lease_time: Option<u32>,
 
-    /// User to drop privileges to [default: the caller]
+    /// User to drop privileges to; only root may name another [default: the caller]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
-    /// Group to drop privileges to [default: that of the user]
+    /// Group to drop privileges to, likewise [default: that of the user]
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 
@@ -427,3 +427,55 @@ const HAND_OVERS: [(&str, HandOver); 4] = [
     ("always", HandOver::Always),
     ("never", HandOver::Never),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+    use std::path::PathBuf;
+
+    use clap::{Arg, CommandFactory};
+    use softnet::host::files::NamedFile;
+
+    use super::*;
+
+    /// `tests/borrowed.rs` runs each of these for somebody who borrows the rights of root.
+    #[test]
+    fn every_flag_that_takes_a_path_opens_it_with_the_callers_rights() {
+        let mut found = Vec::new();
+        collect("", &LowArgs::command(), &mut found);
+        found.sort();
+        let listed: Vec<_> = include_str!("../tests/expected/named-files.txt")
+            .lines()
+            .collect();
+        assert_eq!(found, listed);
+    }
+
+    /// Adds the arguments of a command, and of its subcommands, that are paths.
+    fn collect(name: &str, command: &clap::Command, found: &mut Vec<String>) {
+        for arg in command.get_arguments() {
+            let values = arg.get_value_names().unwrap_or_default().join(" ");
+            let flag = arg.get_long().map(|long| format!("--{long}"));
+            let flag = format!("{name}{}", flag.unwrap_or_else(|| values.clone()));
+            if is_a(arg, TypeId::of::<NamedFile>()) {
+                found.push(flag);
+                continue;
+            }
+            // That of `softnet run`, which runs as the caller.
+            let is_command = flag == "run COMMAND";
+            let is_path = is_a(arg, TypeId::of::<PathBuf>()) || is_a(arg, TypeId::of::<OsString>());
+            let words = ["FILE", "PATH", "DIR", "PROGRAM", ".json"];
+            let seems_one = words.iter().any(|word| values.contains(word));
+            assert!(
+                is_command || !is_path && !seems_one,
+                "{flag} takes a path: let it be a NamedFile"
+            );
+        }
+        for command in command.get_subcommands() {
+            collect(&format!("{name}{} ", command.get_name()), command, found);
+        }
+    }
+
+    fn is_a(arg: &Arg, kind: TypeId) -> bool {
+        arg.get_value_parser().type_id() == kind
+    }
+}

@@ -9,7 +9,7 @@ mod program;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use program::{Copy, Outcome, Program, as_root, ip};
 use softnet::batch::{Batch, FRAMES_MAX};
 use softnet::endpoint::tap::Tap;
@@ -267,6 +268,64 @@ fn all_that_fits_is_measured_with_a_real_host_behind_vmnet() {
         assert_eq!(wrong.as_deref().unwrap_or("not stopped"), "");
         let leases = fs::read_to_string(host.directory.join("leases")).unwrap();
         assert_eq!(leases.lines().count(), 1, "{leases}");
+    });
+}
+
+#[test]
+fn behind_sudo_it_measures_as_the_caller_and_starts_nobody_elses_program() {
+    as_root(|| {
+        let Some(host) = Host::with_dhcp() else {
+            return;
+        };
+        let copy = Copy::new(0o755);
+        let by_sudo = |more: &[&str]| {
+            let null = File::open("/dev/null").unwrap();
+            let mut command = host.bench_by(copy.command(null), "well", more);
+            command.env("VMNET_SIM_MACOS", "15.5");
+            command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+            outcome(&mut command)
+        };
+        let json = host.directory.join("json");
+        let file = format!("--json={}", json.display());
+        // Not one that asks for memory: Linux hides that of a process which gave up rights.
+        let least = [
+            "--scenario=load/outbound/1k",
+            "--subject=auto",
+            file.as_str(),
+        ];
+        let Outcome { code, stderr, .. } = by_sudo(&least);
+        assert_eq!(code, Some(0), "{stderr}\n{}", host.log());
+        assert_eq!(fs::metadata(&json).unwrap().uid(), NOBODY);
+
+        // Root's rights are put aside until the next forwarder starts, which gives them up.
+        let null = File::open("/dev/null").unwrap();
+        let long = ["--scenario=load", "--subject=auto"];
+        let mut command = host.bench_by(copy.command(null), "well", &long);
+        command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+        let bench = Program::start(&mut command);
+        let patience = Instant::now() + Duration::from_secs(10);
+        let forwarder = || {
+            let pid = bench.pid();
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let child = children.unwrap().split_whitespace().next()?.parse().ok()?;
+            Some(program::status(Pid::from_raw(child), "Uid"))
+        };
+        while forwarder().as_deref() != Some("65534 65534 65534 65534") {
+            assert!(
+                Instant::now() < patience,
+                "{:?}: {}",
+                forwarder(),
+                bench.log()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(bench.status("Uid"), "0 65534 0 65534");
+        assert_eq!(bench.status("CapEff"), "0000000000000000");
+        assert_eq!(bench.status("Groups"), "65534");
+        drop(bench);
+
+        let refused = by_sudo(&[&least[..], &["--against=/bin/true"]].concat());
+        assert_one_line(&refused, "--against does not go with --vmnet behind sudo");
     });
 }
 

@@ -7,6 +7,7 @@
 //! not ([`arrival::BY_KERNEL`]), the bench waits for frames that come one by one, and takes
 //! the time itself.
 
+mod host;
 mod rest;
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 mod tap;
@@ -19,6 +20,7 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,10 +31,13 @@ use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
+pub use self::host::TapHost;
+use self::host::{Host, outer};
 use super::network::{Conversation, LAB};
 use super::subject::{Report, Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::direction::Direction;
+use crate::host::privileges::Reserve;
 use crate::sys::{arrival, cores};
 
 /// A subject at work. Its process ends with this.
@@ -47,16 +52,6 @@ pub(super) struct Bed {
     buffer: Vec<u8>,
 }
 
-/// The host's end.
-#[derive(Debug)]
-enum Host {
-    Socket(OwnedFd),
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-    Tap(tap::TapHost),
-    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-    Own(vmnet::OwnHost),
-}
-
 /// A frame that came out of the subject.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
@@ -68,37 +63,45 @@ pub(super) struct Arrival {
 }
 
 impl Bed {
-    /// Starts `program` as the subject, and takes the VM through DHCP.
-    pub(super) fn new(program: &Path, setup: &Setup) -> io::Result<Self> {
+    /// Starts `program` as the subject, at the TAP if there is one, and takes the VM through
+    /// DHCP. With a reserve of rights the subject has them, too, until it has opened what
+    /// needs them.
+    pub(super) fn new(
+        program: &Path,
+        setup: &Setup,
+        tap: Option<&Arc<TapHost>>,
+        reserve: Option<&Reserve>,
+    ) -> io::Result<Self> {
         let (vm, vm_inner) = pair(setup.max_frame)?;
-        let (host, host_inner) = pair(setup.max_frame)?;
-        for end in [&vm, &host] {
-            arrival::note(end)?;
-        }
-        let child = Command::new(program)
+        arrival::note(&vm)?;
+        let (host, host_inner) = Host::new(setup.max_frame, tap)?;
+        let mut command = Command::new(program);
+        command
             .arg(SUBCOMMAND)
             .args(setup.arguments())
             .stdin(Stdio::from(OwnedFd::from(vm_inner)))
-            .stdout(Stdio::from(OwnedFd::from(host_inner)))
+            .stdout(Stdio::from(host_inner))
             .stderr(Stdio::piped())
             // A group of its own, so that nobody stays who is held when the bench is killed:
             // a stopped process whose group that orphans is woken with SIGHUP (POSIX, _exit(),
             // "Consequences of Process Termination").
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let mut start = || command.spawn();
+        let child = match reserve {
+            Some(reserve) => reserve.with(start)?,
+            None => start()?,
+        };
+        // It has the ends that the subject got, whose absence tells that the subject has ended.
+        drop(command);
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         let mut bed = Self {
             vm: vm.into(),
-            host: Host::Socket(host.into()),
+            host,
             child,
             pid: Pid::from_raw(pid),
             between: Conversation::LAB,
             buffer: vec![0; setup.max_frame + 1],
         };
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-        if let Some(name) = &setup.tap {
-            bed.host = Host::Tap(bed.host_at_tap(name)?);
-        }
         #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
         if setup.vmnet {
             return bed.at_own_host();
@@ -122,14 +125,16 @@ impl Bed {
     }
 
     /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.
-    pub(super) fn unwatch(&mut self) {
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-        if let Host::Tap(tap) = &mut self.host {
-            tap.watcher = None;
+    pub(super) fn unwatch(&mut self) -> io::Result<()> {
+        match &mut self.host {
+            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            Host::Tap(tap) => tap.unwatch(),
+            _ => Ok(()),
         }
     }
 
-    /// How many frames the subject has sent to its TAP; `None` without one.
+    /// How many frames have been sent to the TAP, by this subject and those before it; `None`
+    /// without one.
     pub(super) fn sent_to_tap(&self) -> io::Result<Option<usize>> {
         match &self.host {
             Host::Socket(_) => Ok(None),
@@ -157,7 +162,7 @@ impl Bed {
             self.send(direction, &message)?;
             let deadline = Instant::now() + PATIENCE;
             while !self.has_passed(direction, &message)? {
-                if Instant::now() > deadline {
+                if Instant::now() > deadline || self.child.try_wait()?.is_some() {
                     return Err(self.complaint("the DHCP exchange does not pass"));
                 }
                 thread::sleep(LOOK_EVERY);
@@ -190,10 +195,10 @@ impl Bed {
     /// Sends a frame into the subject, in at the one side to come out at the other.
     pub(super) fn send(&self, direction: Direction, frame: &[u8]) -> io::Result<()> {
         let end = match (direction, &self.host) {
-            (Direction::Outbound, _) => &self.vm,
-            (_, Host::Socket(socket)) => socket,
+            (Direction::Outbound, _) => self.vm.as_fd(),
+            (_, Host::Socket(socket)) => socket.as_fd(),
             #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-            (_, Host::Tap(tap)) => &tap.sender,
+            (_, Host::Tap(tap)) => tap.sender(),
             #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
             (_, Host::Own(host)) => return host.send(frame),
         };
@@ -329,18 +334,6 @@ impl Bed {
             "the forwarder under measurement failed: {}",
             words.join(" ")
         ))
-    }
-}
-
-/// Where frames of `direction` come out; `None` if nobody looks.
-fn outer<'fd>(vm: &'fd OwnedFd, host: &'fd Host, direction: Direction) -> Option<BorrowedFd<'fd>> {
-    match (direction, host) {
-        (Direction::Inbound, _) => Some(vm.as_fd()),
-        (_, Host::Socket(socket)) => Some(socket.as_fd()),
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-        (_, Host::Tap(tap)) => tap.watcher.as_ref().map(AsFd::as_fd),
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-        (_, Host::Own(host)) => Some(host.as_fd()),
     }
 }
 

@@ -41,7 +41,7 @@ impl Bench<'_> {
             PRELOAD_MAX
         };
         let count = (capacity * 3 / 4).clamp(1, most);
-        bed.unwatch();
+        bed.unwatch()?;
         // Under a load of small frames this one needs two cores, and finds them itself.
         let takes_turns = subject == Subject::Load
             && traffic != Traffic::Spoofed

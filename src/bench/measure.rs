@@ -3,16 +3,18 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::bed::{Arrival, Bed};
+use super::bed::{Arrival, Bed, TapHost};
 use super::figure::{Figure, Figures};
 use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
 use super::statistics::{quantile, sorted};
 use super::subject::{Setup, Subject};
 use super::traffic::stamp;
 use crate::direction::Direction;
+use crate::host::privileges::Reserve;
 use crate::sys::cores::{self, Pinned};
 use crate::sys::usage::{self, Memory};
 
@@ -24,9 +26,11 @@ pub(super) struct Bench<'a> {
     /// The one that runs [`Subject::Other`].
     pub(super) other: Option<&'a Path>,
     /// The TAP to measure at, instead of a socket in the host's place.
-    pub(super) tap: Option<&'a str>,
+    pub(super) tap: Option<&'a Arc<TapHost>>,
     /// Whether to measure at vmnet instead.
     pub(super) vmnet: bool,
+    /// The rights that a subject needs for that.
+    pub(super) reserve: Option<&'a Reserve>,
     /// See [`Setup::slow_filter`].
     pub(super) slow_filter: u32,
     /// For how long frames come at a fixed rate, and how long an idle phase is.
@@ -65,11 +69,11 @@ impl Bench<'_> {
             subject,
             max_frame: max_frame.max(USUAL_MAX_FRAME),
             rules,
-            tap: self.tap.map(str::to_owned),
+            tap: self.tap.map(|tap| tap.name().to_owned()),
             vmnet: self.vmnet,
             slow_filter,
         };
-        Bed::new(program, &setup)
+        Bed::new(program, &setup, self.tap, self.reserve)
     }
 
     /// Puts the subject on a core by its number and the bench on the first one, until what is

@@ -29,9 +29,10 @@ mod yardstick;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use bed::SUBCOMMAND;
+pub use bed::{SUBCOMMAND, TapHost};
 pub use scenario::Scenario;
 pub use subject::Subject;
 
@@ -39,6 +40,7 @@ use figure::Figures;
 use measure::Bench;
 
 use crate::direction::Direction;
+use crate::host::privileges::Reserve;
 use crate::sys::cores;
 
 /// What to run.
@@ -48,14 +50,16 @@ pub struct Options {
     pub program: PathBuf,
     /// Another build of it, for [`Subject::Other`].
     pub other: Option<PathBuf>,
-    /// A TAP to measure at instead of a socket in the host's place. It is made if there is
-    /// none; that, and to play the host on it, needs root. Scenarios that such a TAP does not
-    /// suit are left out.
-    pub tap: Option<String>,
+    /// A TAP to measure at instead of a socket in the host's place. Scenarios that such a TAP
+    /// does not suit are left out.
+    pub tap: Option<Arc<TapHost>>,
     /// Whether to measure at an interface of vmnet, with the host itself behind it: on macOS
     /// alone. Scenarios whose frames would leave the host, or that need more than vmnet's
     /// queues are known to hold, are left out.
     pub vmnet: bool,
+    /// The rights that it takes to start one, if the caller has them through sudo alone. Then
+    /// there must be no [`other`](Self::other), which would get them too.
+    pub reserve: Option<Reserve>,
     /// The scenarios to run.
     pub scenarios: Vec<Scenario>,
     /// Whom to measure in each.
@@ -122,7 +126,7 @@ pub fn run(
     nix::sys::prctl::set_timerslack(1000)?;
     if options.vmnet {
         #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-        bed::vmnet::check_rights()?;
+        bed::vmnet::check_rights(options.reserve.as_ref())?;
         #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -138,8 +142,9 @@ pub fn run(
     let mut bench = Bench {
         program: &options.program,
         other: options.other.as_deref(),
-        tap: options.tap.as_deref(),
+        tap: options.tap.as_ref(),
         vmnet: options.vmnet,
+        reserve: options.reserve.as_ref(),
         window: options.window,
         slow_filter: options.slow_filter,
         core: 0,

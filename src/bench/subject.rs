@@ -41,6 +41,7 @@ use crate::host::liveness::Parent;
 #[cfg(target_os = "linux")]
 use crate::host::memory;
 use crate::host::placement::{Pin, Placement};
+use crate::host::privileges::Identity;
 use crate::host::signals::Signals;
 use crate::stats::Counts;
 use crate::stop::Stop;
@@ -173,15 +174,19 @@ impl Setup {
 }
 
 /// The whole life of the process that is measured: forwards between standard input and
-/// standard output (or the TAP) until SIGTERM, then reports.
+/// standard output until SIGTERM, then reports. The latter may be the TAP; where it is not, that
+/// is opened by its name. `caller` gets no more than its own rights.
 ///
 /// # Errors
 /// When the descriptors are not what they should be, or the system has no room.
-pub fn run(setup: &Setup) -> io::Result<()> {
+pub fn run(setup: &Setup, caller: &Identity) -> io::Result<()> {
+    if !setup.vmnet {
+        caller.become_caller().map_err(io::Error::other)?;
+    }
     let mut end = End::watch()?;
     let vm = io::stdin().as_fd().try_clone_to_owned()?;
     let host = io::stdout().as_fd().try_clone_to_owned()?;
-    let counts = run_between(setup, vm, host, &mut end)?;
+    let counts = run_between(setup, caller, vm, host, &mut end)?;
     let report = counts.map_or_else(Report::default, |counts| Report::from(&counts));
     let line = serde_json::to_string(&report).map_err(io::Error::other)?;
     console::to_stderr(format!("{line}\n").as_bytes(), PATIENCE);
@@ -249,15 +254,20 @@ impl From<&[Counts; 2]> for Report {
 #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
 fn run_between(
     setup: &Setup,
+    _caller: &Identity,
     vm: OwnedFd,
     host: OwnedFd,
     end: &mut End,
 ) -> io::Result<Option<[Counts; 2]>> {
     let is_yardstick = matches!(setup.subject, Subject::Bare | Subject::OneFrame);
-    match &setup.tap {
-        Some(name) if is_yardstick => {
-            let side = Side::Tap(crate::sys::tap::attach(name)?);
-            crate::sys::tap::bring_up(name)?;
+    let tap = setup.tap.as_ref().map(|name| {
+        Tap::inherit(host.try_clone()?.into(), name)
+            .or_else(|_| Tap::open(name))
+            .map_err(io::Error::other)
+    });
+    match tap.transpose()? {
+        Some(tap) if is_yardstick => {
+            let side = Side::Tap(tap.as_fd().try_clone_to_owned()?);
             run_yardstick(setup, vm, side, end)?;
             Ok(None)
         }
@@ -265,10 +275,7 @@ fn run_between(
             run_yardstick(setup, vm, Side::Socket(host), end)?;
             Ok(None)
         }
-        Some(name) => {
-            let tap = Tap::open(name).map_err(io::Error::other)?;
-            run_engine(setup, vm, tap, || laboratory(setup), end).map(Some)
-        }
+        Some(tap) => run_engine(setup, vm, tap, || laboratory(setup), end).map(Some),
         None => {
             let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
             run_engine(setup, vm, host, || laboratory(setup), end).map(Some)
@@ -293,6 +300,7 @@ fn run_yardstick(setup: &Setup, vm: OwnedFd, host: Side, end: &mut End) -> io::R
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 fn run_between(
     setup: &Setup,
+    caller: &Identity,
     vm: OwnedFd,
     host: OwnedFd,
     end: &mut End,
@@ -303,6 +311,7 @@ fn run_between(
     }
     let open = Vmnet::open(Mode::Nat, true, || end.signals.stop().is_some());
     let vmnet = open.map_err(io::Error::other)?;
+    caller.become_caller().map_err(io::Error::other)?;
     let (gateway, subnet, max_frame) = (vmnet.gateway(), vmnet.subnet(), vmnet.max_frame());
     let filters = || network::filters_at_vmnet(gateway, subnet, setup.rules, max_frame);
     run_at(setup, vm, vmnet, filters, end)

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -100,10 +100,30 @@ impl Tap {
         self.is_new
     }
 
+    /// Takes the device `name` if that is what `device` is, open and up already; else gives
+    /// `device` back.
+    #[cfg(not(feature = "vmnet-sim"))]
+    pub(crate) fn inherit(device: File, name: &str) -> Result<Self, File> {
+        match tap::mtu(name) {
+            Ok(mtu) if tap::is(&device, name) => Ok(Self {
+                file: Arc::new(device),
+                max_frame: mtu + HEADER,
+                is_new: false,
+            }),
+            _ => Err(device),
+        }
+    }
+
     /// Another way to send, for when the forwarder has ended: see [`Endpoint::Sink`].
     #[must_use]
     pub fn sink(&self) -> ToTap {
         ToTap(Arc::clone(&self.file))
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -13,6 +13,8 @@ pub mod descriptors;
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 pub mod escalation;
 
+pub mod files;
+
 pub mod gateway;
 
 pub mod liveness;
@@ -52,8 +54,9 @@ pub enum HostError {
     UnknownGroup(String),
     /// `--user` or `--group` names somebody else, and the caller is not root.
     #[error(
-        "{flag} {name} is refused: only root may name anybody but itself; leave the flag out to \
-         stay who you are"
+        "{flag} {name} is refused: only root may name anybody but itself, and whoever calls \
+         softnet through SUID, sudo, pkexec or doas is not root; leave the flag out to stay who \
+         you are"
     )]
     NotYours {
         /// The flag.
@@ -61,6 +64,15 @@ pub enum HostError {
         /// The user or the group that it names.
         name: String,
     },
+    /// A variable by which sudo, pkexec or doas names who called it does not.
+    #[error("cannot tell who called softnet: {0} names nobody; if that was root, unset it")]
+    NoCaller(&'static str),
+    /// Several such variables name several users.
+    #[error(
+        "cannot tell who called softnet: SUDO_UID, PKEXEC_UID and DOAS_USER name different \
+         users; unset those that do not apply"
+    )]
+    TwoCallers,
     /// Rights were given up, and one came back.
     #[error("privileges were dropped, but {0} could be had again: not going on like that")]
     StillPrivileged(&'static str),

@@ -1,12 +1,15 @@
 //! Who softnet is once it has opened what it needs: the calling user, for good.
 //!
-//! The program may be SUID root on many machines, so the caller's word counts only as far as
-//! the caller could go without softnet.
+//! The program is SUID root on many machines, and on others sudo starts it without a password.
+//! So what the caller says counts only as far as the caller could go without softnet: nobody
+//! but root names another user, and [`NamedFile`](super::files::NamedFile) opens nothing without
+//! [`CallersRights`].
 
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
 
-use nix::unistd::{Gid, Group, Uid, User, getgid, getuid};
+use nix::unistd::{Gid, Group, Uid, User, geteuid, getgid, getuid, seteuid};
 
 use super::HostError;
 use crate::sys::{identity, privileges};
@@ -24,11 +27,12 @@ pub struct Identity {
 
 impl Identity {
     /// Finds out whom to drop to: `user` and `group` by name, and without a name the caller,
-    /// who behind sudo is the one that sudo names.
+    /// who behind sudo, pkexec and doas is the one that these name.
     ///
     /// # Errors
     /// For a name that nobody has, and for one that only root may give. A caller that came
-    /// through SUID is not root.
+    /// through SUID, sudo, pkexec or doas is not root. When the environment does not tell who
+    /// that caller is, nothing may go on.
     pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Self, HostError> {
         let unknown_user = |name: &str| HostError::UnknownUser(name.to_owned());
         let unknown_group = |name: &str| HostError::UnknownGroup(name.to_owned());
@@ -44,9 +48,8 @@ impl Identity {
                 found.ok_or_else(|| unknown_group(name))
             })
             .transpose()?;
-        let caller = Caller::of_this_process();
-        let (uid, gid) = caller.choose(user.as_ref(), group.as_ref())?;
-        let groups = caller.is_root() && (uid, gid) != (caller.uid, caller.gid);
+        let (uid, gid) = Caller::of_this_process()?.choose(user.as_ref(), group.as_ref())?;
+        let groups = getuid().is_root() && (uid, gid) != (getuid(), getgid());
         Ok(Self {
             uid,
             gid,
@@ -62,11 +65,40 @@ impl Identity {
     /// # Errors
     /// When the system refuses, and when a right that was given up can be had again. The
     /// process must not go on then.
-    pub fn drop_to(&self) -> Result<(), HostError> {
+    pub fn drop_to(&self) -> Result<CallersRights, HostError> {
         privileges::give_up(self.uid, self.gid).map_err(HostError::system("drop privileges"))?;
         let regained = privileges::regained(self.uid, self.gid)
             .map_err(HostError::system("check that privileges are gone"))?;
-        regained.map_or(Ok(()), |right| Err(HostError::StillPrivileged(right)))
+        regained.map_or(Ok(CallersRights(())), |right| {
+            Err(HostError::StillPrivileged(right))
+        })
+    }
+
+    /// Gives up all rights that are not the caller's own, for good: those of a set-id program,
+    /// of file capabilities, and those that sudo gave. Root and an ordinary user keep theirs.
+    ///
+    /// # Errors
+    /// As [`drop_to`](Self::drop_to).
+    pub fn become_caller(&self) -> Result<CallersRights, HostError> {
+        if self.borrowed || self.uid != geteuid() {
+            return self.drop_to();
+        }
+        Ok(CallersRights(()))
+    }
+
+    /// As [`become_caller`](Self::become_caller), but the rights that sudo gave are put aside for
+    /// later instead, if that is where they are from.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn put_rights_aside(&self) -> Result<(CallersRights, Option<Reserve>), HostError> {
+        if self.borrowed || self.uid == geteuid() {
+            return Ok((self.become_caller()?, None));
+        }
+        privileges::put_aside(self.uid, self.gid)
+            .map_err(HostError::system("put privileges aside"))?;
+        let reserve = Reserve { caller: self.uid };
+        Ok((CallersRights(()), Some(reserve)))
     }
 
     /// Whether the rights are not the caller's own, as the program is set-id: whatever the
@@ -84,42 +116,96 @@ impl Identity {
     }
 }
 
-/// Who started the process.
+/// The process has no more rights than its caller, or has put the others into a [`Reserve`].
+/// [`Identity`] alone makes one of these, once that is so.
+#[derive(Debug)]
+pub struct CallersRights(());
+
+/// The rights of root, put aside.
+#[derive(Debug)]
+pub struct Reserve {
+    caller: Uid,
+}
+
+impl Reserve {
+    /// Does something with them. To be called while the process has a single thread.
+    ///
+    /// # Errors
+    /// What `act` returns. When the system does not take the rights back, the process must not
+    /// go on.
+    pub fn with<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        seteuid(Uid::from_raw(ROOT))?;
+        let result = act();
+        seteuid(self.caller)?;
+        result
+    }
+}
+
+/// Who started the process, and so has a say in what it does.
 struct Caller {
     uid: Uid,
     gid: Gid,
-    /// The user and the group that called sudo.
-    sudo: Option<(Uid, Gid)>,
 }
 
 impl Caller {
-    fn of_this_process() -> Self {
+    fn of_this_process() -> Result<Self, HostError> {
         // The real ids, which SUID leaves as they were.
         let (uid, gid) = (getuid(), getgid());
-        let id = |name| {
-            env::var(name)
-                .ok()?
-                .parse()
-                .ok()
-                .filter(|id| *id != u32::MAX)
-        };
-        // Root may set these as it likes: it may become anybody anyway. From others they
-        // count for nothing.
-        let sudo = || {
-            Some((
-                Uid::from_raw(id("SUDO_UID")?),
-                Gid::from_raw(id("SUDO_GID")?),
-            ))
-        };
-        Self {
-            uid,
-            gid,
-            sudo: uid.is_root().then(sudo).flatten(),
+        if uid.is_root()
+            && let Some(caller) = Self::behind_root(&|name| env::var_os(name))?
+        {
+            return Ok(caller);
         }
+        Ok(Self { uid, gid })
+    }
+
+    /// Who made root start us, according to the environment; None if that was root itself.
+    ///
+    /// sudo, pkexec and doas each set their variable whatever was in the caller's environment
+    /// (sudo(8), pkexec(1), doas(1)), so nobody who may start only softnet through one of them can
+    /// pass for root. The variables of the other two may be the caller's own words, which
+    /// doas lets through with `keepenv`: they may take rights away, but give none.
+    fn behind_root(
+        variable: &impl Fn(&'static str) -> Option<OsString>,
+    ) -> Result<Option<Self>, HostError> {
+        let id = |name| {
+            let value = variable(name).map(|text| number(&text).ok_or(HostError::NoCaller(name)));
+            value.transpose()
+        };
+        let sudo = id("SUDO_UID")?;
+        let pkexec = id("PKEXEC_UID")?;
+        let doas = variable("DOAS_USER").map(|name| {
+            let user = name.to_str().map(User::from_name);
+            let user = user.and_then(Result::ok).flatten();
+            user.map(|user| user.uid.as_raw())
+                .ok_or(HostError::NoCaller("DOAS_USER"))
+        });
+        let others = [pkexec, doas.transpose()?];
+        let mut callers = [sudo].into_iter().chain(others).flatten();
+        let Some(uid) = callers.by_ref().find(|uid| *uid != ROOT) else {
+            return Ok(None);
+        };
+        if callers.any(|other| other != ROOT && other != uid) {
+            return Err(HostError::TwoCallers);
+        }
+        let uid = Uid::from_raw(uid);
+        // Beside another's variable, this one may be the caller's own words.
+        let named = if others == [None; 2] {
+            id("SUDO_GID")?.map(Gid::from_raw)
+        } else {
+            None
+        };
+        let primary = || {
+            let user = User::from_uid(uid).ok().flatten();
+            user.map(|user| user.gid)
+                .ok_or(HostError::NoCaller("SUDO_UID, PKEXEC_UID or DOAS_USER"))
+        };
+        let gid = named.map_or_else(primary, Ok)?;
+        Ok(Some(Self { uid, gid }))
     }
 
     fn choose(&self, user: Option<&User>, group: Option<&Group>) -> Result<(Uid, Gid), HostError> {
-        if !self.is_root() {
+        if !self.uid.is_root() {
             if let Some(user) = user.filter(|user| user.uid != self.uid) {
                 return Err(HostError::NotYours {
                     flag: "--user",
@@ -134,14 +220,18 @@ impl Caller {
             }
             return Ok((self.uid, self.gid));
         }
-        let (uid, gid) = self.sudo.unwrap_or((self.uid, self.gid));
-        let (uid, gid) = user.map_or((uid, gid), |user| (user.uid, user.gid));
+        let (uid, gid) = user.map_or((self.uid, self.gid), |user| (user.uid, user.gid));
         Ok((uid, group.map_or(gid, |group| group.gid)))
     }
+}
 
-    const fn is_root(&self) -> bool {
-        self.uid.is_root()
-    }
+/// Reads the number of a user or a group, which is digits and nothing else.
+fn number(text: &OsStr) -> Option<u32> {
+    let text = text.to_str()?;
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    // The largest is no id, but means none (setresuid(2)).
+    let id = text.parse().ok().filter(|id| *id != u32::MAX);
+    id.filter(|_| digits)
 }
 
 /// The groups that `uid` would have after a login.
@@ -152,6 +242,9 @@ fn groups_of(uid: Uid, gid: Gid) -> Vec<Gid> {
     groups.unwrap_or_else(|| vec![gid])
 }
 
+/// The number of root.
+const ROOT: u32 = 0;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,13 +252,19 @@ mod tests {
     const ROOT: (u32, u32) = (0, 0);
     const ANNA: (u32, u32) = (1000, 1000);
 
-    fn caller(ids: (u32, u32), sudo: Option<(u32, u32)>) -> Caller {
+    fn caller(ids: (u32, u32)) -> Caller {
         let (uid, gid) = raw(ids);
-        Caller {
-            uid,
-            gid,
-            sudo: sudo.map(raw),
-        }
+        Caller { uid, gid }
+    }
+
+    /// Whom an environment names: None stands for root itself.
+    fn behind_root(environment: &[(&str, &str)]) -> Result<Option<(u32, u32)>, HostError> {
+        let value = |wanted| {
+            let found = environment.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let caller = Caller::behind_root(&value)?;
+        Ok(caller.map(|caller| (caller.uid.as_raw(), caller.gid.as_raw())))
     }
 
     fn raw((uid, gid): (u32, u32)) -> (Uid, Gid) {
@@ -194,39 +293,98 @@ mod tests {
 
     #[test]
     fn without_names_it_is_the_caller() {
-        assert_eq!(caller(ANNA, None).choose(None, None).unwrap(), raw(ANNA));
-        assert_eq!(caller(ROOT, None).choose(None, None).unwrap(), raw(ROOT));
+        for ids in [ANNA, ROOT] {
+            assert_eq!(caller(ids).choose(None, None).unwrap(), raw(ids));
+        }
     }
 
     #[test]
-    fn behind_sudo_the_caller_is_whoever_called_sudo() {
-        assert_eq!(
-            caller(ROOT, Some(ANNA)).choose(None, None).unwrap(),
-            raw(ANNA)
-        );
+    fn the_caller_is_whom_sudo_pkexec_or_doas_name() {
+        for (environment, expected) in [
+            (&[][..], None),
+            (&[("SUDO_UID", "1000"), ("SUDO_GID", "7")], Some((1000, 7))),
+            // Root that calls sudo is root, whatever its group.
+            (&[("SUDO_UID", "0"), ("SUDO_GID", "7")], None),
+            // Without a group it is the user's own, so that the group is nobody else's choice.
+            (&[("SUDO_UID", "1")], Some((1, 1))),
+            (&[("PKEXEC_UID", "1")], Some((1, 1))),
+            (&[("DOAS_USER", "daemon")], Some((1, 1))),
+            (&[("DOAS_USER", "root")], None),
+            (&[("SUDO_GID", "7")], None),
+        ] {
+            let found = behind_root(environment).unwrap();
+            assert_eq!(found, expected, "{environment:?}");
+        }
+    }
+
+    #[test]
+    fn what_doas_lets_through_of_its_callers_environment_gives_no_rights() {
+        let doas = ("DOAS_USER", "daemon");
+        for forged in [
+            &[("SUDO_UID", "0"), ("SUDO_GID", "0")][..],
+            &[("SUDO_UID", "1"), ("SUDO_GID", "0")],
+            &[("PKEXEC_UID", "0")],
+        ] {
+            let environment = [&[doas], forged].concat();
+            let found = behind_root(&environment).unwrap();
+            assert_eq!(found, Some((1, 1)), "{environment:?}");
+        }
+        let two = behind_root(&[doas, ("SUDO_UID", "1000")]).unwrap_err();
+        assert!(matches!(two, HostError::TwoCallers), "{two}");
+    }
+
+    #[test]
+    fn an_environment_that_does_not_tell_the_caller_is_refused() {
+        let no_numbers = [
+            "",
+            " ",
+            "anna",
+            "+0",
+            "-1",
+            "0x0",
+            " 0",
+            "0 ",
+            "00x",
+            "1000\n",
+            "4294967295",
+            "4294967296",
+            "\u{660}",
+        ];
+        for text in no_numbers {
+            for (name, environment) in [
+                ("SUDO_UID", vec![("SUDO_UID", text), ("SUDO_GID", "7")]),
+                ("PKEXEC_UID", vec![("PKEXEC_UID", text)]),
+                ("SUDO_GID", vec![("SUDO_UID", "1000"), ("SUDO_GID", text)]),
+                ("DOAS_USER", vec![("DOAS_USER", "no-such-user")]),
+            ] {
+                let error = behind_root(&environment).unwrap_err();
+                assert!(
+                    matches!(error, HostError::NoCaller(found) if found == name),
+                    "{environment:?}: {error}"
+                );
+            }
+        }
+        // Nobody has this number, so nobody knows its group.
+        behind_root(&[("SUDO_UID", "4294967294")]).unwrap_err();
     }
 
     #[test]
     fn root_may_name_anybody() {
         let (nobody, kvm) = (user("nobody", (65534, 65533)), group("kvm", 103));
-        for sudo in [None, Some(ANNA)] {
-            let root = caller(ROOT, sudo);
-            assert_eq!(
-                root.choose(Some(&nobody), None).unwrap(),
-                raw((65534, 65533))
-            );
-            assert_eq!(
-                root.choose(Some(&nobody), Some(&kvm)).unwrap(),
-                raw((65534, 103))
-            );
-        }
-        let anna_in_kvm = caller(ROOT, Some(ANNA)).choose(None, Some(&kvm)).unwrap();
-        assert_eq!(anna_in_kvm, raw((1000, 103)));
+        let root = caller(ROOT);
+        assert_eq!(
+            root.choose(Some(&nobody), None).unwrap(),
+            raw((65534, 65533))
+        );
+        assert_eq!(
+            root.choose(Some(&nobody), Some(&kvm)).unwrap(),
+            raw((65534, 103))
+        );
     }
 
     #[test]
     fn others_may_name_only_themselves() {
-        let anna = caller(ANNA, None);
+        let anna = caller(ANNA);
         let (herself, her_group) = (user("anna", (1000, 7)), group("anna", 1000));
         assert_eq!(
             anna.choose(Some(&herself), Some(&her_group)).unwrap(),

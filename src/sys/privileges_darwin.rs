@@ -24,6 +24,17 @@ pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
+/// Has root act as `uid` and `gid`, in no other group, until it takes the effective user id of
+/// root again, which the real one lets it do.
+pub(crate) fn put_aside(uid: Uid, gid: Gid) -> io::Result<()> {
+    let groups = [gid.as_raw()];
+    // SAFETY: by setgroups(2), a number of groups and as many of them.
+    cvt(unsafe { libc::setgroups(1, groups.as_ptr()) })?;
+    unistd::setegid(gid)?;
+    unistd::seteuid(uid)?;
+    Ok(())
+}
+
 /// The groups that the user `name` with the primary group `gid` is in: the first 16, as many
 /// as setgroups(2) takes (NGROUPS_MAX).
 pub(crate) fn groups_of(name: &CStr, gid: Gid) -> io::Result<Vec<Gid>> {

@@ -46,6 +46,15 @@ pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
+/// Has root act as `uid` and `gid`, in no other group, until it takes the effective user id of
+/// root again, which the real one lets it do.
+pub(crate) fn put_aside(uid: Uid, gid: Gid) -> io::Result<()> {
+    unistd::setgroups(&[gid])?;
+    unistd::setegid(gid)?;
+    unistd::seteuid(uid)?;
+    Ok(())
+}
+
 /// Whether this is a user namespace in which nobody may change groups, as is every one that
 /// was made without privileges (user_namespaces(7)).
 fn groups_are_fixed() -> bool {

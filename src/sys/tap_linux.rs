@@ -11,14 +11,19 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
 
 mod ioctl {
-    // Numbers and argument types as in linux/if_tun.h and linux/sockios.h. TUNSETIFF and
-    // TUNSETOFFLOAD are declared there with a size of int, whatever they take.
+    // Numbers and argument types as in linux/if_tun.h and linux/sockios.h. TUNSETIFF,
+    // TUNSETOFFLOAD and TUNGETIFF are declared there with a size of int, whatever they take.
     nix::ioctl_write_ptr_bad!(
         tunsetiff,
         nix::request_code_write!(b'T', 202, 4),
         libc::ifreq
     );
     nix::ioctl_write_int_bad!(tunsetoffload, nix::request_code_write!(b'T', 208, 4));
+    nix::ioctl_read_bad!(
+        tungetiff,
+        nix::request_code_read!(b'T', 210, 4),
+        libc::ifreq
+    );
     nix::ioctl_read_bad!(siocgifflags, libc::SIOCGIFFLAGS, libc::ifreq);
     nix::ioctl_write_ptr_bad!(siocsifflags, libc::SIOCSIFFLAGS, libc::ifreq);
     nix::ioctl_read_bad!(siocgifmtu, libc::SIOCGIFMTU, libc::ifreq);
@@ -42,6 +47,18 @@ pub(crate) fn attach(name: &str) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open; the argument is a number.
     unsafe { ioctl::tunsetoffload(tap.as_raw_fd(), 0) }?;
     Ok(tap)
+}
+
+/// Whether `descriptor` is the device `name`, open.
+#[cfg(not(feature = "vmnet-sim"))]
+pub(crate) fn is(descriptor: &impl AsRawFd, name: &str) -> bool {
+    let (Ok(wanted), Ok(mut found)) = (request(name), request("")) else {
+        return false;
+    };
+    // SAFETY: the descriptor is open, and TUNGETIFF fills a whole ifreq. What is no TAP does
+    // not know that request, which is declared as one that reads, or takes no ifreq for it.
+    let answer = unsafe { ioctl::tungetiff(descriptor.as_raw_fd(), &raw mut found) };
+    answer.is_ok() && found.ifr_name == wanted.ifr_name
 }
 
 /// The device's maximum transmission unit: the bytes of a frame without its 14 of header.

@@ -313,6 +313,11 @@ impl Copy {
         Self(path)
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
     /// A command as by [`softnet`].
     pub(crate) fn command(&self, stdin: impl Into<OwnedFd>) -> Command {
         let mut command = Command::new(&self.0);

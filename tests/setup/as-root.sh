@@ -7,7 +7,8 @@ set -euo pipefail
 if [ "$(id -u)" -ne 0 ] && command -v sudo >/dev/null; then
     if sudo -n true 2>/dev/null || (: </dev/tty) 2>/dev/null; then
         status=0
-        sudo "$@" || status=$?
+        # Without these, for tests play other users than the caller, whom softnet would refuse.
+        sudo env -u SUDO_UID -u SUDO_GID "$@" || status=$?
         # Or `cargo clean` could not remove what was made there.
         repo=$(cd "$(dirname "$0")/../.." && pwd)
         for made in "$repo/target/e2e" "$repo/perf/results"; do

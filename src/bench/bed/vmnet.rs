@@ -19,12 +19,13 @@ use super::{Bed, Host, LOOK_EVERY, TART_RCVBUF};
 use crate::bench::guest::{self, Client, Grant};
 use crate::bench::network::{Conversation, VMNET_MAC};
 use crate::direction::Direction;
+use crate::host::privileges::Reserve;
 use crate::sys::arrival;
 use crate::sys::dynamic::macos_version;
 
 /// Looks whether this user can have an interface at all.
-pub(in crate::bench) fn check_rights() -> io::Result<()> {
-    if geteuid().is_root() || macos_version() >= FOR_USERS_SINCE {
+pub(in crate::bench) fn check_rights(reserve: Option<&Reserve>) -> io::Result<()> {
+    if reserve.is_some() || geteuid().is_root() || macos_version() >= FOR_USERS_SINCE {
         return Ok(());
     }
     let words = "this macOS gives an interface of vmnet to root alone: sudo softnet bench --vmnet";
