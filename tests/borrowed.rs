@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use program::{ARGUMENTS, Copy, Outcome, Program, as_root, ip, outcome, sh, skip, socketpair};
+use program::{ARGUMENTS, Copy, MAC, Outcome, Program, as_root, ip, outcome, sh, skip, socketpair};
 
 /// The kernel's user and group for those who own nothing.
 const NOBODY: u32 = 65534;
@@ -401,6 +401,60 @@ fn by_sudo(words: &[&str], stdin: impl Into<Stdio>) -> Command {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.uid(NOBODY).gid(NOBODY);
     command
+}
+
+#[test]
+fn the_fragment_for_sudo_lets_softnet_be_started_as_tart_does_and_not_otherwise() {
+    as_root(|| {
+        let copy = Way::Sudo.copy();
+        let fragment = include_str!("../docs/macos/softnet.sudoers");
+        if sudo(&copy, fragment).is_none() {
+            return;
+        }
+        let is_allowed = |words: &[&str]| {
+            let words = [&["--list", copy.path()], words].concat();
+            outcome(&mut by_sudo(&words, Stdio::null())).code == Some(0)
+        };
+        let as_tart = [
+            &ARGUMENTS[..4],
+            &["--vm-net-type", "host", "--allow", "10.0.0.0/8"],
+        ]
+        .concat();
+        for end in [
+            &[][..],
+            &["--sudo-escalation-probing"],
+            &[
+                "--sudo-escalation-done",
+                "--user",
+                "nobody",
+                "--group",
+                "nogroup",
+            ],
+            &["--control-fd", "1"],
+        ] {
+            assert!(is_allowed(&[&as_tart[..], end].concat()), "{end:?}");
+        }
+        assert!(is_allowed(&["--help"]));
+        for words in [
+            &[][..],
+            &["--version"],
+            &["--vm-fd", "0"],
+            &["--vm-fd", "1", "--vm-mac-address", MAC],
+            &["--vm-fd=0", "--vm-mac-address", MAC],
+            &["--vm-mac-address", MAC, "--vm-fd", "0"],
+            &["run", "--vm-mac-address", MAC, "--", "id"],
+            &["bench"],
+            &["bench", "--json", "/etc/passwd"],
+            &["bench-subject", "bare"],
+            &["--help", "bench"],
+        ] {
+            assert!(!is_allowed(words), "{words:?}");
+        }
+        // A variable of one's own is what a rule has to allow by SETENV.
+        let forged = ["SUDO_UID=0", copy.path(), "--help"];
+        let Outcome { code, stderr, .. } = outcome(&mut by_sudo(&forged, Stdio::null()));
+        assert!(code == Some(1) && stderr.contains("SUDO_UID"), "{stderr}");
+    });
 }
 
 #[test]
