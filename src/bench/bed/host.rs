@@ -11,7 +11,7 @@ pub use super::tap::TapHost;
 use super::tap::Turn;
 #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
 use super::vmnet::OwnHost;
-use crate::forward::Direction;
+use crate::direction::Direction;
 use crate::sys::arrival;
 
 /// What a bed has of it.
