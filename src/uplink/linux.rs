@@ -64,6 +64,9 @@ pub(crate) struct Uplink {
     tap: Tap,
     name: String,
     gateway: Gateway,
+    /// What looks like a mistake, told once nothing can be refused any more: a refusal is one
+    /// line.
+    warning: Option<String>,
     watch: Watch,
 }
 
@@ -81,13 +84,11 @@ impl Uplink {
         let tap = Tap::open(&config.uplink.tap)?;
         let (gateway, warning) =
             gateway::look(&config.uplink.tap, config.uplink.gateway, tap.is_new())?;
-        if let Some(warning) = warning {
-            warn!("{warning}");
-        }
         Ok(Some(Self {
             tap,
             name: config.uplink.tap.clone(),
             gateway,
+            warning,
             watch: Watch::new(&config.uplink.tap, gateway)?,
         }))
     }
@@ -106,6 +107,9 @@ impl Uplink {
 
     /// Parts what the forwarder needs from what attends to the interface meanwhile.
     pub(crate) fn split(self) -> (Tap, Attendant) {
+        if let Some(warning) = self.warning {
+            warn!("{warning}");
+        }
         let attendant = Attendant {
             watch: self.watch,
             sink: self.tap.sink(),
