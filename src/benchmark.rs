@@ -41,13 +41,13 @@ pub(crate) struct BenchArgs {
 
     /// Measure at this TAP, made if there is none, instead of at a socket (as root; frames up
     /// to 1514 bytes)
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+    #[cfg(tap)]
     #[arg(long, value_name = "NAME")]
     tap: Option<String>,
 
     /// Measure at vmnet, with this host's DHCP server and network behind it, instead of at a
     /// socket (as root, or with the entitlement; frames up to 1514 bytes)
-    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+    #[cfg(vmnet)]
     #[arg(long)]
     vmnet: bool,
 
@@ -130,10 +130,10 @@ pub(crate) struct SubjectArgs {
     rules: usize,
     #[arg(long, default_value = "0")]
     slow_filter: u32,
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+    #[cfg(tap)]
     #[arg(long)]
     tap: Option<String>,
-    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+    #[cfg(vmnet)]
     #[arg(long)]
     vmnet: bool,
 }
@@ -176,9 +176,9 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         other: other.map(|program| program.program(&rights).to_owned()),
         tap,
         reserve,
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         vmnet: args.vmnet,
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        #[cfg(tap)]
         vmnet: false,
         scenarios,
         subjects,
@@ -210,7 +210,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 
 /// Opens what is measured at, if that is no socket, and leaves the process with no other rights
 /// than the caller's own. From here on it writes files and starts programs that the caller names.
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 fn open_host(args: &BenchArgs, caller: &Identity) -> anyhow::Result<Host> {
     if caller.are_borrowed() {
         // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
@@ -222,7 +222,7 @@ fn open_host(args: &BenchArgs, caller: &Identity) -> anyhow::Result<Host> {
 
 /// The same on macOS, where nobody but the forwarder that is measured can open an interface, and
 /// each has one of its own.
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 fn open_host(args: &BenchArgs, caller: &Identity) -> anyhow::Result<Host> {
     if !args.vmnet {
         return Ok((caller.become_caller()?, None, None));
@@ -329,13 +329,13 @@ pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
         subject: args.subject,
         max_frame: args.max_frame,
         rules: args.rules,
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        #[cfg(tap)]
         tap: args.tap.clone(),
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         tap: None,
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         vmnet: args.vmnet,
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        #[cfg(tap)]
         vmnet: false,
         slow_filter: args.slow_filter,
     };

@@ -231,10 +231,7 @@ pub(crate) struct HostFlags {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exposed {
     pub(crate) external: NonZeroU16,
-    #[cfg_attr(
-        not(any(target_os = "macos", feature = "vmnet-sim")),
-        expect(dead_code)
-    )]
+    #[cfg_attr(tap, expect(dead_code))]
     pub(crate) internal: NonZeroU16,
 }
 

@@ -113,7 +113,7 @@ fn what_needs_cores_of_its_own_is_refused_where_they_cannot_be_chosen() {
         "--rounds=1",
         "--subject=auto,spread",
     ]);
-    if cfg!(any(target_os = "macos", feature = "vmnet-sim")) {
+    if cfg!(vmnet) {
         assert_eq!(spread.status.code(), Some(1));
         assert_one_line(&spread, "spread needs threads on certain cores");
     } else {

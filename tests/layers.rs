@@ -91,7 +91,7 @@ fn imports_upwards(sources: &[Source]) -> Vec<String> {
     for (path, text) in sources {
         let inside = path.strip_prefix("src/").unwrap();
         let module = inside.split('/').next().unwrap().trim_end_matches(".rs");
-        if ["lib", "main"].contains(&module) || program.iter().any(|name| name == module) {
+        if ["lib", "main", "build"].contains(&module) || program.iter().any(|name| name == module) {
             continue;
         }
         let Some(own) = layers.iter().position(|layer| layer == module) else {

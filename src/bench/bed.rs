@@ -4,14 +4,14 @@
 //!
 //! Nobody reads the other end while a subject works, so that the cores are its own. The
 //! kernel notes when each frame arrived there, and the bench reads that later. Where it does
-//! not ([`arrival::BY_KERNEL`]), the bench waits for frames that come one by one, and takes
+//! not ([`timestamp::BY_KERNEL`]), the bench waits for frames that come one by one, and takes
 //! the time itself.
 
 mod host;
 mod rest;
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 mod tap;
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub(super) mod vmnet;
 
 use std::io::{self, Read};
@@ -38,7 +38,7 @@ use super::subject::{Report, Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
-use crate::sys::{arrival, cores};
+use crate::sys::{cores, timestamp};
 
 /// A subject at work. Its process ends with this.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Bed {
         reserve: Option<&Reserve>,
     ) -> io::Result<Self> {
         let (vm, vm_inner) = pair(setup.max_frame)?;
-        arrival::note(&vm)?;
+        timestamp::note(&vm)?;
         let (host, host_inner) = Host::new(setup.max_frame, tap)?;
         let mut command = Command::new(program);
         command
@@ -102,7 +102,7 @@ impl Bed {
             between: Conversation::LAB,
             buffer: vec![0; setup.max_frame + 1],
         };
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         if setup.vmnet {
             return bed.at_own_host();
         }
@@ -127,7 +127,7 @@ impl Bed {
     /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.
     pub(super) fn unwatch(&mut self) -> io::Result<()> {
         match &mut self.host {
-            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            #[cfg(tap)]
             Host::Tap(tap) => tap.unwatch(),
             _ => Ok(()),
         }
@@ -138,9 +138,9 @@ impl Bed {
     pub(super) fn sent_to_tap(&self) -> io::Result<Option<usize>> {
         match &self.host {
             Host::Socket(_) => Ok(None),
-            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            #[cfg(tap)]
             Host::Tap(tap) => tap.sent().map(Some),
-            #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+            #[cfg(vmnet)]
             Host::Own(_) => Ok(None),
         }
     }
@@ -150,9 +150,9 @@ impl Bed {
     pub(super) fn is_lossy(&self) -> bool {
         match self.host {
             Host::Socket(_) => false,
-            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            #[cfg(tap)]
             Host::Tap(_) => false,
-            #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+            #[cfg(vmnet)]
             Host::Own(_) => true,
         }
     }
@@ -197,9 +197,9 @@ impl Bed {
         let end = match (direction, &self.host) {
             (Direction::Outbound, _) => self.vm.as_fd(),
             (_, Host::Socket(socket)) => socket.as_fd(),
-            #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+            #[cfg(tap)]
             (_, Host::Tap(tap)) => tap.sender(),
-            #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+            #[cfg(vmnet)]
             (_, Host::Own(host)) => return host.send(frame),
         };
         send(end.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
@@ -241,12 +241,12 @@ impl Bed {
 
     /// Receives a frame that has come out; returns its length and when that was.
     fn receive(&mut self, direction: Direction) -> io::Result<(usize, Duration)> {
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         if let Host::Own(_) = self.host {
             return self.receive_at_vmnet(direction);
         }
         match outer(&self.vm, &self.host, direction) {
-            Some(end) => arrival::recv(end, &mut self.buffer),
+            Some(end) => timestamp::recv(end, &mut self.buffer),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -269,7 +269,7 @@ impl Bed {
         arrivals: &mut Vec<Arrival>,
     ) -> io::Result<()> {
         let left = || due.saturating_duration_since(Instant::now());
-        if arrival::BY_KERNEL {
+        if timestamp::BY_KERNEL {
             thread::sleep(left());
             return Ok(());
         }
@@ -293,7 +293,7 @@ impl Bed {
         directions: &[Direction],
         arrivals: &mut Vec<Arrival>,
     ) -> io::Result<()> {
-        if !arrival::BY_KERNEL {
+        if !timestamp::BY_KERNEL {
             self.wait_until(Instant::now() + LAST_ONES, directions, arrivals)?;
         }
         self.settle()?;
@@ -360,7 +360,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         if let Host::Own(_) = self.host {
             self.end_gently();
         }
@@ -403,7 +403,7 @@ const TART_RCVBUF: usize = 4 << 20;
 
 /// Looking more often would take time from the subject on a machine of two cores. But where
 /// the time that it takes is known from looking, that is what limits how well.
-const LOOK_EVERY: Duration = Duration::from_micros(if arrival::BY_KERNEL { 200 } else { 50 });
+const LOOK_EVERY: Duration = Duration::from_micros(if timestamp::BY_KERNEL { 200 } else { 50 });
 /// The last frames are out by then, as a rule.
 const LAST_ONES: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(10);

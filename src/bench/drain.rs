@@ -20,7 +20,7 @@ use super::subject::Subject;
 use super::traffic::Traffic;
 use crate::batch::FRAMES_MAX;
 use crate::direction::Direction;
-use crate::sys::{arrival, usage};
+use crate::sys::{timestamp, usage};
 
 impl Bench<'_> {
     /// The subject is held, its queue filled, and the subject released, again and again: all
@@ -113,7 +113,7 @@ impl Drained {
     /// the bench's, or else none.
     fn busy(&self) -> Duration {
         // Where the time is taken by looking, it has to be from the beginning.
-        if arrival::BY_KERNEL {
+        if timestamp::BY_KERNEL {
             self.cpu.mul_f64(1.1)
         } else {
             Duration::ZERO
@@ -152,7 +152,7 @@ impl Queue {
                 _ => count,
             };
             frames += moved;
-            rate += if arrival::BY_KERNEL {
+            rate += if timestamp::BY_KERNEL {
                 frames_per_second(&arrivals).unwrap_or(0.0)
             } else {
                 number(moved) / released.took.as_secs_f64()

@@ -16,7 +16,7 @@ pub mod capture;
 pub mod compare;
 mod drain;
 pub mod figure;
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 mod guest;
 mod measure;
 pub mod network;
@@ -125,9 +125,9 @@ pub fn run(
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_timerslack(1000)?;
     if options.vmnet {
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         bed::vmnet::check_rights(options.reserve.as_ref())?;
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        #[cfg(tap)]
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "vmnet is macOS' own",

@@ -37,7 +37,7 @@ pub const LAB: Network = Network {
 
 /// The VM's MAC address at vmnet, where others may have the usual ones: always the same, so that
 /// the host's DHCP server has one lease for all measurements.
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub(super) const VMNET_MAC: Mac = Mac([0x02, b's', b'o', b'f', b't', 0]);
 
 /// Whom the frames of a measurement are between: the VM, and one peer at or behind the gateway.
@@ -110,7 +110,7 @@ impl Network {
 
 /// The filters at vmnet, which says of its network what the arguments are; the rest is learned
 /// with the lease, as by the program itself.
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub(super) fn filters_at_vmnet(
     gateway: Ipv4Addr,
     subnet: Option<Ipv4Net>,

@@ -25,7 +25,7 @@ pub use super::figure::Figures;
 use super::figure::{Figure, Kind};
 use super::statistics::Quartiles;
 use super::subject::Subject;
-use crate::sys::machine;
+use crate::sys::system_info;
 
 /// The version of the form of results.
 pub const SCHEMA: u32 = 1;
@@ -54,14 +54,14 @@ impl Machine {
         let kernel =
             nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
         Self {
-            cpu: machine::processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cpu: system_info::processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: thread::available_parallelism().map_or(1, usize::from),
             kernel: kernel.unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             date: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |time| time.as_secs()),
-            load: machine::load().unwrap_or(0.0),
+            load: system_info::load().unwrap_or(0.0),
         }
     }
 }

@@ -16,23 +16,23 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 use super::network;
 use super::network::{LAB, Slowed};
 use super::yardstick;
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 use super::yardstick::Side;
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::endpoint::Endpoint;
 use crate::endpoint::synthetic::SyntheticHost;
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 use crate::endpoint::tap::Tap;
 use crate::endpoint::vm_socket::VmSocket;
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 use crate::endpoint::vmnet::Vmnet;
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 use crate::filter::Mode;
 use crate::filter::{Filter, Inbound, Outbound, Step, Verdict};
 use crate::forward::{self, HandOver, Options};
@@ -202,7 +202,7 @@ struct End {
 impl End {
     fn watch() -> io::Result<Self> {
         // The surest where there is such a thing: for a subject that is held, too.
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        #[cfg(tap)]
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         Ok(Self {
             signals: Signals::catch().map_err(io::Error::other)?,
@@ -251,7 +251,7 @@ impl From<&[Counts; 2]> for Report {
 }
 
 /// By raw calls or by the engine, at a socket or a TAP.
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 fn run_between(
     setup: &Setup,
     _caller: &Identity,
@@ -283,7 +283,7 @@ fn run_between(
     }
 }
 
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 fn run_yardstick(setup: &Setup, vm: OwnedFd, host: Side, end: &mut End) -> io::Result<()> {
     let vm = Side::Socket(vm);
     if setup.subject == Subject::Bare {
@@ -297,7 +297,7 @@ fn run_yardstick(setup: &Setup, vm: OwnedFd, host: Side, end: &mut End) -> io::R
 }
 
 /// Everything over endpoints, at a socket.
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 fn run_between(
     setup: &Setup,
     caller: &Identity,
@@ -318,7 +318,7 @@ fn run_between(
 }
 
 /// The same at any endpoint.
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 fn run_at(
     setup: &Setup,
     vm: OwnedFd,

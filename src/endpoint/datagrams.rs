@@ -47,14 +47,14 @@ impl Datagrams {
 
     /// Waits for room. Linux says that there is some only once three quarters of the queue
     /// are drained (net/unix/af_unix.c, `unix_writable`).
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+    #[cfg(tap)]
     pub(super) fn wait_for_room(&self, stop: &Stop) -> io::Result<()> {
         stop.or_event(self.socket.as_fd(), PollFlags::POLLOUT)
     }
 
     /// Waits for room by a timer: macOS looks at the sender's own queue alone, which is always
     /// empty, and so says that there is room when there is none (xnu, bsd/kern/uipc_usrreq.c).
-    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+    #[cfg(vmnet)]
     #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // As elsewhere.
     pub(super) fn wait_for_room(&self, _stop: &Stop) -> io::Result<()> {
         std::thread::sleep(std::time::Duration::from_micros(50));
@@ -87,7 +87,7 @@ impl Source for Datagrams {
     /// Waits for frames within the call that receives them, which a signal interrupts when it
     /// is time to stop. To poll first would cost a fifth of the CPU time that a frame takes
     /// which comes alone.
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+    #[cfg(tap)]
     fn wait_and_recv(&mut self, batch: &mut Batch, limit: usize, stop: &Stop) -> Received {
         let (slots, lens) = batch.fill(limit);
         let result = self.headers.recv_waiting(self.socket.as_fd(), slots, lens);

@@ -10,7 +10,7 @@ pub mod synthetic;
 #[cfg(target_os = "linux")]
 pub mod tap;
 pub mod vm_socket;
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub mod vmnet;
 
 use std::io;

@@ -26,7 +26,7 @@ use crate::endpoint::{Sent, Sink};
 use crate::filter::DropReason;
 use crate::stats::Stats;
 use crate::stop::Stop;
-use crate::sys::apart::Apart;
+use crate::sys::affinity::Apart;
 
 /// One direction's surroundings.
 #[derive(Debug, Clone)]

@@ -3,14 +3,14 @@
 //! Nothing in here is on a frame's way. What must be done with rights is done before
 //! [`privileges`] gives them up, and the rest works without.
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub mod bootpd;
 
 pub mod console;
 
 pub mod descriptors;
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub mod escalation;
 
 pub mod files;
@@ -26,7 +26,7 @@ pub mod memory;
 
 pub mod placement;
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub mod port_forward;
 
 pub mod privileges;

@@ -1,156 +1,180 @@
-//! The system's own calls: the only folder with unsafe code, and the one place that
-//! chooses by platform.
+//! The system's own calls: the only folder with unsafe code, and the table that chooses a file
+//! for each system.
 //!
 //! Files here turn a call into a safe function that takes slices and descriptors that the
-//! caller owns, and reports what the system answered. They decide nothing.
+//! caller owns, and reports what the system answered. They decide nothing. `linux/` and
+//! `darwin/` have what one system does, `unix/` what all do, and `measure/` what only the bench
+//! needs.
 //!
-//! The feature `vmnet-sim` puts macOS' way of moving frames in the place of Linux', for tests.
+//! The feature `vmnet-sim` puts macOS' way of moving frames in the place of Linux', for tests;
+//! `src/build.rs` says which of the two a build has (`tap`, `vmnet`).
 #![allow(unsafe_code)]
 
-#[cfg(target_os = "linux")]
-#[path = "apart_linux.rs"]
-pub(crate) mod apart;
+// --- kept by all systems ---
 
-#[cfg(target_os = "macos")]
-#[path = "apart_darwin.rs"]
-pub(crate) mod apart;
-
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-#[path = "arrival_linux.rs"]
-pub(crate) mod arrival;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-#[path = "arrival_darwin.rs"]
-pub(crate) mod arrival;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-mod block;
-
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-#[path = "bare_linux.rs"]
-pub(crate) mod bare;
-
-#[cfg(target_os = "linux")]
-#[path = "child_linux.rs"]
-pub(crate) mod child;
-
-#[cfg(target_os = "macos")]
-#[path = "child_darwin.rs"]
-pub(crate) mod child;
-
-#[cfg(target_os = "linux")]
-#[path = "code_linux.rs"]
-pub(crate) mod code;
-
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-#[path = "cores_linux.rs"]
-pub(crate) mod cores;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-#[path = "cores_darwin.rs"]
-pub(crate) mod cores;
-
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-#[path = "datagram_linux.rs"]
-pub(crate) mod datagram;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-#[path = "datagram_darwin.rs"]
-pub(crate) mod datagram;
-
+#[path = "unix/descriptor.rs"]
 pub(crate) mod descriptor;
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-mod dispatch;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-pub(crate) mod dynamic;
-
+#[path = "unix/identity.rs"]
 pub(crate) mod identity;
 
+#[path = "unix/lock.rs"]
 pub(crate) mod lock;
 
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-#[path = "machine_linux.rs"]
-pub(crate) mod machine;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-#[path = "machine_darwin.rs"]
-pub(crate) mod machine;
-
-#[cfg(target_os = "linux")]
-#[path = "nowait_linux.rs"]
-pub(crate) mod nowait;
-
-#[cfg(target_os = "macos")]
-#[path = "nowait_darwin.rs"]
-pub(crate) mod nowait;
-
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
-#[path = "packet_linux.rs"]
-pub(crate) mod packet;
-
-#[cfg(target_os = "linux")]
-#[path = "unix_diag_linux.rs"]
-pub(crate) mod peer;
-
-#[cfg(target_os = "macos")]
-#[path = "peer_darwin.rs"]
-pub(crate) mod peer;
-
-#[cfg(target_os = "linux")]
-#[path = "pidfd_linux.rs"]
-pub(crate) mod pidfd;
-
-#[cfg(target_os = "macos")]
-#[path = "pidfd_darwin.rs"]
-pub(crate) mod pidfd;
-
-#[cfg(target_os = "macos")]
-#[path = "placement_darwin.rs"]
-pub(crate) mod placement;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-pub(crate) mod preferences;
-
-#[cfg(target_os = "linux")]
-#[path = "privileges_linux.rs"]
-pub(crate) mod privileges;
-
-#[cfg(target_os = "macos")]
-#[path = "privileges_darwin.rs"]
-pub(crate) mod privileges;
-
-#[cfg(target_os = "macos")]
-#[path = "syslog_darwin.rs"]
-pub(crate) mod syslog;
-
-#[cfg(target_os = "linux")]
-#[path = "interrupt_linux.rs"]
-pub(crate) mod interrupt;
-
+#[path = "unix/runtime.rs"]
 pub(crate) mod runtime;
 
+// --- one file for each system, with the same functions ---
+
 #[cfg(target_os = "linux")]
-#[path = "tap_linux.rs"]
+#[path = "linux/affinity.rs"]
+pub(crate) mod affinity;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/affinity.rs"]
+pub(crate) mod affinity;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/child.rs"]
+pub(crate) mod child;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/child.rs"]
+pub(crate) mod child;
+
+#[cfg(tap)]
+#[path = "linux/datagram.rs"]
+pub(crate) mod datagram;
+
+#[cfg(vmnet)]
+#[path = "darwin/datagram.rs"]
+pub(crate) mod datagram;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/nowait.rs"]
+pub(crate) mod nowait;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/nowait.rs"]
+pub(crate) mod nowait;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/unix_diag.rs"]
+pub(crate) mod peer;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/peer.rs"]
+pub(crate) mod peer;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/pidfd.rs"]
+pub(crate) mod pidfd;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/kqueue.rs"]
+pub(crate) mod pidfd;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/privileges.rs"]
+pub(crate) mod privileges;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/privileges.rs"]
+pub(crate) mod privileges;
+
+// --- linux alone ---
+
+#[cfg(target_os = "linux")]
+#[path = "linux/code.rs"]
+pub(crate) mod code;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/interrupt.rs"]
+pub(crate) mod interrupt;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/tap.rs"]
 pub(crate) mod tap;
 
+// --- macOS alone, and what of it the simulation has ---
+
+#[cfg(vmnet)]
+#[path = "darwin/block.rs"]
+mod block;
+
+#[cfg(vmnet)]
+#[path = "darwin/dispatch.rs"]
+mod dispatch;
+
+#[cfg(vmnet)]
+#[path = "darwin/dynamic.rs"]
+pub(crate) mod dynamic;
+
 #[cfg(any(target_os = "macos", test))]
-mod ticks;
+#[path = "darwin/mach_time.rs"]
+mod mach_time;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/placement.rs"]
+pub(crate) mod placement;
+
+#[cfg(vmnet)]
+#[path = "darwin/preferences.rs"]
+pub(crate) mod preferences;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/syslog.rs"]
+pub(crate) mod syslog;
+
+#[cfg(vmnet)]
+#[path = "darwin/vmnet.rs"]
+pub(crate) mod vmnet;
+
+#[cfg(vmnet)]
+#[path = "darwin/xpc.rs"]
+mod xpc;
+
+// --- for `bench` alone ---
+
+#[cfg(tap)]
+#[path = "measure/cores_linux.rs"]
+pub(crate) mod cores;
+
+#[cfg(vmnet)]
+#[path = "measure/cores_darwin.rs"]
+pub(crate) mod cores;
+
+#[cfg(tap)]
+#[path = "measure/packet_linux.rs"]
+pub(crate) mod packet;
+
+#[cfg(tap)]
+#[path = "measure/raw_batch_linux.rs"]
+pub(crate) mod raw_batch;
+
+#[cfg(tap)]
+#[path = "measure/system_info_linux.rs"]
+pub(crate) mod system_info;
+
+#[cfg(vmnet)]
+#[path = "measure/system_info_darwin.rs"]
+pub(crate) mod system_info;
+
+#[cfg(tap)]
+#[path = "measure/timestamp_linux.rs"]
+pub(crate) mod timestamp;
+
+#[cfg(vmnet)]
+#[path = "measure/timestamp_darwin.rs"]
+pub(crate) mod timestamp;
 
 #[cfg(target_os = "linux")]
-#[path = "usage_linux.rs"]
+#[path = "measure/usage_linux.rs"]
 pub(crate) mod usage;
 
 #[cfg(target_os = "macos")]
-#[path = "usage_darwin.rs"]
+#[path = "measure/usage_darwin.rs"]
 pub(crate) mod usage;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-pub(crate) mod vmnet;
-
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
-mod xpc;
 
 use std::io;
 

@@ -2,11 +2,11 @@
 //! What each takes of the command line, what it opens, and what is to be done about it while
 //! frames flow and when they have ended.
 
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 #[path = "linux.rs"]
 mod system;
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 #[path = "macos.rs"]
 mod system;
 

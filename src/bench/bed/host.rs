@@ -5,38 +5,38 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::pair;
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 pub use super::tap::TapHost;
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 use super::tap::Turn;
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 use super::vmnet::OwnHost;
 use crate::direction::Direction;
-use crate::sys::arrival;
+use crate::sys::timestamp;
 
 /// What a bed has of it.
 #[derive(Debug)]
 pub(super) enum Host {
     Socket(OwnedFd),
-    #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+    #[cfg(tap)]
     Tap(Turn),
-    #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+    #[cfg(vmnet)]
     Own(OwnHost),
 }
 
 impl Host {
     /// The host's end, and what the subject gets of it.
     pub(super) fn new(max_frame: usize, tap: Option<&Arc<TapHost>>) -> io::Result<(Self, OwnedFd)> {
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        #[cfg(tap)]
         if let Some(tap) = tap {
             let turn = Turn::begin(tap)?;
             let inner = turn.tap()?;
             return Ok((Self::Tap(turn), inner));
         }
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         let _ = tap;
         let (host, inner) = pair(max_frame)?;
-        arrival::note(&host)?;
+        timestamp::note(&host)?;
         Ok((Self::Socket(host.into()), inner.into()))
     }
 }
@@ -50,19 +50,19 @@ pub(super) fn outer<'fd>(
     match (direction, host) {
         (Direction::Inbound, _) => Some(vm.as_fd()),
         (_, Host::Socket(socket)) => Some(socket.as_fd()),
-        #[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+        #[cfg(tap)]
         (_, Host::Tap(tap)) => tap.watcher(),
-        #[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+        #[cfg(vmnet)]
         (_, Host::Own(host)) => Some(host.as_fd()),
     }
 }
 
 /// There are TAPs on Linux alone.
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 #[derive(Debug)]
 pub enum TapHost {}
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 impl TapHost {
     pub(in crate::bench) fn name(&self) -> &str {
         match *self {}

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::{Bed, LOOK_EVERY, PATIENCE};
-use crate::sys::{arrival, usage};
+use crate::sys::{timestamp, usage};
 
 impl Bed {
     /// Stops all threads of the subject. They have stopped when this returns.
@@ -87,6 +87,6 @@ pub(in crate::bench) struct Released {
 
 /// So many looks in a row find it asleep after another that found its clock where it is, for
 /// longer than any timer of its own.
-const LOOKS: u32 = if arrival::BY_KERNEL { 2 } else { 8 };
+const LOOKS: u32 = if timestamp::BY_KERNEL { 2 } else { 8 };
 /// Frames of vmnet's go through other processes, and so do a VM's: 5 ms.
 const LOOKS_AT_VMNET: u32 = 100;

@@ -13,7 +13,7 @@ use nix::unistd::read;
 
 use super::TART_RCVBUF;
 use crate::endpoint::tap::Tap;
-use crate::sys::{arrival, packet};
+use crate::sys::{packet, timestamp};
 
 /// A TAP, and the host's side of it.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl TapHost {
         };
         let (sender, watcher) = (socket()?, socket()?);
         setsockopt(&watcher, sockopt::RcvBuf, &TART_RCVBUF)?;
-        arrival::note(&watcher)?;
+        timestamp::note(&watcher)?;
         Ok(Self {
             name: name.to_owned(),
             tap,
@@ -71,7 +71,7 @@ impl Turn {
         packet::unwatch(&host.watcher, &host.name)?;
         let mut buffer = [0; 2048];
         while read(&host.tap, &mut buffer).is_ok() {}
-        while arrival::recv(host.watcher.as_fd(), &mut buffer).is_ok() {}
+        while timestamp::recv(host.watcher.as_fd(), &mut buffer).is_ok() {}
         packet::watch(&host.watcher, &host.name)?;
         Ok(Self {
             host: Arc::clone(host),

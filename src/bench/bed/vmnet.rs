@@ -20,8 +20,8 @@ use crate::bench::guest::{self, Client, Grant};
 use crate::bench::network::{Conversation, VMNET_MAC};
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
-use crate::sys::arrival;
 use crate::sys::dynamic::macos_version;
+use crate::sys::timestamp;
 
 /// Looks whether this user can have an interface at all.
 pub(in crate::bench) fn check_rights(reserve: Option<&Reserve>) -> io::Result<()> {
@@ -76,7 +76,7 @@ impl OwnHost {
     /// Receives the data of a frame of the VM's, into its place in `buffer`; returns the
     /// length of the frame and when it came.
     pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Duration)> {
-        let (len, at) = arrival::recv(self.socket.as_fd(), &mut buffer[HEADERS..])?;
+        let (len, at) = timestamp::recv(self.socket.as_fd(), &mut buffer[HEADERS..])?;
         Ok((HEADERS + len, at))
     }
 }
@@ -164,7 +164,7 @@ impl Bed {
     /// Shows the client what has come to the VM, up to what it waits for.
     fn hears_answer(&mut self, client: &mut Client) -> bool {
         loop {
-            match arrival::recv(self.vm.as_fd(), &mut self.buffer) {
+            match timestamp::recv(self.vm.as_fd(), &mut self.buffer) {
                 Ok((len, _)) if client.take(&self.buffer[..len]) => return true,
                 Ok(_) => {}
                 // Nothing, or the subject has ended, which is told elsewhere.
@@ -203,7 +203,7 @@ impl Bed {
             return host.recv(&mut self.buffer);
         }
         loop {
-            let (len, at) = arrival::recv(self.vm.as_fd(), &mut self.buffer)?;
+            let (len, at) = timestamp::recv(self.vm.as_fd(), &mut self.buffer)?;
             let frame = &self.buffer[..len];
             if guest::is_from_peer(&self.between, frame) {
                 return Ok((len, at));

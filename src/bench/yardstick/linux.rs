@@ -16,7 +16,7 @@ use crate::batch::{Slot, Slots};
 use crate::bench::network::linger;
 use crate::clock::Tick;
 use crate::filter::{Filter, Verdict};
-use crate::sys::bare::BareBatch;
+use crate::sys::raw_batch::BareBatch;
 
 /// One side of a yardstick. All calls but [`recv_batch`](Self::recv_batch) on a socket return
 /// at once.

@@ -10,15 +10,15 @@
 //! over the endpoints: there is no shorter way to a call that has to be looked up, or to
 //! vmnet, than the one that these take.
 
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 #[path = "linux.rs"]
 mod system;
 
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 #[path = "darwin.rs"]
 mod system;
 
-#[cfg(not(any(target_os = "macos", feature = "vmnet-sim")))]
+#[cfg(tap)]
 pub(super) use system::Side;
 pub(super) use system::{bare, one_frame};
 

@@ -16,7 +16,7 @@ pub(crate) fn cpu(pid: Pid) -> io::Result<Duration> {
     // SAFETY: mach/mach_time.h: room for the two numbers.
     unsafe { mach_timebase_info(&raw mut base) };
     let ticks = task.pti_total_user + task.pti_total_system;
-    Ok(super::ticks::duration(ticks, base.numer, base.denom))
+    Ok(super::mach_time::duration(ticks, base.numer, base.denom))
 }
 
 /// How often its threads gave up a core or lost it.

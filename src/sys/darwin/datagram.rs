@@ -3,7 +3,7 @@
 //!
 //! Both are exported by libSystem and have no header (xnu, bsd/sys/socket_private.h), so they
 //! are looked up at run time. `endpoint::datagrams` receives into the slots of a batch and
-//! sends from them through here, as with `datagram_linux.rs`.
+//! sends from them through here, as on Linux.
 //!
 //! Rules that the kernel forces:
 //! - recvmsg_x is used on macOS 15.6 and later only. Before, an early exit of
