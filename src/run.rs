@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use softnet::clock::Tick;
 use softnet::direction::Direction;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::filter::{self, Claims, LeaseCell, NoClaims};
+use softnet::filter::{self, Claims, LeaseCell, NoClaims, Rules};
 use softnet::forward::{self, Forwarding, Options};
 use softnet::host::descriptors::{self, ForCommand, Inherited};
 use softnet::host::liveness::{Parent, Vm};
@@ -162,7 +162,7 @@ impl Session {
             max_frame: self.uplink.max_frame(),
             policy: &config.policy,
         };
-        let (outbound, inbound, lease) = filter::pair_claiming(&filter, claims);
+        let (outbound, inbound, lease, rules) = filter::pair_claiming(&filter, claims);
         info!(
             "forwarding for {} over {}, gateway {}",
             config.mac,
@@ -170,7 +170,8 @@ impl Session {
             gateway.address
         );
         let name = self.uplink.name().to_owned();
-        let (host, attendant) = self.uplink.split();
+        let (host, mut attendant) = self.uplink.split();
+        attendant.begin(&rules)?;
         let forwarding = forward::start(self.vm, host, outbound, inbound, &options, &stop)
             .context("cannot start threads")?;
         Ok(Control {
@@ -181,6 +182,7 @@ impl Session {
             mac: config.mac,
             host: name,
             lease,
+            rules,
             command,
             failed: false,
             forwarding: Some((forwarding, Reporter::new(config.mac))),
@@ -214,6 +216,7 @@ struct Control {
     /// The interface's name.
     host: String,
     lease: Arc<LeaseCell>,
+    rules: Arc<Rules>,
     command: Option<Command>,
     /// Whether the command was asked to end by a failure of softnet's.
     failed: bool,
@@ -265,7 +268,7 @@ impl Control {
                     break None;
                 }
             }
-            self.attendant.look(&self.lease);
+            self.attendant.look(&self.lease, &self.rules);
             self.follow_lease();
             if let Some((forwarding, reporter)) = &mut self.forwarding {
                 reporter.look(|| Direction::ALL.map(|direction| forwarding.counts(direction)));

@@ -7,7 +7,8 @@ use super::claims::Claims;
 use super::dhcp::{Noted, Parties, ReplyGuard, Transactions};
 use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
 use super::policy::Mode;
-use super::prefix::{Destination, PrefixTable};
+use super::prefix::Destination;
+use super::rules::{Rules, View};
 use super::shape::{self, Transport};
 use super::subnet::{Subnet, group_mac};
 use super::verdict::{DropReason, Step, Verdict};
@@ -29,7 +30,9 @@ pub struct Inbound {
     /// Whether the gateway's MAC is learned from its replies, as the system did not tell it.
     pins_gateway: bool,
     max_frame: usize,
-    table: Arc<PrefixTable>,
+    /// What the network that is learned is told to.
+    handle: Arc<Rules>,
+    rules: View,
     lease: Arc<LeaseCell>,
     guard: ReplyGuard,
     claims: Arc<dyn Claims>,
@@ -38,7 +41,7 @@ pub struct Inbound {
 impl Inbound {
     pub(super) fn new(
         config: &Config<'_>,
-        table: Arc<PrefixTable>,
+        rules: Arc<Rules>,
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
         claims: Arc<dyn Claims>,
@@ -50,7 +53,8 @@ impl Inbound {
             isolation: config.isolation || config.mode == Mode::Host,
             pins_gateway: config.gateway_mac.is_none(),
             max_frame: config.max_frame,
-            table,
+            rules: rules.view(),
+            handle: rules,
             lease,
             guard: ReplyGuard::new(config, transactions),
             claims,
@@ -124,7 +128,8 @@ impl Inbound {
                 DropReason::DestinationGroup
             });
         };
-        let is_wanted = group == Mac::BROADCAST || self.table.get(address) == Destination::Pass;
+        let is_wanted = group == Mac::BROADCAST
+            || self.rules.snapshot().table.get(address) == Destination::Pass;
         if group == mac && is_wanted {
             Ok(())
         } else {
@@ -211,8 +216,12 @@ impl Inbound {
                     let Parties {
                         gateway, subnet, ..
                     } = &mut self.parties;
-                    if subnet.is_none() {
-                        *subnet = subnet_of(address, *gateway, message.mask);
+                    // Before the lease: nothing leaves until there is one.
+                    if subnet.is_none()
+                        && let Some(learned) = subnet_of(address, *gateway, message.mask)
+                    {
+                        *subnet = Some(learned);
+                        self.handle.set_subnet(learned.net());
                     }
                     self.lease.bind(&lease);
                 };
@@ -248,6 +257,7 @@ impl Inbound {
 impl Filter for Inbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
+        self.rules.refresh();
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //! bytes. The caller ([`crate::forward`]) counts and acts.
 //!
 //! ```text
-//!   rules as written -> policy -> prefix (a table)
+//!   rules as written -> policy -> prefix (a table) -> rules (which of them holds now)
 //!                                   |
 //!   VM ------------------------> outbound ------------------------> host
 //!                                   | reads the lease
@@ -25,6 +25,7 @@ mod lease;
 mod outbound;
 pub mod policy;
 mod prefix;
+mod rules;
 mod shape;
 mod subnet;
 pub mod verdict;
@@ -39,6 +40,7 @@ pub use inbound::Inbound;
 pub use lease::{Lease, LeaseCell, NameServers};
 pub use outbound::Outbound;
 pub use policy::{Mode, Policy};
+pub use rules::{HOST_ADDRESSES_MAX, Rules};
 pub use verdict::{DropReason, Step, Verdict};
 
 use crate::batch::Slot;
@@ -92,7 +94,7 @@ pub struct Config<'a> {
     pub isolation: bool,
     /// The longest frame that the interface takes, in bytes with the Ethernet header.
     pub max_frame: usize,
-    /// Where the VM may send to.
+    /// Where the VM may send to, to begin with.
     pub policy: &'a Policy,
 }
 
@@ -100,27 +102,35 @@ pub struct Config<'a> {
 /// granted. It starts without a lease: only DHCP passes until the server grants one.
 #[must_use]
 pub fn pair(config: &Config<'_>) -> (Outbound, Inbound, Arc<LeaseCell>) {
-    pair_claiming(config, Arc::new(NoClaims))
+    let (outbound, inbound, lease, _) = pair_claiming(config, Arc::new(NoClaims));
+    (outbound, inbound, lease)
 }
 
-/// The same, for one VM of many: an address that is granted to it is claimed first.
+/// The same, for one VM of many: an address that is granted to it is claimed first. With the
+/// handle by which the rules are changed while frames flow.
 #[must_use]
 pub fn pair_claiming(
     config: &Config<'_>,
     claims: Arc<dyn Claims>,
-) -> (Outbound, Inbound, Arc<LeaseCell>) {
+) -> (Outbound, Inbound, Arc<LeaseCell>, Arc<Rules>) {
     let lease = Arc::new(LeaseCell::new(config.gateway_mac));
-    let table = Arc::new(config.policy.compile(config.gateway, config.mode));
+    let rules = Arc::new(Rules::new(config));
     let asked = Arc::new(dhcp::Transactions::new());
     let outbound = Outbound::new(
         config,
-        Arc::clone(&table),
+        rules.view(),
         Arc::clone(&lease),
         Arc::clone(&asked),
         Arc::clone(&claims),
     );
-    let inbound = Inbound::new(config, table, Arc::clone(&lease), asked, claims);
-    (outbound, inbound, lease)
+    let inbound = Inbound::new(
+        config,
+        Arc::clone(&rules),
+        Arc::clone(&lease),
+        asked,
+        claims,
+    );
+    (outbound, inbound, lease, rules)
 }
 
 /// The filters of a VM that has 192.168.64.2 until second 600.

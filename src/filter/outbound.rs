@@ -7,7 +7,8 @@ use super::claims::Claims;
 use super::dhcp::{Noted, Parties, RequestGuard, Transactions};
 use super::lease::{Hot, LeaseCell};
 use super::policy::Mode;
-use super::prefix::{Destination, PrefixTable};
+use super::prefix::Destination;
+use super::rules::View;
 use super::shape::{self, Transport};
 use super::subnet::group_mac;
 use super::verdict::{DropReason, Step, Verdict};
@@ -24,7 +25,7 @@ pub struct Outbound {
     parties: Parties,
     isolation: bool,
     max_frame: usize,
-    table: Arc<PrefixTable>,
+    rules: View,
     lease: Arc<LeaseCell>,
     guard: RequestGuard,
     claims: Arc<dyn Claims>,
@@ -33,7 +34,7 @@ pub struct Outbound {
 impl Outbound {
     pub(super) fn new(
         config: &Config<'_>,
-        table: Arc<PrefixTable>,
+        rules: View,
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
         claims: Arc<dyn Claims>,
@@ -43,7 +44,7 @@ impl Outbound {
             parties: Parties::new(config),
             isolation: config.isolation || config.mode == Mode::Host,
             max_frame: config.max_frame,
-            table,
+            rules,
             lease,
             guard: RequestGuard::new(config, transactions),
             claims,
@@ -80,7 +81,7 @@ impl Outbound {
         if source != lease.address() || !lease.is_valid(self.now) {
             return Err(why_not_from(lease, source));
         }
-        let verdict = self.table.get(destination);
+        let verdict = self.rules.snapshot().table.get(destination);
         if let Some(reason) = verdict.refusal()
             && !self.is_dns(verdict, destination, transport)
         {
@@ -196,6 +197,7 @@ impl Outbound {
 impl Filter for Outbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
+        self.rules.refresh();
     }
 
     #[inline]

@@ -2,8 +2,11 @@
 //! where no rule speaks.
 //!
 //! In order of weight: a rule (the longest prefix wins, and on the same prefix block wins);
-//! the gateway; the ranges that IANA keeps for special purposes, which are refused; the rest
-//! of the internet, which passes. All of it is compiled into one table (prefix.rs).
+//! the gateway; the host's other addresses, which are refused if `@host` is; the ranges that
+//! IANA keeps for special purposes and the clouds' metadata services, which are refused; the
+//! rest of the internet, which passes. Isolation refuses the VM's own network, whatever wider
+//! rules say. All of it is compiled into one table (prefix.rs), anew when any of it changes
+//! (rules.rs).
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -40,6 +43,19 @@ pub enum Target {
     Net(Ipv4Net),
     /// `@host`: the gateway, whose address is known only once the interface is open.
     Host,
+}
+
+/// What the rules of a VM apply to, beside the internet.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) gateway: Ipv4Addr,
+    pub(super) mode: Mode,
+    /// Whether neighbours are kept from each other.
+    pub(super) isolation: bool,
+    /// The VM's network, once it is known.
+    pub(super) subnet: Option<Ipv4Net>,
+    /// What the host answers to.
+    pub(super) host: Vec<Ipv4Addr>,
 }
 
 /// A prefix that was written with host bits, which were cleared: worth a warning.
@@ -140,36 +156,80 @@ impl Policy {
         self.isolation_off
     }
 
-    /// The table for a VM behind this gateway.
-    pub(super) fn compile(&self, gateway: Ipv4Addr, mode: Mode) -> PrefixTable {
+    /// Whether `--block` names `@host`, which closes the host's other addresses too.
+    pub(super) fn blocks_host(&self) -> bool {
+        self.block.contains(&Target::Host)
+    }
+
+    /// The table for a VM in these surroundings.
+    pub(super) fn compile(&self, around: &Surroundings) -> PrefixTable {
+        let mut entries = self.entries(around);
+        // As the rules have it: neither isolation nor host-only mode changes that.
+        let gateway = Entry {
+            prefix: around.gateway.into(),
+            weight: u16::MAX,
+            destination: speaker_for(around.gateway, &entries),
+        };
+        if around.mode == Mode::Host {
+            return PrefixTable::new(vec![gateway], Destination::HostOnly);
+        }
+        if let Some(subnet) = around.subnet.filter(|_| around.isolation) {
+            entries.extend([self.neighbours(subnet), gateway]);
+        }
+        PrefixTable::new(entries, Destination::Pass)
+    }
+
+    /// All but isolation.
+    fn entries(&self, around: &Surroundings) -> Vec<Entry> {
         let mut entries: Vec<Entry> = SPECIAL_PURPOSE
             .iter()
-            .map(|(network, len, destination)| entry(net(*network, *len), BUILT_IN, *destination))
+            .map(|(network, len, destination)| built_in(net(*network, *len), *destination))
             .collect();
+        let metadata = METADATA.map(|address| built_in(net(address, 32), Destination::Metadata));
+        entries.extend(metadata);
         // These weigh like rules, so that allowing 0.0.0.0/0 does not open the host's loopback.
-        entries.extend(
-            NEVER_SENT.map(|byte| entry(net([byte, 0, 0, 0], 8), RULE, Destination::Local)),
-        );
-        entries.push(entry(gateway.into(), BUILT_IN, Destination::Pass));
+        entries.extend(NEVER_SENT.map(|byte| rule(net([byte, 0, 0, 0], 8), Destination::Local)));
+        if self.blocks_host() {
+            let host = around.host.iter().map(|address| Ipv4Net::from(*address));
+            entries.extend(host.map(|address| built_in(address, Destination::Blocked)));
+        }
+        entries.push(built_in(around.gateway.into(), Destination::Pass));
         for (targets, destination) in [
             (&self.allow, Destination::Pass),
             (&self.block, Destination::Blocked),
         ] {
             entries.extend(targets.iter().map(|target| match target {
-                Target::Net(prefix) => entry(*prefix, RULE, destination),
-                Target::Host => entry(gateway.into(), RULE, destination),
+                Target::Net(prefix) => rule(*prefix, destination),
+                Target::Host => rule(around.gateway.into(), destination),
             }));
         }
-        let table = PrefixTable::new(entries, Destination::Pass);
-        match mode {
-            Mode::Nat => table,
-            Mode::Host => {
-                let gateway_passes = table.get(gateway.into());
-                PrefixTable::new(
-                    vec![entry(gateway.into(), RULE, gateway_passes)],
-                    Destination::HostOnly,
-                )
-            }
+        entries
+    }
+
+    /// What keeps the VM from its neighbours. A rule for a wider range speaks of the world
+    /// outside, and does not open them; but it can close what isolation leaves open, the name
+    /// servers. A rule that lies within the network does name them.
+    fn neighbours(&self, subnet: Ipv4Net) -> Entry {
+        let longest_around = |targets: &[Target]| {
+            let prefixes = targets.iter().filter_map(|target| match target {
+                Target::Net(prefix) => Some(*prefix),
+                Target::Host => None,
+            });
+            prefixes
+                .filter(|prefix| *prefix != subnet && prefix.contains(&subnet))
+                .map(|prefix| prefix.prefix_len())
+                .max()
+        };
+        let blocked = longest_around(&self.block);
+        let is_blocked = blocked.is_some() && blocked >= longest_around(&self.allow);
+        Entry {
+            prefix: subnet,
+            weight: weight_of_rule(subnet.prefix_len()) - 1,
+            destination: if is_blocked {
+                Destination::Blocked
+            } else {
+                Destination::Isolation
+            },
         }
     }
 }
@@ -236,21 +296,38 @@ impl fmt::Display for HostBits {
 /// How many targets a policy may have.
 pub const TARGETS_MAX: usize = 4096;
 
-fn entry(prefix: Ipv4Net, weight: u16, destination: Destination) -> Entry {
+fn built_in(prefix: Ipv4Net, destination: Destination) -> Entry {
     Entry {
         prefix,
-        weight: weight + u16::from(prefix.prefix_len()),
+        weight: u16::from(prefix.prefix_len()),
         destination,
     }
+}
+
+fn rule(prefix: Ipv4Net, destination: Destination) -> Entry {
+    Entry {
+        prefix,
+        weight: weight_of_rule(prefix.prefix_len()),
+        destination,
+    }
+}
+
+/// More than all that is built in, with room between two lengths for isolation.
+fn weight_of_rule(prefix_len: u8) -> u16 {
+    64 + 2 * u16::from(prefix_len)
+}
+
+/// What a table of these entries would say about one address.
+fn speaker_for(address: Ipv4Addr, entries: &[Entry]) -> Destination {
+    let about = entries.iter().filter(|it| it.prefix.contains(&address));
+    about
+        .max_by_key(|entry| entry.weight)
+        .map_or(Destination::Pass, |entry| entry.destination)
 }
 
 fn net([a, b, c, d]: [u8; 4], len: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), len)
 }
-
-// A prefix length, at most 32, is added to these.
-const BUILT_IN: u16 = 0;
-const RULE: u16 = 64;
 
 /// The ranges that are not for the public internet: RFC 6890 as of IANA's registry, and
 /// multicast (RFC 5771). Those that the registry has as globally reachable are missing here
@@ -273,6 +350,20 @@ const SPECIAL_PURPOSE: [([u8; 4], u8, Destination); 14] = [
     ([255, 255, 255, 255], 32, Destination::Broadcast), // RFC 919
 ];
 
+/// Public addresses at which a cloud answers its machines, with their credentials among other
+/// things, and with what it takes to get those: a VM on such a machine would be taken for it.
+/// Other clouds have theirs in ranges that are closed anyway: 169.254/16, Alibaba and Tencent
+/// in 100.64/10, Oracle in 192.0.0/24 too.
+const METADATA: [[u8; 4]; 2] = [
+    // WireServer, "a virtual public IP address" that is the same in all of Azure, and a name
+    // server: learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16.
+    [168, 63, 129, 16],
+    // Equinix Metal, once Packet: metadata.platformequinix.com. The address stands in what
+    // keeps pods from it (equinix-labs/pulumi-equinix-kubernetes-cluster,
+    // nodejs/cloud-init/scripts/net-deny-metadata.sh).
+    [192, 80, 8, 124],
+];
+
 /// First bytes of what no host may send to: "this network" and loopback (RFC 1122, 3.2.1.3).
 const NEVER_SENT: [u8; 2] = [0, 127];
 
@@ -284,6 +375,23 @@ mod tests {
 
     fn parse(allow: &str, block: &str) -> Policy {
         Policy::parse(allow, block).unwrap().0
+    }
+
+    fn around(mode: Mode) -> Surroundings {
+        Surroundings {
+            gateway: GATEWAY,
+            mode,
+            isolation: true,
+            subnet: Some("192.168.64.0/24".parse().unwrap()),
+            host: vec![Ipv4Addr::new(4, 4, 4, 4), Ipv4Addr::new(10, 0, 0, 5)],
+        }
+    }
+
+    /// What the rules make of an address.
+    fn says(allow: &str, block: &str, address: &str) -> Destination {
+        let address: Ipv4Addr = address.parse().unwrap();
+        let table = parse(allow, block).compile(&around(Mode::Nat));
+        table.get(address.into())
     }
 
     fn refusal(list: &str) -> String {
@@ -395,7 +503,7 @@ mod tests {
             .map(|index| Target::Net(Ipv4Net::new_assert((0x0100_0000 + index * 2).into(), 32)))
             .collect();
         let policy = Policy::new(vec![], targets).unwrap();
-        let table = policy.compile(GATEWAY, Mode::Nat);
+        let table = policy.compile(&around(Mode::Nat));
         assert_eq!(table.get(0x0100_1fff), Destination::Pass);
         assert_eq!(table.get(0x0100_1ffe), Destination::Blocked);
         assert_eq!(table.get(0x0100_2000), Destination::Pass);
@@ -403,10 +511,88 @@ mod tests {
 
     #[test]
     fn host_mode_leaves_the_gateway_alone() {
-        let table = parse("0.0.0.0/0", "").compile(GATEWAY, Mode::Host);
+        let table = parse("0.0.0.0/0", "").compile(&around(Mode::Host));
         assert_eq!(table.get(GATEWAY.into()), Destination::Pass);
         for address in [0, 0xc0a8_4000, 0xc0a8_4002, 0x0808_0808, u32::MAX] {
             assert_eq!(table.get(address), Destination::HostOnly, "{address:x}");
+        }
+    }
+
+    #[test]
+    fn neighbours_take_a_rule_within_their_network() {
+        use Destination::{Blocked, Isolation, Pass};
+        for (allow, block, neighbour, expected) in [
+            ("", "", "192.168.64.50", Isolation),
+            ("", "", "192.168.64.255", Isolation),
+            ("192.168.0.0/16", "", "192.168.64.50", Isolation),
+            ("192.168.0.0/16", "", "192.168.64.0", Isolation),
+            ("192.168.0.0/16", "", "192.168.64.255", Isolation),
+            ("192.168.0.0/16", "", "192.168.65.0", Pass),
+            ("192.168.64.0/23", "", "192.168.64.50", Isolation),
+            ("192.168.64.0/24", "", "192.168.64.50", Pass),
+            ("192.168.64.0/24", "", "192.168.64.255", Pass),
+            ("192.168.64.50/32", "", "192.168.64.50", Pass),
+            ("192.168.64.50/32", "", "192.168.64.51", Isolation),
+            (
+                "192.168.64.0/25",
+                "192.168.64.50/32",
+                "192.168.64.50",
+                Blocked,
+            ),
+            (
+                "192.168.64.0/24",
+                "192.168.64.0/24",
+                "192.168.64.50",
+                Blocked,
+            ),
+            // A wider rule can close, and only the longest of them counts.
+            ("", "0.0.0.0/0", "192.168.64.50", Blocked),
+            ("192.168.0.0/16", "0.0.0.0/0", "192.168.64.50", Isolation),
+            ("0.0.0.0/1", "192.168.0.0/16", "192.168.64.50", Blocked),
+            ("192.168.0.0/16", "192.168.0.0/16", "192.168.64.50", Blocked),
+            ("192.168.64.50/32", "0.0.0.0/0", "192.168.64.50", Pass),
+            // The gateway is as it would be without isolation.
+            ("", "", "192.168.64.1", Pass),
+            ("", "0.0.0.0/0", "192.168.64.1", Blocked),
+            ("192.168.0.0/16", "0.0.0.0/0", "192.168.64.1", Pass),
+            ("@host", "0.0.0.0/0", "192.168.64.1", Pass),
+            ("", "192.168.64.0/24", "192.168.64.1", Blocked),
+            ("192.168.64.1/32", "@host", "192.168.64.1", Blocked),
+        ] {
+            let said = says(allow, block, neighbour);
+            assert_eq!(said, expected, "{neighbour}: +{allow} -{block}");
+        }
+    }
+
+    #[test]
+    fn neighbours_of_an_open_network_are_like_others() {
+        let open = Surroundings {
+            isolation: false,
+            ..around(Mode::Nat)
+        };
+        let table = parse("192.168.0.0/16", "").compile(&open);
+        assert_eq!(table.get(0xc0a8_4032), Destination::Pass);
+    }
+
+    #[test]
+    fn blocking_the_host_closes_its_addresses_below_the_rules() {
+        use Destination::{Blocked, Pass, Private};
+        for (allow, block, address, expected) in [
+            ("", "", "4.4.4.4", Pass),
+            ("@host", "", "4.4.4.4", Pass),
+            ("@host", "", "10.0.0.5", Private),
+            ("", "192.168.64.1/32", "4.4.4.4", Pass),
+            ("", "@host", "4.4.4.4", Blocked),
+            ("@host", "@host", "4.4.4.4", Blocked),
+            ("", "@host", "4.4.4.5", Pass),
+            ("", "@host", "10.0.0.5", Blocked),
+            ("", "@host", "10.0.0.6", Private),
+            ("4.4.4.4/32", "@host", "4.4.4.4", Pass),
+            ("10.0.0.0/8", "@host", "10.0.0.5", Pass),
+            ("4.0.0.0/8", "@host,4.4.4.0/24", "4.4.4.4", Blocked),
+        ] {
+            let said = says(allow, block, address);
+            assert_eq!(said, expected, "{address}: +{allow} -{block}");
         }
     }
 }

@@ -26,12 +26,14 @@ pub(super) enum Destination {
     Blocked,
     Private,
     LinkLocal,
+    Metadata,
     Local,
     Special,
     Multicast,
     Reserved,
     Broadcast,
     HostOnly,
+    Isolation,
 }
 
 impl Destination {
@@ -43,19 +45,24 @@ impl Destination {
             Self::Blocked => DropReason::DestinationBlocked,
             Self::Private => DropReason::DestinationPrivate,
             Self::LinkLocal => DropReason::DestinationLinkLocal,
+            Self::Metadata => DropReason::DestinationMetadata,
             Self::Local => DropReason::DestinationLocal,
             Self::Special => DropReason::DestinationSpecial,
             Self::Multicast => DropReason::DestinationMulticast,
             Self::Reserved => DropReason::DestinationReserved,
             Self::Broadcast => DropReason::DestinationBroadcast,
             Self::HostOnly => DropReason::HostOnly,
+            Self::Isolation => DropReason::Isolation,
         })
     }
 
     /// Whether a name server may be there although the table refuses it: one host somewhere
     /// that no rule speaks about.
     pub(super) const fn may_be_name_server(self) -> bool {
-        matches!(self, Self::Private | Self::LinkLocal | Self::Special)
+        matches!(
+            self,
+            Self::Private | Self::LinkLocal | Self::Metadata | Self::Special | Self::Isolation
+        )
     }
 }
 
@@ -172,7 +179,9 @@ fn directory(starts: &[u32], destinations: &[Destination]) -> Box<[Slice; 256]> 
         // The range that holds the first address, to the one that holds the last.
         let first = starts.partition_point(|start| *start <= byte) - 1;
         let end = starts.partition_point(|start| *start <= byte | 0x00ff_ffff);
-        let small = |number: usize| u16::try_from(number).expect("4096 rules make fewer");
+        let small = |number: usize| {
+            u16::try_from(number).expect("rules and the host's addresses make fewer")
+        };
         Slice {
             first: small(first),
             len: small(end - first),

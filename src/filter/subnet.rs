@@ -21,6 +21,12 @@ impl Subnet {
             .map(Self::from)
     }
 
+    /// The same as a prefix.
+    pub(super) fn net(self) -> Ipv4Net {
+        Ipv4Net::with_netmask(self.network.into(), self.mask.into())
+            .expect("only a prefix makes one")
+    }
+
     #[inline]
     pub(super) fn contains(self, address: u32) -> bool {
         address & self.mask == self.network

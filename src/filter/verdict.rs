@@ -122,6 +122,8 @@ drop_reasons! {
     DestinationPrivate = "destination-private",
     /// A link-local destination (169.254.0.0/16).
     DestinationLinkLocal = "destination-link-local",
+    /// A public address at which a cloud tells its machines about themselves.
+    DestinationMetadata = "destination-metadata",
     /// Loopback or "this network" (127.0.0.0/8, 0.0.0.0/8).
     DestinationLocal = "destination-local",
     /// A range kept for protocols, documentation, benchmarks or 6to4.

@@ -3,6 +3,8 @@
 //! Nothing in here is on a frame's way. What must be done with rights is done before
 //! [`privileges`] gives them up, and the rest works without.
 
+pub mod addresses;
+
 #[cfg(vmnet)]
 pub mod bootpd;
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::tap::{Tap, ToTap};
-use softnet::filter::LeaseCell;
+use softnet::filter::{LeaseCell, Rules};
+use softnet::host::HostError;
+use softnet::host::addresses::HostAddresses;
 use softnet::host::gateway::{self, Gateway, Named, Watch};
 use softnet::host::privileges::Identity;
 use softnet::host::release;
@@ -114,6 +116,7 @@ impl Uplink {
             watch: self.watch,
             sink: self.tap.sink(),
             gateway: self.gateway,
+            host: HostAddresses::new(),
         };
         (self.tap, attendant)
     }
@@ -124,6 +127,7 @@ pub(crate) struct Attendant {
     watch: Watch,
     sink: ToTap,
     gateway: Gateway,
+    host: HostAddresses,
 }
 
 impl Attendant {
@@ -137,8 +141,19 @@ impl Attendant {
         crate::run::TICK
     }
 
-    /// Tells the filter when the gateway has got another MAC.
-    pub(crate) fn look(&mut self, lease: &LeaseCell) {
+    /// Tells the rules which addresses the host has, before frames flow.
+    pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
+        self.host.tell(rules)
+    }
+
+    /// Tells the filter when the gateway has got another MAC, or the host other addresses.
+    pub(crate) fn look(&mut self, lease: &LeaseCell, rules: &Rules) {
+        if self.watch.take_event() {
+            self.host.may_have_changed();
+        }
+        if let Err(error) = self.host.tell(rules) {
+            debug!("{error}");
+        }
         match self.watch.new_mac() {
             Ok(Some(mac)) => {
                 info!("the gateway's MAC is {mac} now");

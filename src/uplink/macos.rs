@@ -7,7 +7,9 @@ use softnet::clock::Tick;
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::vm_socket;
 use softnet::endpoint::vmnet::{self, ToVmnet, Vmnet, VmnetError};
-use softnet::filter::LeaseCell;
+use softnet::filter::{LeaseCell, Rules};
+use softnet::host::HostError;
+use softnet::host::addresses::HostAddresses;
 use softnet::host::bootpd;
 use softnet::host::escalation;
 use softnet::host::gateway::Gateway;
@@ -109,6 +111,7 @@ impl Uplink {
             gateway: self.gateway(),
             sink: self.vmnet.sink(),
             ports: self.ports,
+            host: HostAddresses::new(),
         };
         (self.vmnet, attendant)
     }
@@ -119,6 +122,7 @@ pub(crate) struct Attendant {
     gateway: Gateway,
     sink: ToVmnet,
     ports: PortForward,
+    host: HostAddresses,
 }
 
 impl Attendant {
@@ -137,7 +141,18 @@ impl Attendant {
         }
     }
 
-    pub(crate) fn look(&mut self, lease: &LeaseCell) {
+    /// Tells the rules which addresses the host has, before frames flow.
+    pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
+        self.host.tell(rules)
+    }
+
+    /// Has the ports follow the lease, and the rules the host's addresses, of whose changes
+    /// nothing here wakes the main thread.
+    pub(crate) fn look(&mut self, lease: &LeaseCell, rules: &Rules) {
+        self.host.may_have_changed();
+        if let Err(error) = self.host.tell(rules) {
+            debug!("{error}");
+        }
         let now = Tick::now();
         let lease = lease.lease().filter(|lease| now < lease.expires);
         self.ports.follow(lease.map(|lease| lease.address));

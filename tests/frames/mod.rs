@@ -19,7 +19,8 @@ pub use dhcp::Dhcp;
 use softnet::batch::Slot;
 use softnet::clock::Tick;
 use softnet::filter::{
-    self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Outbound, Policy, Verdict,
+    self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Outbound, Policy, Rules,
+    Verdict,
 };
 use softnet::wire::Mac;
 
@@ -270,6 +271,7 @@ pub struct World {
     pub outbound: Outbound,
     pub inbound: Inbound,
     pub lease: Arc<LeaseCell>,
+    pub rules: Arc<Rules>,
     pub claims: Arc<Claimed>,
     pub now: Tick,
 }
@@ -316,12 +318,13 @@ impl World {
             policy: &policy,
         };
         let claims = Arc::new(Claimed::default());
-        let (outbound, inbound, lease) =
+        let (outbound, inbound, lease, rules) =
             filter::pair_claiming(&config, Arc::clone(&claims) as Arc<dyn Claims>);
         let mut world = Self {
             outbound,
             inbound,
             lease,
+            rules,
             claims,
             now: START,
         };

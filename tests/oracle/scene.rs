@@ -115,7 +115,7 @@ impl Scene {
             held: Mutex::default(),
         });
         let claims = Arc::clone(&registry);
-        let (outbound, inbound, lease) = filter::pair_claiming(&config, claims);
+        let (outbound, inbound, lease, _) = filter::pair_claiming(&config, claims);
         let mut scene = Self {
             facts,
             address,

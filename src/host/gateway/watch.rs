@@ -1,6 +1,7 @@
 //! The gateway over time: its MAC may become another.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::Socket;
@@ -21,6 +22,8 @@ pub struct Watch {
     events: Socket,
     /// Whether something may have changed since it was looked at.
     stale: bool,
+    /// Whether something happened since [`take_event`](Self::take_event) was asked.
+    happened: bool,
 }
 
 impl Watch {
@@ -43,6 +46,7 @@ impl Watch {
             gateway,
             events,
             stale: true,
+            happened: false,
         })
     }
 
@@ -69,16 +73,24 @@ impl Watch {
         Ok(new)
     }
 
+    /// Whether an interface or an address of this host may have changed since the last call.
+    pub fn take_event(&mut self) -> bool {
+        self.drain();
+        mem::take(&mut self.happened)
+    }
+
     fn drain(&mut self) {
         loop {
             match self
                 .events
                 .recv(&mut Vec::with_capacity(1), libc::MSG_DONTWAIT)
             {
-                Ok(_) => self.stale = true,
+                Ok(_) => (self.stale, self.happened) = (true, true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 // So many that some were lost.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.stale = true,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    (self.stale, self.happened) = (true, true);
+                }
                 Err(_) => break,
             }
         }
