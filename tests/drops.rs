@@ -206,6 +206,7 @@ fn pair(reason: DropReason) -> Option<Pair> {
         }),
         DropReason::DestinationPrivate => destination("10.0.0.1"),
         DropReason::DestinationLinkLocal => destination("169.254.169.254"),
+        DropReason::DestinationMetadata => destination("168.63.129.16"),
         DropReason::DestinationLocal => destination("127.0.0.1"),
         DropReason::DestinationSpecial => destination("192.0.2.1"),
         DropReason::DestinationMulticast => destination("224.0.0.251"),

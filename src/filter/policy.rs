@@ -565,6 +565,27 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_with_public_addresses_take_one_too() {
+        let public = Surroundings {
+            gateway: Ipv4Addr::new(4, 4, 4, 1),
+            subnet: Some("4.4.4.0/24".parse().unwrap()),
+            ..around(Mode::Nat)
+        };
+        let table = Policy::default().compile(&public);
+        for (address, expected) in [
+            (0x0404_0400, Destination::Isolation),
+            (0x0404_0401, Destination::Pass),
+            (0x0404_0432, Destination::Isolation),
+            (0x0404_04ff, Destination::Isolation),
+            (0x0404_0500, Destination::Pass),
+        ] {
+            assert_eq!(table.get(address), expected, "{address:x}");
+        }
+        let table = parse("4.4.4.50/32", "").compile(&public);
+        assert_eq!(table.get(0x0404_0432), Destination::Pass);
+    }
+
+    #[test]
     fn neighbours_of_an_open_network_are_like_others() {
         let open = Surroundings {
             isolation: false,

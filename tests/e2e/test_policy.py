@@ -1,6 +1,12 @@
 """What the user allows and blocks takes effect on real traffic."""
 
-from lab.network import GATEWAY, INTERNET, OTHER_INTERNET, PEER, PRIVATE
+import time
+
+from attacks import unique
+from lab import namespace
+from lab.network import GATEWAY, GATEWAY_MAC, INTERNET, OTHER_INTERNET, PEER, PRIVATE
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 
 EVERYTHING = {GATEWAY, INTERNET, OTHER_INTERNET, PEER, *PRIVATE}
@@ -52,6 +58,62 @@ def test_host_only_mode_leaves_only_the_gateway(standin):
 
 def test_another_vm_is_closed_while_vms_are_isolated(standin):
     assert PEER not in reached(standin, "--allow", "192.168.64.0/24")
+
+
+def test_a_wide_rule_opens_no_neighbour_by_a_hairpin_through_the_host(standin):
+    network, vm = standin.network, standin.vm
+
+    def hits():
+        """Whether a packet for another VM gets there by the gateway's MAC, and is answered."""
+        lease = vm.get_lease()
+        vm.check(f"ip neigh replace {PEER} lladdr {GATEWAY_MAC} dev eth0 nud permanent")
+        token = unique()
+        with network.watch_peer() as peer:
+            vm.send(
+                Ether(src=vm.mac, dst=GATEWAY_MAC)
+                / IP(src=lease.address, dst=PEER)
+                / UDP(sport=9, dport=9)
+                / token
+            )
+            arrived = bool(peer.saw(token, 1.5))
+        answered = vm.ping(PEER)
+        vm.check(f"ip neigh del {PEER} dev eth0")
+        return arrived, answered
+
+    with standin.unfiltered():
+        assert hits() == (True, True), "closed even without a filter"
+    with standin.softnet("--allow", "192.168.0.0/16") as softnet:
+        assert hits() == (False, False)
+        assert "isolation" in softnet.said()
+    with standin.softnet("--allow", f"{PEER}/32"):
+        # One way only: what it answers comes from a neighbour.
+        assert hits() == (True, False)
+
+
+def test_a_blocked_host_is_closed_by_its_other_addresses_too(standin):
+    network, vm = standin.network, standin.vm
+    # Neither private nor special, and so open unless something says that it is the host's.
+    own, later = "5.5.5.5", "6.6.6.6"
+    address = lambda verb, it: namespace.configure(network.host, f"addr {verb} {it}/32 dev wan0")  # noqa: E731
+    address("add", own)
+    try:
+        with standin.softnet():
+            vm.get_lease()
+            assert vm.reaches({own, GATEWAY}) == {own, GATEWAY}, "closed even to all"
+        with standin.softnet("--block", "@host"):
+            vm.get_lease()
+            assert vm.reaches({own, GATEWAY, INTERNET}) == {INTERNET}
+            address("add", later)
+            try:
+                time.sleep(2)
+                assert vm.reaches({own, later, INTERNET}) == {INTERNET}
+            finally:
+                address("del", later)
+        with standin.softnet("--block", "@host", "--allow", f"{own}/32"):
+            vm.get_lease()
+            assert vm.reaches({own, GATEWAY, INTERNET}) == {own, INTERNET}
+    finally:
+        address("del", own)
 
 
 def test_all_is_open_once_everything_is_allowed(standin):

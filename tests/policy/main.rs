@@ -4,6 +4,7 @@
 //! right but for what the row is about, and for most that are dropped there is one that
 //! passes beside it. The edges of the special-purpose ranges are made from a list below.
 
+mod changes;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod inbound;
@@ -16,16 +17,18 @@ use softnet::filter::DropReason;
 #[test]
 fn special_purpose_ranges_are_refused_from_edge_to_edge() {
     // The registry of RFC 6890 for IPv4, what it has as not globally reachable, with
-    // multicast and the withdrawn relays of 6to4.
+    // multicast, the withdrawn relays of 6to4, and two addresses of metadata services.
     for (range, reason) in [
         ("0.0.0.0/8", DestinationLocal),
         ("10.0.0.0/8", DestinationPrivate),
         ("100.64.0.0/10", DestinationPrivate),
         ("127.0.0.0/8", DestinationLocal),
+        ("168.63.129.16/32", DestinationMetadata),
         ("169.254.0.0/16", DestinationLinkLocal),
         ("172.16.0.0/12", DestinationPrivate),
         ("192.0.0.0/24", DestinationSpecial),
         ("192.0.2.0/24", DestinationSpecial),
+        ("192.80.8.124/32", DestinationMetadata),
         ("192.88.99.0/24", DestinationSpecial),
         ("192.168.0.0/16", DestinationPrivate),
         ("198.18.0.0/15", DestinationSpecial),
