@@ -12,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, value_parser};
 use ipnet::Ipv4Net;
+use softnet::filter::CONNECTION_RATE;
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
 use softnet::host::gateway::Named;
@@ -61,6 +62,7 @@ pub(crate) struct Config {
     pub(crate) mac: Mac,
     pub(crate) mode: Mode,
     pub(crate) policy: Policy,
+    pub(crate) connection_rate: u32,
     /// What in the above deserves one, to be logged.
     pub(crate) warnings: Vec<HostBits>,
     pub(crate) uplink: uplink::Config,
@@ -177,6 +179,10 @@ struct ForwardingArgs {
     /// Destinations to block, likewise
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
+
+    /// New TCP connections that the VM may open in a second, after 8192 at once; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = CONNECTION_RATE)]
+    connection_rate: u32,
 
     /// TCP ports of the host to forward to the VM, EXTERNAL:INTERNAL,... (macOS)
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = exposed)]
@@ -318,6 +324,7 @@ impl ForwardingArgs {
             mac: self.vm_mac_address.ok_or("--vm-mac-address is missing")?,
             mode: self.vm_net_type,
             policy,
+            connection_rate: self.connection_rate,
             warnings,
             uplink,
             user: self.user,

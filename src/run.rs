@@ -161,6 +161,7 @@ impl Session {
             isolation: !config.policy.wants_isolation_off(),
             max_frame: self.uplink.max_frame(),
             policy: &config.policy,
+            connection_rate: config.connection_rate,
         };
         let (outbound, inbound, lease, rules) = filter::pair_claiming(&filter, claims);
         info!(

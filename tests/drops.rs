@@ -101,6 +101,27 @@ fn received(state: State, dropped: Frame, twin: Frame) -> Option<Pair> {
     })
 }
 
+/// A frame leaves the VM after so many others like it, and its twin after one less.
+fn after(frame: Frame, pass: [fn(&mut World, Frame) -> Outcome; 2]) -> Option<Pair> {
+    let case = |pass| Case {
+        state: LEASED,
+        block: "",
+        pass,
+        frame: frame.clone(),
+    };
+    Some(Pair {
+        dropped: case(pass[0]),
+        twin: case(pass[1]),
+    })
+}
+
+fn behind<const OTHERS: usize>(world: &mut World, frame: Frame) -> Outcome {
+    for _ in 0..OTHERS {
+        assert_eq!(world.send(frame.clone()), Ok(()));
+    }
+    world.send(frame)
+}
+
 fn pair(reason: DropReason) -> Option<Pair> {
     let tcp_to = |destination| tcp(VM_IP, destination, 443);
     let web = || tcp_to(INTERNET);
@@ -167,7 +188,7 @@ fn pair(reason: DropReason) -> Option<Pair> {
         DropReason::Ipv4Options => sent(
             LEASED,
             web().options(&[131, 3, 4, 0]),
-            web().options(&[148, 4, 0, 0]),
+            web().options(&[1, 1, 1, 0]),
         ),
         DropReason::Fragment => {
             let later = |offset| ipv4(6, VM_IP, INTERNET, &[0; 64]).fragment(offset, false);
@@ -182,6 +203,29 @@ fn pair(reason: DropReason) -> Option<Pair> {
             inbound(icmp(GATEWAY_IP, VM_IP, 5)),
             inbound(icmp(GATEWAY_IP, VM_IP, 8)),
         ),
+        DropReason::IcmpType => sent(LEASED, icmp(VM_IP, INTERNET, 17), icmp(VM_IP, INTERNET, 19)),
+        DropReason::IcmpMtu => {
+            let needs = |mtu| {
+                inbound(icmp_error(
+                    INTERNET,
+                    VM_IP,
+                    [3, 4],
+                    mtu,
+                    &quote(VM_IP, INTERNET),
+                ))
+            };
+            received(LEASED, needs(67), needs(68))
+        }
+        DropReason::IcmpQuote => {
+            let about = |to| icmp_error(VM_IP, INTERNET, [3, 3], 0, &quote(INTERNET, to));
+            sent(LEASED, about(OTHER_IP), about(VM_IP))
+        }
+        DropReason::GatewayProtocol => {
+            let gre = |to| ipv4(47, VM_IP, to, &[0; 8]);
+            sent(LEASED, gre(GATEWAY_IP), gre(INTERNET))
+        }
+        DropReason::ConnectionRate => after(web().set(47, &[2]), [behind::<8192>, behind::<8191>]),
+        DropReason::ArpRate => after(arp(2, (VM, VM_IP), VM_IP), [behind::<64>, behind::<63>]),
         DropReason::NoLease => sent_in(OFFERED, web(), LEASED, web()),
         DropReason::LeaseExpired => sent_in(EXPIRED, web(), LEASED, web()),
         DropReason::SourceAddress => sent(LEASED, tcp(OTHER_IP, INTERNET, 443), web()),

@@ -11,7 +11,7 @@ use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::filter::policy::{Mode, Policy};
-use crate::filter::{self, Config, Filter, Inbound, Outbound, Step, Verdict};
+use crate::filter::{self, CONNECTION_RATE, Config, Filter, Inbound, Outbound, Step, Verdict};
 use crate::wire::Mac;
 
 /// Who is on the network.
@@ -85,6 +85,7 @@ impl Network {
             isolation: true,
             max_frame,
             policy,
+            connection_rate: CONNECTION_RATE,
         })
     }
 
@@ -126,6 +127,7 @@ pub(super) fn filters_at_vmnet(
         isolation: true,
         max_frame,
         policy,
+        connection_rate: CONNECTION_RATE,
     })
 }
 

@@ -2,14 +2,17 @@
 
 use crate::clock::Tick;
 
-/// A token bucket.
+/// A token bucket. It counts in parts of a token, as many as it takes for a tick to earn a
+/// whole number of them.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    tokens: u32,
-    capacity: u32,
-    /// Ticks until another token.
-    interval: u32,
-    /// Until when tokens were earned.
+    parts: u64,
+    capacity: u64,
+    /// Parts of a token.
+    token: u64,
+    /// Parts earned in a tick.
+    earned: u64,
+    /// Until when they were earned.
     paid: Tick,
 }
 
@@ -17,34 +20,38 @@ impl Bucket {
     /// A full bucket of so many tokens, which earns another in so many ticks
     /// ([`Tick::PER_SECOND`]), at least one.
     pub(super) const fn new(capacity: u32, interval: u32) -> Self {
+        Self::of(capacity, interval, 1)
+    }
+
+    /// A full bucket of so many tokens, which earns so many a second.
+    pub(super) const fn per_second(capacity: u32, tokens: u32) -> Self {
+        Self::of(capacity, Tick::PER_SECOND, tokens)
+    }
+
+    const fn of(capacity: u32, token: u32, earned: u32) -> Self {
+        // Below 2^64, as the factors are below 2^32.
+        let capacity = capacity as u64 * token as u64;
         Self {
-            tokens: capacity,
+            parts: capacity,
             capacity,
-            interval,
+            token: token as u64,
+            earned: earned as u64,
             paid: Tick::ZERO,
         }
     }
 
     /// Takes a token, if there is one.
-    #[inline]
     pub(super) fn take(&mut self, now: Tick) -> bool {
-        let missing = self.capacity - self.tokens;
-        let passed = now.since(self.paid);
-        let earned = passed / u64::from(self.interval);
-        match u32::try_from(earned) {
-            Ok(earned) if earned < missing => {
-                self.tokens += earned;
-                let paid = u64::from(earned) * u64::from(self.interval);
-                self.paid = self.paid.after_ticks(paid);
+        let earned = now.since(self.paid).saturating_mul(self.earned);
+        self.parts = self.parts.saturating_add(earned).min(self.capacity);
+        self.paid = self.paid.max(now);
+        match self.parts.checked_sub(self.token) {
+            Some(left) => {
+                self.parts = left;
+                true
             }
-            _ => {
-                self.tokens = self.capacity;
-                self.paid = now;
-            }
+            None => false,
         }
-        let has_token = self.tokens > 0;
-        self.tokens -= u32::from(has_token);
-        has_token
     }
 }
 
@@ -96,6 +103,28 @@ mod tests {
             taken += u32::from(bucket.take(Tick::from_secs(1000).after_ticks(tick)));
         }
         assert_eq!(taken, 31);
+    }
+
+    #[test]
+    fn a_rate_that_no_whole_number_of_ticks_makes_is_kept() {
+        for rate in [1, 3, 1000, 5000] {
+            let mut bucket = Bucket::per_second(8192, rate);
+            assert!((0..8192).all(|_| bucket.take(Tick::from_secs(1000))));
+            let mut taken = 0;
+            for tick in 1..=u64::from(3 * Tick::PER_SECOND) {
+                let now = Tick::from_secs(1000).after_ticks(tick);
+                taken += (0..10).take_while(|_| bucket.take(now)).count();
+            }
+            assert_eq!(taken, 3 * usize::try_from(rate).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_greatest_rate_and_the_longest_time_overflow_nothing() {
+        let mut bucket = Bucket::per_second(u32::MAX, u32::MAX);
+        for now in [Tick::ZERO, Tick::NEVER, Tick::ZERO, Tick::NEVER] {
+            assert!(bucket.take(now));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::arp::Unanswered;
 use super::claims::Claims;
 use super::dhcp::{Noted, Parties, ReplyGuard, Transactions};
 use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
@@ -15,10 +16,9 @@ use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
-use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message};
 use crate::wire::ethernet::{Ethernet, ethertype};
-use crate::wire::udp;
+use crate::wire::{Mac, arp, icmp, udp};
 
 /// The filter of frames for the VM.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub struct Inbound {
     lease: Arc<LeaseCell>,
     guard: ReplyGuard,
     claims: Arc<dyn Claims>,
+    unanswered: Arc<Unanswered>,
 }
 
 impl Inbound {
@@ -45,6 +46,7 @@ impl Inbound {
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
         claims: Arc<dyn Claims>,
+        unanswered: Arc<Unanswered>,
     ) -> Self {
         Self {
             now: Tick::ZERO,
@@ -58,6 +60,7 @@ impl Inbound {
             lease,
             guard: ReplyGuard::new(config, transactions),
             claims,
+            unanswered,
         }
     }
 
@@ -86,6 +89,8 @@ impl Inbound {
                 return self.dhcp_port(ethernet, source, port);
             }
             Transport::Udp(_, udp::DHCP_SERVER) => return Err(DropReason::DhcpRole),
+            Transport::Icmp(icmp::TIMESTAMP) => return Err(DropReason::IcmpType),
+            Transport::Trailed => return Ok(Step::Inspect),
             _ => {}
         }
         let lease = self.lease.hot();
@@ -97,6 +102,11 @@ impl Inbound {
         }
         if source == lease.address() {
             return Err(DropReason::SourceAddress);
+        }
+        if let Transport::IcmpError(quote) = transport
+            && quote.source != lease.address()
+        {
+            return Err(DropReason::IcmpQuote);
         }
         if destination != lease.address() || ethernet.destination != self.parties.vm {
             self.group(ethernet.destination, destination)?;
@@ -165,8 +175,8 @@ impl Inbound {
     /// Inspects ARP: nobody speaks for the gateway or for the VM.
     #[cold]
     fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
-        let arp = shape::arp(ethernet, carried)?;
-        let sender = arp.sender.get();
+        let message = shape::arp(ethernet, carried)?;
+        let sender = message.sender.get();
         let is_gateway_mac = self.lease.is_gateway_mac(ethernet.source);
         if ethernet.destination.is_multicast() && ethernet.destination != Mac::BROADCAST {
             return Err(DropReason::DestinationGroup);
@@ -179,6 +189,12 @@ impl Inbound {
         }
         if self.isolation && !is_gateway_mac {
             return Err(DropReason::Isolation);
+        }
+        if shape::is_trailed(carried) {
+            return Ok(Step::Inspect);
+        }
+        if sender == self.parties.gateway && message.operation.get() == arp::REPLY {
+            self.unanswered.answered();
         }
         Ok(Step::Done(Verdict::Forward))
     }
@@ -267,6 +283,11 @@ impl Filter for Inbound {
     }
 
     fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
+        if shape::cut_trailer(slot)
+            && let Step::Done(verdict) = self.judge(slot.frame())
+        {
+            return verdict;
+        }
         self.reply(slot).into()
     }
 }

@@ -16,6 +16,7 @@
 //! Both directions leave DHCP messages to the guard in dhcp/, which says what a client may
 //! ask and what a server may answer. docs/filtering.md lists every rule.
 
+mod arp;
 mod atomic;
 mod bucket;
 mod claims;
@@ -96,7 +97,14 @@ pub struct Config<'a> {
     pub max_frame: usize,
     /// Where the VM may send to, to begin with.
     pub policy: &'a Policy,
+    /// How many TCP connections a second it may open, once it has opened 8192; 0 for any
+    /// number. [`CONNECTION_RATE`] is what no ordinary use comes near to.
+    pub connection_rate: u32,
 }
+
+/// How many TCP connections a VM may open in a second, in the long run, if nobody says
+/// otherwise.
+pub const CONNECTION_RATE: u32 = 1000;
 
 /// Makes the filters of one VM, and the cell that they share, which tells what the VM was
 /// granted. It starts without a lease: only DHCP passes until the server grants one.
@@ -116,12 +124,14 @@ pub fn pair_claiming(
     let lease = Arc::new(LeaseCell::new(config.gateway_mac));
     let rules = Arc::new(Rules::new(config));
     let asked = Arc::new(dhcp::Transactions::new());
+    let unanswered = Arc::new(arp::Unanswered::default());
     let outbound = Outbound::new(
         config,
         rules.view(),
         Arc::clone(&lease),
         Arc::clone(&asked),
         Arc::clone(&claims),
+        Arc::clone(&unanswered),
     );
     let inbound = Inbound::new(
         config,
@@ -129,6 +139,7 @@ pub fn pair_claiming(
         Arc::clone(&lease),
         asked,
         claims,
+        unanswered,
     );
     (outbound, inbound, lease, rules)
 }
@@ -146,6 +157,7 @@ fn leased_pair() -> (Outbound, Inbound) {
         isolation: true,
         max_frame: 1514,
         policy: &policy,
+        connection_rate: CONNECTION_RATE,
     });
     lease.bind(&Lease {
         address: Ipv4Addr::new(192, 168, 64, 2),

@@ -3,19 +3,22 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::arp::{ArpGuard, Unanswered};
+use super::bucket::Bucket;
 use super::claims::Claims;
 use super::dhcp::{Noted, Parties, RequestGuard, Transactions};
 use super::lease::{Hot, LeaseCell};
 use super::policy::Mode;
 use super::prefix::Destination;
 use super::rules::View;
-use super::shape::{self, Transport};
+use super::shape::{self, Kind, Transport};
 use super::subnet::group_mac;
 use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::wire::ethernet::{Ethernet, ethertype};
+use crate::wire::ipv4::protocol;
 use crate::wire::{Mac, arp, dhcp, udp};
 
 /// The filter of frames that leave the VM.
@@ -29,6 +32,9 @@ pub struct Outbound {
     lease: Arc<LeaseCell>,
     guard: RequestGuard,
     claims: Arc<dyn Claims>,
+    arp_guard: ArpGuard,
+    /// New TCP connections, unless there may be any number of them.
+    connections: Option<Bucket>,
 }
 
 impl Outbound {
@@ -38,6 +44,7 @@ impl Outbound {
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
         claims: Arc<dyn Claims>,
+        unanswered: Arc<Unanswered>,
     ) -> Self {
         Self {
             now: Tick::ZERO,
@@ -48,6 +55,9 @@ impl Outbound {
             lease,
             guard: RequestGuard::new(config, transactions),
             claims,
+            arp_guard: ArpGuard::new(config, unanswered),
+            connections: (config.connection_rate != 0)
+                .then(|| Bucket::per_second(CONNECTIONS_AT_ONCE, config.connection_rate)),
         }
     }
 
@@ -75,11 +85,17 @@ impl Outbound {
                 return self.dhcp_port(ethernet, destination, port);
             }
             Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
+            Transport::Trailed => return Ok(Step::Inspect),
             _ => {}
         }
         let lease = self.lease.hot();
         if source != lease.address() || !lease.is_valid(self.now) {
             return Err(why_not_from(lease, source));
+        }
+        if let Transport::IcmpError(quote) = transport
+            && (quote.destination != lease.address() || quote.source != destination)
+        {
+            return Err(DropReason::IcmpQuote);
         }
         let verdict = self.rules.snapshot().table.get(destination);
         if let Some(reason) = verdict.refusal()
@@ -87,16 +103,31 @@ impl Outbound {
         {
             return Err(reason);
         }
+        if transport == Transport::Other
+            && destination == self.parties.gateway
+            && !self.may_reach_gateway(header.protocol)
+        {
+            return Err(DropReason::GatewayProtocol);
+        }
         if !self.lease.is_gateway_mac(ethernet.destination) {
             self.destination_mac(ethernet.destination, destination)?;
         }
-        Ok(Step::Done(Verdict::Forward))
+        Ok(match transport {
+            Transport::Tcp { opens: true, .. } | Transport::OpeningFragment => Step::Inspect,
+            _ => Step::Done(Verdict::Forward),
+        })
+    }
+
+    /// A host's kernel takes part in tunnels and routing by itself, where no service listens.
+    fn may_reach_gateway(&self, protocol: u8) -> bool {
+        matches!(protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
+            || self.rules.snapshot().opens_protocols
     }
 
     /// A name server that the lease names is reached on port 53 although it is not public,
     /// for it is often the resolver of a company's network.
     fn is_dns(&self, verdict: Destination, destination: u32, transport: Transport) -> bool {
-        let (Transport::Udp(_, port) | Transport::Tcp(port)) = transport else {
+        let (Transport::Udp(_, port) | Transport::Tcp { port, .. }) = transport else {
             return false;
         };
         port == udp::DNS && verdict.may_be_name_server() && self.lease.has_name_server(destination)
@@ -156,7 +187,7 @@ impl Outbound {
             return Err(DropReason::ArpSenderAddress);
         }
         self.broadcast(ethernet.destination, !self.isolation)?;
-        Ok(Step::Done(Verdict::Forward))
+        Ok(Step::Inspect)
     }
 
     /// ARP and DHCP go to everybody or to the gateway, or to any station if it is `open`.
@@ -174,6 +205,14 @@ impl Outbound {
 }
 
 impl Outbound {
+    /// Every new connection takes an entry of the host's NAT, of which others need some too.
+    fn open_connection(&mut self) -> Result<(), DropReason> {
+        let now = self.now;
+        let connections = self.connections.as_mut();
+        let may_open = connections.is_none_or(|bucket| bucket.take(now));
+        may_open.then_some(()).ok_or(DropReason::ConnectionRate)
+    }
+
     /// DHCP: the message must be the VM's own, and what names the VM in it is rewritten.
     fn request(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
         let (_, ip, message) = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
@@ -207,7 +246,19 @@ impl Filter for Outbound {
     }
 
     fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
-        self.request(slot).into()
+        if shape::cut_trailer(slot)
+            && let Step::Done(verdict) = self.judge(slot.frame())
+        {
+            return verdict;
+        }
+        let outcome = match shape::kind(slot.frame()) {
+            Kind::Arp => self
+                .arp_guard
+                .pass(slot, self.lease.gateway_mac(), self.now),
+            Kind::Tcp => self.open_connection(),
+            Kind::Dhcp => self.request(slot),
+        };
+        outcome.into()
     }
 }
 
@@ -223,6 +274,10 @@ fn why_not_from(lease: Hot, source: u32) -> DropReason {
     }
 }
 
+/// How many connections may be opened before the rate holds: what a browser or a parallel
+/// build opens at once is far below.
+const CONNECTIONS_AT_ONCE: u32 = 8192;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +288,7 @@ mod tests {
     const SEGMENT: [u8; 54] = [
         2, 0, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 8, 0,
         0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 192, 168, 64, 2, 1, 2, 3, 4,
-        0xc0, 0, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0,
+        0xc0, 0, 1, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0,
     ];
 
     #[test]

@@ -156,6 +156,17 @@ impl Policy {
         self.isolation_off
     }
 
+    /// Whether the VM may send the gateway more than TCP, UDP and ICMP: a prefix that holds its
+    /// address says so. `@host` does not, which people write to except the gateway from what
+    /// they block.
+    pub(super) fn opens_protocols_of(&self, gateway: Ipv4Addr) -> bool {
+        let holds = |target: &Target| match target {
+            Target::Net(prefix) => prefix.contains(&gateway),
+            Target::Host => false,
+        };
+        self.allow.iter().any(holds)
+    }
+
     /// Whether `--block` names `@host`, which closes the host's other addresses too.
     pub(super) fn blocks_host(&self) -> bool {
         self.block.contains(&Target::Host)

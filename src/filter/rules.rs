@@ -42,6 +42,8 @@ struct Sources {
 pub(super) struct Snapshot {
     /// What becomes of each destination.
     pub(super) table: PrefixTable,
+    /// Whether more protocols may go to the gateway than TCP, UDP and ICMP.
+    pub(super) opens_protocols: bool,
 }
 
 /// The snapshot that one filter judges its batch by.
@@ -125,6 +127,7 @@ impl Sources {
     fn compile(&self) -> Snapshot {
         Snapshot {
             table: self.policy.compile(&self.surroundings),
+            opens_protocols: self.policy.opens_protocols_of(self.surroundings.gateway),
         }
     }
 }

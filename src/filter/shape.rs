@@ -1,9 +1,11 @@
 //! What a frame must look like in either direction, before it matters who sent it.
 
 use super::verdict::DropReason;
+use crate::batch::Slot;
 use crate::wire::arp::{self, Arp};
 use crate::wire::dhcp::Message;
 use crate::wire::ethernet::{Ethernet, ethertype};
+use crate::wire::icmp::{self, Icmp};
 use crate::wire::ipv4::{self, Fragment, Ipv4, Plain, protocol};
 use crate::wire::tcp::Tcp;
 use crate::wire::udp::{self, Udp};
@@ -32,10 +34,6 @@ pub(super) fn foreign_ethertype(number: u16) -> DropReason {
 
 /// An ARP request or reply whose sender is the sender of the frame.
 pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp, DropReason> {
-    // What follows the message can only be padding; more would be a letter to everybody.
-    if carried.len() > PADDED_MAX {
-        return Err(DropReason::ArpMalformed);
-    }
     let arp = Arp::parse(carried).ok_or(DropReason::ArpMalformed)?;
     if !matches!(arp.operation.get(), arp::REQUEST | arp::REPLY) {
         return Err(DropReason::ArpOperation);
@@ -46,8 +44,8 @@ pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp,
     Ok(arp)
 }
 
-/// An IPv4 packet that fills its frame, without harmful options or fragments, and what of
-/// its payload matters.
+/// An IPv4 packet without harmful options or fragments, and what of its payload matters. One
+/// with more than padding behind it is not looked into: that is to be cut off first.
 ///
 /// Most of all traffic is whole packets of TCP and UDP without IP options, which a few
 /// comparisons at fixed places tell. What else there may be is a call away.
@@ -58,7 +56,10 @@ pub(super) fn ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropRea
     };
     let (source, destination) = (plain.source_port.get(), plain.destination_port.get());
     let transport = match plain.header.protocol {
-        protocol::TCP => Transport::Tcp(destination),
+        protocol::TCP => Transport::Tcp {
+            port: destination,
+            opens: Plain::tcp(carried).is_some_and(Tcp::opens_connection),
+        },
         _ => Transport::Udp(source, destination),
     };
     Ok((&plain.header, transport))
@@ -68,17 +69,14 @@ pub(super) fn ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropRea
 fn any_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
     let packet = Ipv4::parse(carried).ok_or(DropReason::Ipv4Malformed)?;
     if packet.trailer_len != 0 && carried.len() > PADDED_MAX {
-        return Err(DropReason::Ipv4Malformed);
+        return Ok((packet.header, Transport::Trailed));
     }
     if !packet.has_only_harmless_options() {
         return Err(DropReason::Ipv4Options);
     }
     let transport = match packet.fragment() {
         None => transport(&packet)?,
-        Some(place) => {
-            check_fragment(&packet, place)?;
-            Transport::Other
-        }
+        Some(place) => fragment(&packet, place)?,
     };
     Ok((packet.header, transport))
 }
@@ -86,23 +84,40 @@ fn any_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
 /// What matters of a packet's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
-    /// To a port.
-    Tcp(u16),
+    /// To a port; some segments open a connection.
+    Tcp { port: u16, opens: bool },
     /// From a port, to a port.
     Udp(u16, u16),
-    /// Something without ports, or a fragment, for which no exception is ever made.
+    /// A message of this type that tells of no error, or the first fragment of one.
+    Icmp(u8),
+    /// An error, or the first fragment of one, about a packet that somebody has sent.
+    IcmpError(Quote),
+    /// The first fragment of a segment that opens a connection.
+    OpeningFragment,
+    /// Something without ports, or a fragment, for which no exception is ever made. A UDP
+    /// datagram that is shorter than its packet too.
     Other,
+    /// There are bytes behind the packet, which [`cut_trailer`] takes off.
+    Trailed,
+}
+
+/// Whose packet an ICMP error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Quote {
+    pub(super) source: u32,
+    pub(super) destination: u32,
 }
 
 /// Checks the header that follows IPv4's in a whole packet.
 fn transport(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
     let payload = packet.payload;
     let transport = match packet.header.protocol {
-        protocol::UDP => Udp::split(payload)
-            .filter(|(udp, _)| usize::from(udp.len.get()) == payload.len())
-            .map(|(udp, _)| Transport::Udp(udp.source.get(), udp.destination.get())),
-        protocol::TCP => Tcp::parse(payload).map(|tcp| Transport::Tcp(tcp.destination.get())),
-        protocol::ICMP => check_icmp(payload).map(|()| Some(Transport::Other))?,
+        protocol::UDP => Udp::split(payload).and_then(|(udp, _)| datagram(udp, payload.len())),
+        protocol::TCP => Tcp::parse(payload).map(|tcp| Transport::Tcp {
+            port: tcp.destination.get(),
+            opens: tcp.opens_connection(),
+        }),
+        protocol::ICMP => return icmp(payload),
         // IPv6 in disguise (RFC 4213), which would pass by every rule.
         protocol::IPV6 => return Err(DropReason::Ipv6InIpv4),
         _ => Some(Transport::Other),
@@ -110,23 +125,61 @@ fn transport(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
     transport.ok_or(DropReason::TransportMalformed)
 }
 
-/// There is one gateway, so that nobody has another route to tell (RFC 1122, 3.2.2.2, has
-/// hosts believe it).
-fn check_icmp(payload: &[u8]) -> Result<(), DropReason> {
-    match *payload {
-        [ipv4::ICMP_REDIRECT, ..] => Err(DropReason::IcmpRedirect),
-        [_, _, _, _, _, _, _, _, ..] => Ok(()),
-        _ => Err(DropReason::TransportMalformed),
+/// A datagram may be shorter than its packet: what follows are UDP options (RFC 9868). No
+/// client or server sends DHCP like that, and no exception is made for one that is read
+/// differently by who knows of them.
+fn datagram(udp: &Udp, room: usize) -> Option<Transport> {
+    let (source, destination) = (udp.source.get(), udp.destination.get());
+    let len = usize::from(udp.len.get());
+    if len == room {
+        return Some(Transport::Udp(source, destination));
     }
+    let is_dhcp = [source, destination]
+        .iter()
+        .any(|port| matches!(*port, udp::DHCP_SERVER | udp::DHCP_CLIENT | udp::PXE_SERVER));
+    let is_within = (size_of::<Udp>()..room).contains(&len);
+    (is_within && !is_dhcp).then_some(Transport::Other)
+}
+
+/// There is one gateway, so that nobody has another route or router to tell (RFC 1122,
+/// 3.2.2.2, has hosts believe it), and some questions and answers have no use but to spy or to
+/// slow down. An error must say which packet it is about.
+fn icmp(payload: &[u8]) -> Result<Transport, DropReason> {
+    match payload.first() {
+        Some(&icmp::REDIRECT) => return Err(DropReason::IcmpRedirect),
+        Some(
+            &(icmp::SOURCE_QUENCH
+            | icmp::ROUTER_ADVERTISEMENT
+            | icmp::ROUTER_SOLICITATION
+            | icmp::INFORMATION_REQUEST..=icmp::ADDRESS_MASK_REPLY),
+        ) => return Err(DropReason::IcmpType),
+        _ => {}
+    }
+    let (header, data) = Icmp::split(payload).ok_or(DropReason::TransportMalformed)?;
+    if header.has_absurd_mtu() {
+        return Err(DropReason::IcmpMtu);
+    }
+    if !header.is_error() {
+        return Ok(Transport::Icmp(header.kind));
+    }
+    let quoted = icmp::quoted(data).ok_or(DropReason::IcmpQuote)?;
+    Ok(Transport::IcmpError(Quote {
+        source: quoted.source.get(),
+        destination: quoted.destination.get(),
+    }))
 }
 
 /// Fragments pass when the first holds the whole transport header and no later one can
-/// write over it (RFC 1858, RFC 3128).
+/// write over it (RFC 1858, RFC 3128), nor over what was read of an ICMP error's quote.
 #[cold]
-fn check_fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<(), DropReason> {
+fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason> {
     let (protocol, len) = (packet.header.protocol, packet.payload.len());
     let is_first = place.offset == 0;
-    let is_within_header = !is_first && place.offset < HEADER_LEN_MAX;
+    let read = match protocol {
+        protocol::ICMP => icmp::QUOTE_END,
+        _ => HEADER_LEN_MAX,
+    };
+    let is_within_header = !is_first && place.offset < read;
     let is_uneven = !place.is_last && !len.is_multiple_of(8);
     // Reassembled it would exceed the largest packet: the ping of death.
     let is_beyond_end = place.offset + len > usize::from(u16::MAX) - size_of::<ipv4::Header>();
@@ -135,17 +188,21 @@ fn check_fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<(), DropReason> 
     }
     match protocol {
         protocol::IPV6 => Err(DropReason::Ipv6InIpv4),
-        _ if !is_first => Ok(()),
-        protocol::TCP if len < size_of::<Tcp>() => Err(DropReason::Fragment),
-        protocol::ICMP => check_icmp(packet.payload),
+        _ if !is_first => Ok(Transport::Other),
+        protocol::TCP => match Tcp::parse(packet.payload) {
+            Some(tcp) if tcp.opens_connection() => Ok(Transport::OpeningFragment),
+            Some(_) => Ok(Transport::Other),
+            None => Err(DropReason::Fragment),
+        },
+        protocol::ICMP => icmp(packet.payload),
         protocol::UDP => match Udp::split(packet.payload) {
             // No client or server fragments DHCP; here it would escape inspection.
             Some((udp, _)) if is_dhcp(udp) => Err(DropReason::Fragment),
             // More is to come, so that the datagram must be longer than this part of it.
-            Some((udp, _)) if usize::from(udp.len.get()) > len => Ok(()),
+            Some((udp, _)) if usize::from(udp.len.get()) > len => Ok(Transport::Other),
             _ => Err(DropReason::TransportMalformed),
         },
-        _ => Ok(()),
+        _ => Ok(Transport::Other),
     }
 }
 
@@ -159,6 +216,52 @@ pub(super) fn dhcp(frame: &[u8]) -> Option<(&Ethernet, &ipv4::Header, Message<'_
     let packet = Ipv4::parse(carried)?;
     let (_, data) = Udp::split(packet.payload)?;
     Some((ethernet, packet.header, Message::parse(data)?))
+}
+
+/// Cuts off what follows the packet or the message in a frame that is longer than padding
+/// makes it; says whether there was any. A switch's timestamp may be there, or the trailer of a
+/// redundant network (PRP).
+pub(super) fn cut_trailer(slot: &mut Slot<'_>) -> bool {
+    let Some((ethernet, carried)) = Ethernet::split(slot.frame()) else {
+        return false;
+    };
+    let trailer_len = match ethernet.ethertype.get() {
+        ethertype::IPV4 => Ipv4::parse(carried).map(|packet| packet.trailer_len),
+        ethertype::ARP => carried.len().checked_sub(size_of::<Arp>()),
+        _ => None,
+    };
+    let len = slot.frame().len();
+    match trailer_len {
+        Some(trailer_len @ 1..) if carried.len() > PADDED_MAX => {
+            slot.set_len(len - trailer_len);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What a frame carries that takes inspection.
+pub(super) enum Kind {
+    Arp,
+    Tcp,
+    Dhcp,
+}
+
+/// What a frame carries for which there is more to do than to judge it.
+pub(super) fn kind(frame: &[u8]) -> Kind {
+    let split = Ethernet::split(frame);
+    let is_arp = split.is_some_and(|(ethernet, _)| ethernet.ethertype.get() == ethertype::ARP);
+    let packet = split.and_then(|(_, carried)| Ipv4::parse(carried));
+    match packet {
+        _ if is_arp => Kind::Arp,
+        Some(packet) if packet.header.protocol == protocol::TCP => Kind::Tcp,
+        _ => Kind::Dhcp,
+    }
+}
+
+/// Whether there is more behind an ARP message than padding.
+pub(super) fn is_trailed(carried: &[u8]) -> bool {
+    carried.len() > PADDED_MAX
 }
 
 /// What a frame of the shortest length carries at most: 60 bytes are padded to by hardware,

@@ -85,7 +85,7 @@ drop_reasons! {
     /// Any other EtherType.
     EtherType = "ethertype",
     // --- ARP ---
-    /// Not ARP about IPv4 over Ethernet, cut short, or with data behind it.
+    /// Not ARP about IPv4 over Ethernet, or cut short.
     ArpMalformed = "arp-malformed",
     /// Neither a request nor a reply.
     ArpOperation = "arp-operation",
@@ -97,6 +97,8 @@ drop_reasons! {
     ArpGateway = "arp-gateway",
     /// Probes for an address that is neither leased nor offered to the VM.
     ArpProbe = "arp-probe",
+    /// The VM sends ARP to everybody more often than it may.
+    ArpRate = "arp-rate",
     // --- IPv4 ---
     /// Version or lengths in the header disagree with the frame.
     Ipv4Malformed = "ipv4-malformed",
@@ -108,6 +110,12 @@ drop_reasons! {
     TransportMalformed = "transport-malformed",
     /// An ICMP redirect: there is only one gateway.
     IcmpRedirect = "icmp-redirect",
+    /// An ICMP message that no host here has a use for.
+    IcmpType = "icmp-type",
+    /// An ICMP error that asks for packets smaller than every network carries.
+    IcmpMtu = "icmp-mtu",
+    /// An ICMP error about a packet of somebody else's, or one that does not tell whose.
+    IcmpQuote = "icmp-quote",
     /// The VM has no lease yet.
     NoLease = "no-lease",
     /// The VM's lease has run out.
@@ -136,6 +144,10 @@ drop_reasons! {
     DestinationBroadcast = "destination-broadcast",
     /// In host-only mode: from or to anybody but the gateway.
     HostOnly = "host-only",
+    /// To the gateway, by another protocol than TCP, UDP and ICMP.
+    GatewayProtocol = "gateway-protocol",
+    /// The VM opens TCP connections more often than it may.
+    ConnectionRate = "connection-rate",
     // --- DHCP ---
     /// Not a DHCP message, or an ambiguous one.
     DhcpMalformed = "dhcp-malformed",

@@ -25,6 +25,18 @@ pub struct Header {
     pub destination: U32,
 }
 
+impl Header {
+    /// How long the header says to be, options included, in bytes; `None` when that is below
+    /// 20, or the version another.
+    #[must_use]
+    #[inline]
+    pub fn header_len(&self) -> Option<usize> {
+        // The low four bits count words of four bytes.
+        matches!(self.version_and_len, VERSION_4_WITHOUT_OPTIONS..=0x4f)
+            .then(|| usize::from(self.version_and_len & 0x0f).wrapping_mul(4))
+    }
+}
+
 /// A packet whose lengths agree with the bytes that it came in.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv4<'a> {
@@ -46,14 +58,7 @@ impl<'a> Ipv4<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = Header::ref_from_prefix(bytes).ok()?;
         let total_len = usize::from(header.total_len.get());
-        let options_len = match header.version_and_len {
-            VERSION_4_WITHOUT_OPTIONS => 0,
-            // The low four bits count words of four bytes.
-            0x46..=0x4f => usize::from(header.version_and_len & 0x0f)
-                .wrapping_mul(4)
-                .wrapping_sub(size_of::<Header>()),
-            _ => return None,
-        };
+        let options_len = header.header_len()?.checked_sub(size_of::<Header>())?;
         let len = total_len.checked_sub(size_of::<Header>())?;
         let (packet, trailer) = rest.split_at_checked(len)?;
         let (options, payload) = packet.split_at_checked(options_len)?;
@@ -65,15 +70,17 @@ impl<'a> Ipv4<'a> {
         })
     }
 
-    /// Whether the options are harmless: none, or router alert alone (RFC 2113), which
-    /// joining a group needs.
+    /// Whether the options are harmless: none, or router alert (RFC 2113) with IGMP, since
+    /// joining a group needs it. RSVP and others have it too, which are not for hosts here, and
+    /// every router on the way looks closely at such a packet (RFC 6398).
     ///
     /// RFC 7126 has source routes, record route and timestamp dropped, and no host has a use
     /// for the others, so that all are refused: an option with a wrong length too.
     #[must_use]
     #[inline]
     pub fn has_only_harmless_options(&self) -> bool {
-        self.options.is_empty() || are_harmless(self.options)
+        self.options.is_empty()
+            || are_harmless(self.options, self.header.protocol == protocol::IGMP)
     }
 
     /// The place of this fragment, or `None` for a whole packet.
@@ -123,6 +130,13 @@ impl Plain {
         };
         (is_plain && is_long_enough).then_some(plain)
     }
+
+    /// The TCP header of such a packet, if it is of TCP.
+    #[must_use]
+    #[inline]
+    pub fn tcp(bytes: &[u8]) -> Option<&Tcp> {
+        Tcp::parse(bytes.get(size_of::<Header>()..)?)
+    }
 }
 
 /// Where a fragment belongs in its packet.
@@ -138,6 +152,8 @@ pub struct Fragment {
 pub mod protocol {
     /// ICMP (RFC 792).
     pub const ICMP: u8 = 1;
+    /// IGMP (RFC 3376).
+    pub const IGMP: u8 = 2;
     /// TCP (RFC 9293).
     pub const TCP: u8 = 6;
     /// UDP (RFC 768).
@@ -146,16 +162,14 @@ pub mod protocol {
     pub const IPV6: u8 = 41;
 }
 
-/// The ICMP type of a redirect (RFC 792).
-pub const ICMP_REDIRECT: u8 = 5;
-
 #[cold]
-fn are_harmless(mut options: &[u8]) -> bool {
+fn are_harmless(mut options: &[u8], may_alert: bool) -> bool {
     loop {
         options = match options {
             // What follows the end of the list is padding.
             [] | [END_OF_OPTIONS, ..] => return true,
-            [NO_OPERATION, rest @ ..] | [ROUTER_ALERT, 4, _, _, rest @ ..] => rest,
+            [NO_OPERATION, rest @ ..] => rest,
+            [ROUTER_ALERT, 4, _, _, rest @ ..] if may_alert => rest,
             _ => return false,
         }
     }
@@ -291,15 +305,17 @@ mod tests {
 
     #[test]
     fn only_router_alert_and_padding_are_harmless() {
-        let allowed = |options: [u8; 4]| {
+        let allowed = |protocol: u8, options: [u8; 4]| {
             let mut packet = [0; 32];
             packet[..20].copy_from_slice(&PACKET[..20]);
-            packet[0] = 0x46;
+            (packet[0], packet[9]) = (0x46, protocol);
             packet[20..24].copy_from_slice(&options);
             Ipv4::parse(&packet).unwrap().has_only_harmless_options()
         };
         for harmless in [[0, 0, 0, 0], [1, 1, 1, 0], [148, 4, 0, 0], [0, 131, 3, 4]] {
-            assert!(allowed(harmless), "{harmless:?}");
+            assert!(allowed(protocol::IGMP, harmless), "{harmless:?}");
+            let is_alert = harmless[0] == ROUTER_ALERT;
+            assert_eq!(allowed(protocol::UDP, harmless), !is_alert, "{harmless:?}");
         }
         for harmful in [
             [131, 3, 4, 0], // loose source route
@@ -310,7 +326,7 @@ mod tests {
             [148, 0, 0, 0],
             [1, 1, 1, 148],
         ] {
-            assert!(!allowed(harmful), "{harmful:?}");
+            assert!(!allowed(protocol::IGMP, harmful), "{harmful:?}");
         }
     }
 }

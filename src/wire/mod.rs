@@ -13,6 +13,7 @@
 pub mod arp;
 pub mod dhcp;
 pub mod ethernet;
+pub mod icmp;
 pub mod ipv4;
 pub mod rewrite;
 pub mod tcp;

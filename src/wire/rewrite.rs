@@ -1,5 +1,6 @@
-//! Changes a UDP datagram in its frame, so that its lengths and checksums stay as right, or
-//! as wrong, as they were.
+//! Changes frames: whom one is for, what an ARP message says beside what it is about, and the
+//! data of a UDP datagram, so that its lengths and checksums stay as right, or as wrong, as they
+//! were.
 //!
 //! The checksums are not made anew but updated by what has changed (RFC 1624): a datagram
 //! that was damaged on its way must not arrive with a good checksum.
@@ -15,9 +16,33 @@ use std::mem::offset_of;
 use zerocopy::FromBytes;
 use zerocopy::network_endian::U16;
 
+use super::Mac;
+use super::arp::{self, Arp};
 use super::ethernet::Ethernet;
 use super::ipv4::{self, Ipv4};
 use super::udp::Udp;
+
+/// Sends a frame to another station. Without effect on what is no frame.
+pub fn set_destination(frame: &mut [u8], mac: Mac) {
+    if let Ok((ethernet, _)) = Ethernet::mut_from_prefix(frame) {
+        ethernet.destination = mac;
+    }
+}
+
+/// Zeroes what means nothing in an ARP frame: what follows the message, and of a request the
+/// target's hardware address (RFC 826). Without effect on what is no ARP frame.
+pub fn clean_arp(frame: &mut [u8]) {
+    let Ok((_, carried)) = Ethernet::mut_from_prefix(frame) else {
+        return;
+    };
+    let Ok((arp, padding)) = Arp::mut_from_prefix(carried) else {
+        return;
+    };
+    if arp.operation.get() == arp::REQUEST {
+        arp.target_mac = Mac([0; 6]);
+    }
+    padding.fill(0);
+}
 
 /// A datagram that is about to be changed.
 #[derive(Debug, Clone, Copy)]
@@ -223,6 +248,35 @@ mod tests {
         let change = Change::begin(&slot).unwrap();
         slot.push(0);
         assert_eq!(change.finish(&mut slot, 1), None);
+    }
+
+    #[test]
+    fn an_arp_message_keeps_what_it_is_about_alone() {
+        let mut frame: Vec<u8> = (0..60).collect();
+        for (operation, is_request) in [(1, true), (2, false), (3, false)] {
+            frame[20..22].copy_from_slice(&[0, operation]);
+            let mut cleaned = frame.clone();
+            clean_arp(&mut cleaned);
+            let mut expected = frame.clone();
+            expected[42..].fill(0);
+            if is_request {
+                expected[32..38].fill(0);
+            }
+            assert_eq!(cleaned, expected, "{operation}");
+        }
+        // Too short for one.
+        let mut short = frame[..41].to_vec();
+        clean_arp(&mut short);
+        assert_eq!(short, frame[..41]);
+    }
+
+    #[test]
+    fn a_frame_gets_another_destination() {
+        let mut frame = [7; 14];
+        set_destination(&mut frame, Mac([1, 2, 3, 4, 5, 6]));
+        assert_eq!(frame, [1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 7, 7, 7, 7]);
+        set_destination(&mut frame[..13], Mac([0; 6]));
+        assert_eq!(frame[0], 1);
     }
 
     #[test]

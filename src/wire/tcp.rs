@@ -1,4 +1,4 @@
-//! The TCP header (RFC 9293), of which only the ports matter here.
+//! The TCP header (RFC 9293), of which the ports and two flags matter here.
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -11,7 +11,10 @@ pub struct Tcp {
     pub source: U16,
     /// The port that it is for.
     pub destination: U16,
-    rest: [u8; 16],
+    sequence_and_acknowledgement: [u8; 8],
+    data_offset: u8,
+    flags: u8,
+    rest: [u8; 6],
 }
 
 impl Tcp {
@@ -21,7 +24,17 @@ impl Tcp {
     pub fn parse(payload: &[u8]) -> Option<&Self> {
         Self::ref_from_prefix(payload).ok().map(|(tcp, _)| tcp)
     }
+
+    /// Whether the segment opens a connection: SYN without ACK, whatever else is set.
+    #[must_use]
+    #[inline]
+    pub const fn opens_connection(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
 }
+
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
 
 const _: () = assert!(size_of::<Tcp>() == 20);
 
@@ -36,5 +49,25 @@ mod tests {
         let tcp = Tcp::parse(&segment).unwrap();
         assert_eq!((tcp.source.get(), tcp.destination.get()), (0xc000, 53));
         assert!(Tcp::parse(&segment[..19]).is_none());
+    }
+
+    #[test]
+    fn a_connection_is_opened_by_syn_alone_or_with_what_else_comes_with_it() {
+        for (flags, opens) in [
+            (0x02, true),
+            (0xc2, true), // asks for ECN (RFC 3168)
+            (0x0a, true), // with data (RFC 7413)
+            (0x03, true), // nonsense that some stacks take
+            (0x12, false),
+            (0x10, false),
+            (0x11, false),
+            (0x04, false),
+            (0x00, false),
+        ] {
+            let mut segment = [0; 20];
+            segment[13] = flags;
+            let tcp = Tcp::parse(&segment).unwrap();
+            assert_eq!(tcp.opens_connection(), opens, "{flags:#x}");
+        }
     }
 }

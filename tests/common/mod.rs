@@ -126,6 +126,7 @@ pub(crate) fn filtering_bridge(hand_over: HandOver, sndbuf: usize) -> Bridge {
         isolation: true,
         max_frame: MAX_FRAME,
         policy: &policy,
+        connection_rate: filter::CONNECTION_RATE,
     });
     let bridge = bridge_with(hand_over, sndbuf, MAX_FRAME, outbound, inbound);
     let mut buffer = [0; 2048];

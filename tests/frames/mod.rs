@@ -166,6 +166,25 @@ pub fn icmp(source: &str, destination: &str, kind: u8) -> Frame {
     )
 }
 
+/// An ICMP error of this type and code, with a next-hop MTU, that quotes a packet.
+pub fn icmp_error(
+    source: &str,
+    destination: &str,
+    [kind, code]: [u8; 2],
+    mtu: u16,
+    quote: &[u8],
+) -> Frame {
+    let [high, low] = mtu.to_be_bytes();
+    let message = [&[kind, code, 0, 0, 0, 0, high, low], quote].concat();
+    ipv4(1, source, destination, &message)
+}
+
+/// What an error quotes of a datagram between these: its IP header, and eight bytes.
+pub fn quote(source: &str, destination: &str) -> Vec<u8> {
+    let Frame(frame) = udp(source, 4000, destination, 5000, &[]);
+    frame[14..].to_vec()
+}
+
 /// The opposite way: the frame comes from the gateway's MAC, for the VM's.
 pub fn inbound(frame: Frame) -> Frame {
     frame.to(VM).from(GATEWAY)
@@ -306,6 +325,15 @@ impl Claims for Claimed {
 impl World {
     /// Brings the filters into a state by real frames.
     pub fn new(state: State, allow: &str, block: &str) -> Self {
+        Self::limited(state, allow, block, filter::CONNECTION_RATE)
+    }
+
+    /// The same, without rules, and with this limit to new TCP connections.
+    pub fn with_connection_rate(state: State, connection_rate: u32) -> Self {
+        Self::limited(state, "", "", connection_rate)
+    }
+
+    fn limited(state: State, allow: &str, block: &str, connection_rate: u32) -> Self {
         let (policy, _) = Policy::parse(allow, block).unwrap();
         let config = Config {
             vm_mac: VM,
@@ -316,6 +344,7 @@ impl World {
             isolation: state.isolation,
             max_frame: MAX_FRAME,
             policy: &policy,
+            connection_rate,
         };
         let claims = Arc::new(Claimed::default());
         let (outbound, inbound, lease, rules) =

@@ -107,7 +107,7 @@ fn frame(input: &[u8], check: impl FnOnce(&mut World, &[u8]) -> Step) -> Option<
     })
 }
 
-/// Has the guard of DHCP decide about a frame that is meant for it.
+/// Has a frame inspected that takes it. As it goes on it passes again, or is inspected again.
 fn look_into(filter: &mut impl Filter, frame: &[u8]) {
     let mut slot = frame.to_vec();
     let mut len = u32::try_from(frame.len()).unwrap();
@@ -115,7 +115,8 @@ fn look_into(filter: &mut impl Filter, frame: &[u8]) {
     filter.begin(START);
     let mut slot = Slot::new(&mut slot, &mut len);
     if filter.inspect(&mut slot) == Verdict::Forward {
-        assert_eq!(filter.judge(slot.frame()), Step::Inspect);
+        let step = filter.judge(slot.frame());
+        assert!(matches!(step, Step::Inspect | Step::Done(Verdict::Forward)));
     }
 }
 

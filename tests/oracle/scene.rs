@@ -109,6 +109,7 @@ impl Scene {
             isolation: facts.isolation,
             max_frame: facts.max_frame,
             policy: &policy,
+            connection_rate: filter::CONNECTION_RATE,
         };
         let registry = Arc::new(Registry {
             taken: facts.taken.clone(),

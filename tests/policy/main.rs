@@ -9,6 +9,7 @@ mod changes;
 mod frames;
 mod inbound;
 mod outbound;
+mod packets;
 
 use DropReason::*;
 use frames::*;

@@ -1,0 +1,136 @@
+//! The ICMP header (RFC 792, 8 bytes), and the packet that an error quotes.
+
+use zerocopy::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::ipv4::Header;
+
+/// The header of a message. What its second half means depends on the type.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Icmp {
+    /// What the message is: one of the types below, or another.
+    pub kind: u8,
+    /// The cause of an error.
+    pub code: u8,
+    checksum: U16,
+    unused: U16,
+    /// Of [`FRAGMENTATION_NEEDED`] alone: the largest packet that the next network carries, in
+    /// bytes, or zero from a router that tells none (RFC 1191, 4).
+    pub next_hop_mtu: U16,
+}
+
+impl Icmp {
+    /// Splits an IPv4 payload into header and data; `None` below 8 bytes.
+    #[must_use]
+    pub fn split(payload: &[u8]) -> Option<(&Self, &[u8])> {
+        Self::ref_from_prefix(payload).ok()
+    }
+
+    /// Whether the message tells of a packet that did not arrive, and quotes it.
+    #[must_use]
+    pub const fn is_error(&self) -> bool {
+        matches!(
+            self.kind,
+            DESTINATION_UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM
+        )
+    }
+
+    /// Whether the message asks for packets smaller than every network carries (RFC 791, 3.2).
+    #[must_use]
+    pub const fn has_absurd_mtu(&self) -> bool {
+        let mtu = self.next_hop_mtu.get();
+        self.kind == DESTINATION_UNREACHABLE
+            && self.code == FRAGMENTATION_NEEDED
+            && mtu != 0
+            && mtu < LEAST_MTU
+    }
+}
+
+/// The header of the packet that an error quotes. `None` when it is not there with all its
+/// options, or not of IPv4: then nobody can tell whose packet it was.
+#[must_use]
+pub fn quoted(data: &[u8]) -> Option<&Header> {
+    let (header, _) = Header::ref_from_prefix(data).ok()?;
+    (data.len() >= header.header_len()?).then_some(header)
+}
+
+/// A packet did not reach its destination.
+pub const DESTINATION_UNREACHABLE: u8 = 3;
+/// Send more slowly (withdrawn by RFC 6633).
+pub const SOURCE_QUENCH: u8 = 4;
+/// There is a better router (RFC 792).
+pub const REDIRECT: u8 = 5;
+/// Here is a router (RFC 1256).
+pub const ROUTER_ADVERTISEMENT: u8 = 9;
+/// Where is a router?
+pub const ROUTER_SOLICITATION: u8 = 10;
+/// A packet was on its way for too long.
+pub const TIME_EXCEEDED: u8 = 11;
+/// A packet's header is wrong.
+pub const PARAMETER_PROBLEM: u8 = 12;
+/// What time is it?
+pub const TIMESTAMP: u8 = 13;
+/// The first of four types that RFC 6918 withdrew: questions about a station's network and its
+/// mask, and the answers.
+pub const INFORMATION_REQUEST: u8 = 15;
+/// The last of them.
+pub const ADDRESS_MASK_REPLY: u8 = 18;
+
+/// The code of [`DESTINATION_UNREACHABLE`] for a packet that is too large.
+pub const FRAGMENTATION_NEEDED: u8 = 4;
+
+/// How far into a message the header that it quotes may reach: its own, and the longest one.
+pub const QUOTE_END: usize = size_of::<Icmp>() + 60;
+
+/// Every network carries so many bytes (RFC 791, 3.2).
+const LEAST_MTU: u16 = 68;
+
+const _: () = assert!(size_of::<Icmp>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Too large for a network of so many bytes.
+    fn too_large(mtu: u16) -> [u8; 8] {
+        let [high, low] = mtu.to_be_bytes();
+        [3, 4, 0, 0, 0, 0, high, low]
+    }
+
+    #[test]
+    fn an_mtu_below_what_every_network_carries_is_absurd() {
+        for (mtu, is_absurd) in [
+            (0, false),
+            (1, true),
+            (67, true),
+            (68, false),
+            (1400, false),
+        ] {
+            let message = too_large(mtu);
+            let (icmp, _) = Icmp::split(&message).unwrap();
+            assert_eq!(icmp.has_absurd_mtu(), is_absurd, "{mtu}");
+        }
+        // Elsewhere those bytes mean something else.
+        for (at, value) in [(0, 11), (1, 1)] {
+            let mut message = too_large(20);
+            message[at] = value;
+            assert!(!Icmp::split(&message).unwrap().0.has_absurd_mtu());
+        }
+        assert!(Icmp::split(&too_large(0)[..7]).is_none());
+    }
+
+    #[test]
+    fn a_quote_is_read_if_its_header_is_whole() {
+        let mut packet = [0; 28];
+        (packet[0], packet[15], packet[19]) = (0x45, 1, 2);
+        let header = quoted(&packet).unwrap();
+        assert_eq!((header.source.get(), header.destination.get()), (1, 2));
+        assert!(quoted(&packet[..20]).is_some());
+        assert!(quoted(&packet[..19]).is_none());
+        for (first, is_whole) in [(0x47, true), (0x48, false), (0x44, false), (0x65, false)] {
+            packet[0] = first;
+            assert_eq!(quoted(&packet).is_some(), is_whole, "{first:#x}");
+        }
+    }
+}
