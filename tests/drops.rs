@@ -196,7 +196,7 @@ fn pair(reason: DropReason) -> Option<Pair> {
         }
         DropReason::TransportMalformed => {
             let datagram = udp(VM_IP, 1, INTERNET, 2, &[0; 8]);
-            sent(LEASED, datagram.clone().set(38, &[0, 15]), datagram)
+            sent(LEASED, datagram.clone().set(38, &[0, 17]), datagram)
         }
         DropReason::IcmpRedirect => received(
             LEASED,

@@ -60,7 +60,7 @@ fn frames_for_the_vm_have_the_outcome_of_the_table() {
         row("a redirect from the gateway",       inbound(icmp(GATEWAY_IP, VM_IP, 5)),   LEASED, "", "", Err(IcmpRedirect)),
         row("the answer to a ping",              inbound(icmp(INTERNET, VM_IP, 0)),     LEASED, "", "", Ok(())),
         row("packet too big",                    inbound(icmp_error(INTERNET, VM_IP, [3, 4], 1400, &quote(VM_IP, INTERNET))), LEASED, "", "", Ok(())),
-        row("UDP of a wrong length",             inbound(udp(INTERNET, 53, VM_IP, 5000, &[0; 8])).set(38, &[0, 15]), LEASED, "", "", Err(TransportMalformed)),
+        row("UDP of a wrong length",             inbound(udp(INTERNET, 53, VM_IP, 5000, &[0; 8])).set(38, &[0, 17]), LEASED, "", "", Err(TransportMalformed)),
         row("a fragment",                        fragment(17, 185, true, 1480),         LEASED, "", "", Ok(())),
         row("a fragment that rewrites",          fragment(6, 1, false, 64),             LEASED, "", "", Err(Fragment)),
         // --- from whom and to whom ---
