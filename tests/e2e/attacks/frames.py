@@ -127,6 +127,20 @@ def redirect(mac, lease, token):
     )
 
 
+def whisper(mac, lease, token):
+    """An ARP request that has part of the token where nothing is said: in the target's MAC."""
+    request = arp(None, hwdst=":".join(f"{byte:02x}" for byte in token[:6]))
+    return request(mac, lease, b"")
+
+
+def about(source, destination, *payload, **fields):
+    """An ICMP error about somebody's packet."""
+    error = ICMP(**{"type": 3, "code": 3} | fields) / IP(src=source, dst=destination)
+    for layer in payload or [UDP(sport=40000, dport=9)]:
+        error /= layer
+    return error
+
+
 # --- to the VM ----------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
 """All attacks, one a line: what they are, how softnet counts them, and how they are made."""
 
 from scapy.layers.inet import (
+    ICMP,
     IPOption_LSRR,
+    IPOption_Router_Alert,
     IPOption_RR,
     IPOption_SSRR,
     IPOption_Timestamp,
@@ -38,6 +40,18 @@ from lab.network import GATEWAY, GATEWAY_MAC, INTERNET, PEER, PEER_MAC
 
 REQUEST, REPLY, REVERSE_REQUEST = 1, 2, 3
 ROUTE = ["10.9.8.7"]
+PROTOCOLS = {
+    "IGMP": 2,
+    "IPIP": 4,
+    "GRE": 47,
+    "OSPF": 89,
+    "EtherIP": 97,
+    "PIM": 103,
+    "VRRP": 112,
+    "L2TP": 115,
+    "UDP-Lite": 136,
+    "MPLS": 137,
+}
 
 # By a VM that holds a lease.
 BY_A_VM = (
@@ -51,7 +65,11 @@ BY_A_VM = (
     Attack("ARP sender unlike the source", "arp-sender-mac", reaches_peer(arp(NOBODY, hwsrc=NOBODYS_MAC))),
     Attack("ARP probe for another's address", "arp-probe", reaches_peer(arp("0.0.0.0", target=PEER))),
     Attack("ARP with wrong lengths", "arp-malformed", reaches_peer(arp(None, hwlen=16, plen=16))),
-    Attack("ARP with a letter behind it", "arp-malformed", reaches_peer(arp(None, padding=b"." * 200))),
+    Attack("ARP with a letter behind it", None, reaches_peer(arp(None, target=NOBODY, padding=b"." * 200))),
+    Attack("ARP with a note in its padding", None, reaches_peer(arp(None, target=NOBODY))),
+    Attack("ARP with a whisper in its target", None, tools.whispering),
+    Attack("a flood of ARP for the gateway", "arp-rate", tools.arp_flood(GATEWAY)),
+    Attack("a flood of ARP for others", "arp-rate", tools.arp_flood(NOBODY)),
     Attack("reverse ARP", "arp-operation", reaches_peer(arp(None, REVERSE_REQUEST))),
     Attack("ARP to another VM alone", "destination-mac", reaches_peer(arp(None, REPLY, to=PEER_MAC))),
     # Ethernet
@@ -101,14 +119,27 @@ BY_A_VM = (
     Attack("a recorded route", "ipv4-options", reaches_gateway(ip(udp(), options=[IPOption_RR(routers=["0.0.0.0"])]))),
     Attack("timestamps", "ipv4-options", reaches_gateway(ip(udp(), options=[IPOption_Timestamp()]))),
     Attack("a packet longer than its frame", "ipv4-malformed", reaches_gateway(ip(udp(), len=400))),
-    Attack("a packet shorter than its frame", "ipv4-malformed", reaches_gateway(ip(udp(), len=28, fill=200))),
+    Attack("a packet shorter than its frame", None, reaches_gateway(ip(udp(len=8), len=28, fill=200))),
+    Attack("router alert", "ipv4-options", reaches_gateway(ip(udp(), options=[IPOption_Router_Alert()]))),
     Attack("a header of 16 bytes", "ipv4-malformed", reaches_gateway(ip(udp(), ihl=4))),
     Attack("version 5", "ipv4-malformed", reaches_gateway(ip(udp(), version=5))),
     Attack("a datagram longer than its packet", "transport-malformed", reaches_gateway(ip(udp(len=400)))),
-    Attack("a datagram shorter than its packet", "transport-malformed", reaches_gateway(ip(udp(len=9)))),
+    Attack("a datagram shorter than its header", "transport-malformed", reaches_gateway(ip(udp(len=7)))),
+    Attack("DHCP shorter than its packet", "transport-malformed", reaches_gateway(ip(udp(sport=68, dport=67, len=9)))),
     Attack("half a TCP header", "transport-malformed", reaches_gateway(ip(proto=6))),
     # ICMP
     Attack("becoming a router by ICMP", "icmp-redirect", tools.redirect),
+    Attack("narrowing the host's paths", "icmp-quote", tools.narrowed_path),
+    Attack("ending the host's UDP sockets", "icmp-quote", tools.ended_sockets),
+    Attack("an error about nothing", "icmp-quote", reaches_gateway(ip(ICMP(type=11)))),
+    Attack("an MTU of 20 bytes", "icmp-mtu", reaches_gateway(ip(ICMP(type=3, code=4, nexthopmtu=20)))),
+    Attack("a router's advertisement by ICMP", "icmp-type", reaches_gateway(ip(ICMP(type=9)))),
+    Attack("an ICMP source quench", "icmp-type", reaches_gateway(ip(ICMP(type=4)))),
+    # Tunnels and routing
+    *(
+        Attack(f"{name} to the host", "gateway-protocol", reaches_gateway(ip(proto=number, fill=40)))
+        for name, number in PROTOCOLS.items()
+    ),
     # DHCP
     Attack("a DHCP server of its own", "dhcp-role", reaches_peer(dhcp.offer_of_its_own)),
     Attack("udhcpd in the VM", "dhcp-role", dhcp.server_in_the_vm, INBOUND),
@@ -179,6 +210,8 @@ ON_A_VM = (
     Attack("a packet longer than its frame", "ipv4-malformed", reaches_vm(to_vm(udp(), len=400)), INBOUND),
     Attack("a datagram longer than its packet", "transport-malformed", reaches_vm(to_vm(udp(len=400))), INBOUND),
     Attack("an ICMP redirect", "icmp-redirect", reaches_vm(frames.redirect_to_vm), INBOUND),
+    Attack("an error about another's packet", "icmp-quote", reaches_vm_from_host(to_vm(frames.about(PEER, INTERNET), source=INTERNET, source_mac=GATEWAY_MAC)), INBOUND),
+    Attack("a question for the time", "icmp-type", reaches_vm_from_host(to_vm(ICMP(type=13), source=GATEWAY, source_mac=GATEWAY_MAC)), INBOUND),
     # DHCP
     Attack("udhcpd outside", "dhcp-rogue-server", dhcp.server_outside, INBOUND),
     Attack("ACK by another VM", "dhcp-rogue-server", reaches_vm(reply("ack", source=PEER, mac=PEER_MAC)), INBOUND),

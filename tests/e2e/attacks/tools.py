@@ -1,5 +1,10 @@
 """Attacks with the tools of the trade, or with the VM's own kernel, and their effects."""
 
+import errno
+import socket
+
+from scapy.layers.inet import ICMP, UDP
+
 from attacks import PATIENCE, frames, unique
 from attacks.victims import patience
 from lab import namespace, paths
@@ -152,3 +157,64 @@ def redirect(bench, lease):
         return lease.address in network.route_of_peer(INTERNET)
 
     return until(affected, PATIENCE, every=0.1)
+
+
+def narrowed_path(bench, lease):
+    """Has the host send all that goes to the internet in small packets: one error, as if a
+    router had refused one of the host's."""
+    network = bench.network
+    # The kernel looks for a socket that has sent anything but an echo reply.
+    error = frames.about(
+        *(GATEWAY, INTERNET, ICMP(type="echo-reply")), code=4, nexthopmtu=NARROW
+    )
+    try:
+        bench.vm.send(frames.ip(error)(bench.vm.mac, lease, unique()))
+        left = patience(bench, lease)
+        return until(lambda: f"mtu {NARROW}" in network.route_of_host(INTERNET), left)
+    finally:
+        namespace.configure(network.host, "route flush cache")
+
+
+def ended_sockets(bench, lease):
+    """Ends what the host has open by UDP, with a sweep of errors as if nobody listened."""
+    with namespace.inside(bench.network.host):
+        victim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with victim:
+        victim.connect((INTERNET, 4500))
+        address, port = victim.getsockname()
+        errors = [
+            frames.about(address, INTERNET, UDP(sport=source, dport=4500))
+            for source in range(port - 4, port + 5)
+        ]
+        bench.vm.send(*(frames.ip(it)(bench.vm.mac, lease, unique()) for it in errors))
+        left = patience(bench, lease)
+        ended = lambda: victim.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # noqa: E731
+        return until(lambda: ended() == errno.ECONNREFUSED, left)
+
+
+def whispering(bench, lease):
+    """Tells the other VM six bytes, in an ARP request for the gateway."""
+    token = unique()
+    with bench.network.watch_peer() as peer:
+        bench.vm.send(frames.whisper(bench.vm.mac, lease, token))
+        return peer.saw(token[:6], patience(bench, lease))
+
+
+def arp_flood(target):
+    """Has everybody read many requests for an address."""
+
+    def works(bench, lease):
+        request = bytes(frames.arp(None, target=target)(bench.vm.mac, lease, b""))
+        with bench.network.watch_peer() as peer:
+            bench.vm.send(*[request] * FLOOD)
+            left = patience(bench, lease)
+            arrived = sum(frame.startswith(request[:42]) for frame in peer.arriving(left))
+        return arrived > FLOOD / 2
+
+    return works
+
+
+# Below this the kernel does not go (ip_rt_min_pmtu).
+NARROW = 552
+# Fewer than wait at a TAP device, more than a bucket holds.
+FLOOD = 500

@@ -236,6 +236,10 @@ class Network:
         """How the other VM reaches an address, in words."""
         return run("ip", "-n", self.peer, "route", "get", address)[1]
 
+    def route_of_host(self, address):
+        """The same of the host."""
+        return run("ip", "-n", self.host, "route", "get", address)[1]
+
     def watch_peer(self):
         """Keeps all frames that reach the other VM."""
         return Packets(self.peer, "eth0")
