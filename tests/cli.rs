@@ -354,6 +354,8 @@ fn bad_words_for_the_rest_are_named() {
         ("--gateway", "224.0.0.1"),
         ("--gateway", "0.0.0.0"),
         ("--bootpd-lease-time", "0"),
+        ("--connection-rate", "-1"),
+        ("--connection-rate", "many"),
     ] {
         refused(&mut with(&[flag, word]), USAGE, flag);
     }
