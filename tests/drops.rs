@@ -102,7 +102,7 @@ fn received(state: State, dropped: Frame, twin: Frame) -> Option<Pair> {
 }
 
 /// A frame leaves the VM after so many others like it, and its twin after one less.
-fn after(frame: Frame, pass: [fn(&mut World, Frame) -> Outcome; 2]) -> Option<Pair> {
+fn after(frame: &Frame, pass: [fn(&mut World, Frame) -> Outcome; 2]) -> Option<Pair> {
     let case = |pass| Case {
         state: LEASED,
         block: "",
@@ -224,8 +224,8 @@ fn pair(reason: DropReason) -> Option<Pair> {
             let gre = |to| ipv4(47, VM_IP, to, &[0; 8]);
             sent(LEASED, gre(GATEWAY_IP), gre(INTERNET))
         }
-        DropReason::ConnectionRate => after(web().set(47, &[2]), [behind::<8192>, behind::<8191>]),
-        DropReason::ArpRate => after(arp(2, (VM, VM_IP), VM_IP), [behind::<64>, behind::<63>]),
+        DropReason::ConnectionRate => after(&web().set(47, &[2]), [behind::<8192>, behind::<8191>]),
+        DropReason::ArpRate => after(&arp(2, (VM, VM_IP), VM_IP), [behind::<64>, behind::<63>]),
         DropReason::NoLease => sent_in(OFFERED, web(), LEASED, web()),
         DropReason::LeaseExpired => sent_in(EXPIRED, web(), LEASED, web()),
         DropReason::SourceAddress => sent(LEASED, tcp(OTHER_IP, INTERNET, 443), web()),
