@@ -182,6 +182,7 @@ struct ForwardingArgs {
 
     /// New TCP connections that the VM may open in a second, after 8192 at once; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = CONNECTION_RATE)]
+    #[arg(allow_negative_numbers = true)]
     connection_rate: u32,
 
     /// TCP ports of the host to forward to the VM, EXTERNAL:INTERNAL,... (macOS)
