@@ -170,6 +170,7 @@ mod tests {
             isolation: true,
             max_frame: 1514,
             policy: &policy,
+            connection_rate: 0,
         })
     }
 
