@@ -209,6 +209,54 @@ fn a_vm_without_room_is_waited_for_a_little_and_then_frames_are_counted() {
     assert_eq!(inbound.forwarded, u64::from(sent));
 }
 
+/// What sendmsg_x took and did not send is lost, and nothing tells: it counts as forwarded, once.
+#[test]
+fn frames_that_a_kernel_short_of_buffers_took_count_once_and_the_rest_arrive() {
+    let mac = mac("well", HandOver::Auto);
+    let mut buffer = [0; 2048];
+    let (mut sent, mut arrived) = (0, Vec::new());
+    mac.vm
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    // A batch of more than two frames; two calls each lose two frames that they report.
+    vmnet_sim::lose_next(mac.fd, 2, 2);
+    eventually("two batches were cut short", || {
+        for _ in 0..20 {
+            mac.host.send(&numbered(sent, 60));
+            sent += 1;
+        }
+        while let Ok(len) = mac.vm.recv(&mut buffer) {
+            arrived.push(number_of(&buffer[..len]));
+        }
+        arrived.len() + 4 == sent as usize
+    });
+    assert!(arrived.is_sorted_by(|one, next| one < next), "{arrived:?}");
+    let [_, inbound] = mac.finish();
+    assert_eq!(inbound.forwarded, u64::from(sent));
+    assert_eq!(inbound.dropped.iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn a_kernel_that_takes_nothing_and_says_nothing_is_asked_again() {
+    let mac = mac("well", HandOver::Auto);
+    let mut buffer = [0; 2048];
+    let mut sent = 0;
+    vmnet_sim::lose_next(mac.fd, 0, 3);
+    eventually("a batch was not taken at first", || {
+        for _ in 0..20 {
+            mac.host.send(&numbered(sent, 60));
+            sent += 1;
+        }
+        for number in sent - 20..sent {
+            let len = mac.vm.recv(&mut buffer).unwrap();
+            assert_eq!(number_of(&buffer[..len]), number);
+        }
+        mac.forwarding.counts(Direction::Inbound).waits >= 2
+    });
+    let [_, inbound] = mac.finish();
+    assert_eq!(inbound.forwarded, u64::from(sent));
+}
+
 #[test]
 fn a_vm_that_stays_without_room_loses_frames_in_order_and_stops_nothing() {
     let mac = mac("well", HandOver::Auto);

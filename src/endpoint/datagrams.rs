@@ -33,7 +33,9 @@ impl Datagrams {
         loop {
             let result = self.send_some(batch);
             match result {
-                Ok(0) => return Sent::All,
+                Ok(0) if batch.pending().len() == 0 => return Sent::All,
+                // No system says so; but that none was taken does not mean that none is left.
+                Ok(0) => return Sent::Full,
                 Ok(sent) => batch.advance(sent),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => match kind(&error) {

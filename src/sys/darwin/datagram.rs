@@ -11,6 +11,9 @@
 //!   it (seen in xnu 10002.1.13 to 11417.101.15, mended in 11417.140.69).
 //! - A socket has one reader, and nobody closes it or shuts it down while that one is inside.
 //! - A datagram that was cut does not say so: slots have to be longer than the longest frame.
+//! - When sendmsg_x runs out of buffers (mbufs) while it copies a frame, it frees those that it has
+//!   copied before and reports them as sent (xnu-11417.140.69, uipc_syscalls.c, sendit_x). Nothing
+//!   tells them from frames that were sent, and so they count as such.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::fmt;

@@ -15,11 +15,28 @@ pub(crate) fn find(symbol: &CStr) -> Option<NonNull<c_void>> {
 }
 
 /// The version of macOS, its first two numbers. (0, 0) if it does not tell.
+///
+/// From the kernel's own version, as `kern.osproductversion` depends on who asks: a program
+/// that was linked against an SDK before 26 is told 16 on macOS 26 (xnu, bsd/kern/kern_sysctl.c,
+/// `PROC_SDK` and the compatibility version).
 pub(crate) fn macos_version() -> (u32, u32) {
-    // The name is there since macOS 10.13.4.
-    let text = sysctl(c"kern.osproductversion").unwrap_or_default();
-    let mut numbers = text.split('.').map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    sysctl(c"kern.osrelease").map_or((0, 0), |release| version_of(&release))
+}
+
+/// The version of macOS whose kernel calls itself `release`: 22.6.0 is that of 13.6, 24.6.0 of
+/// 15.6 and 25.1.0 of 26.1. The second numbers agree since macOS 14, but for the last updates of
+/// a system (15.7), whose kernel stays as it is.
+fn version_of(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split('.')
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    let (kernel, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let major = match kernel {
+        // macOS 16 to 25 do not exist.
+        25.. => kernel.saturating_add(1),
+        _ => kernel.saturating_sub(9),
+    };
+    if major == 0 { (0, 0) } else { (major, minor) }
 }
 
 /// A text of the kernel's, of up to 127 bytes.
@@ -39,4 +56,34 @@ pub(crate) fn sysctl(name: &CStr) -> Option<String> {
     };
     let text = CStr::from_bytes_until_nul(&text).ok()?;
     (result == 0).then(|| text.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_follows_the_kernels() {
+        for (release, version) in [
+            ("22.6.0", (13, 6)),
+            ("23.0.0", (14, 0)),
+            ("24.5.0", (15, 5)),
+            ("24.6.0", (15, 6)),
+            ("25.0.0", (26, 0)),
+            ("26.2.1", (27, 2)),
+            ("", (0, 0)),
+            ("none", (0, 0)),
+            ("4294967295", (u32::MAX, 0)),
+        ] {
+            assert_eq!(version_of(release), version, "{release:?}");
+        }
+    }
+
+    /// 26.0 is what the simulation is without a word from a test.
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn a_system_that_calls_itself_16_is_26() {
+        assert_eq!(sysctl(c"kern.osproductversion").as_deref(), Some("16.0"));
+        assert_eq!(macos_version(), (26, 0));
+    }
 }

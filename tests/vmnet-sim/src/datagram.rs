@@ -25,13 +25,21 @@ pub fn fail_next(call: Call, fd: c_int, errno: c_int, times: u32) {
     FAILURES.lock().unwrap().insert((call, fd), (errno, times));
 }
 
-/// Sets what sysctlbyname answers: 26.0 until then, or `VMNET_SIM_MACOS` of the environment.
+/// Has the next `times` calls of sendmsg_x on the descriptor `fd` with more than `reported` frames
+/// run out of buffers while they copy the one after these: they report as many as sent, and send
+/// none (xnu-11417.140.69, bsd/kern/uipc_syscalls.c, sendit_x and sendmsg_x).
+pub fn lose_next(fd: c_int, reported: u32, times: u32) {
+    LOSSES.lock().unwrap().insert(fd, (reported, times));
+}
+
+/// Sets which macOS this is: 26.0 until then, or `VMNET_SIM_MACOS` of the environment.
 pub fn set_macos_version(version: &str) {
     version.clone_into(&mut VERSION.lock().unwrap());
 }
 
 static FAILURES: LazyLock<Mutex<HashMap<(Call, c_int), (c_int, u32)>>> =
     LazyLock::new(Mutex::default);
+static LOSSES: LazyLock<Mutex<HashMap<c_int, (u32, u32)>>> = LazyLock::new(Mutex::default);
 static VERSION: LazyLock<Mutex<String>> = LazyLock::new(|| {
     Mutex::new(std::env::var("VMNET_SIM_MACOS").unwrap_or_else(|_| "26.0".to_owned()))
 });
@@ -91,6 +99,9 @@ unsafe extern "C" fn sendmsg_x(
     if let Some(errno) = injected(Call::Send, fd) {
         return fail(errno);
     }
+    if let Some(reported) = lost(fd, count) {
+        return reported as isize;
+    }
     for index in 0..count {
         let vector = unsafe { only_vector(&*messages.add(index as usize)) };
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -126,6 +137,15 @@ fn injected(call: Call, fd: c_int) -> Option<c_int> {
     Some(*errno)
 }
 
+fn lost(fd: c_int, count: c_uint) -> Option<u32> {
+    let mut losses = LOSSES.lock().unwrap();
+    let (reported, times) = losses
+        .get_mut(&fd)
+        .filter(|(reported, times)| *times > 0 && count > *reported)?;
+    *times -= 1;
+    Some(*reported)
+}
+
 fn fail(errno: c_int) -> isize {
     unsafe { *libc::__errno_location() = errno };
     -1
@@ -153,7 +173,8 @@ pub unsafe extern "C" fn sysctlbyname(
     _new_len: usize,
 ) -> c_int {
     let text = match unsafe { CStr::from_ptr(name) }.to_bytes() {
-        b"kern.osproductversion" => VERSION.lock().unwrap().clone(),
+        b"kern.osproductversion" => product_version(&VERSION.lock().unwrap()),
+        b"kern.osrelease" => kernel_version(&VERSION.lock().unwrap()),
         b"machdep.cpu.brand_string" => "Apple nothing".to_owned(),
         _ => return -1,
     };
@@ -162,4 +183,22 @@ pub unsafe extern "C" fn sysctlbyname(
     unsafe { *value.cast::<u8>().add(text.len()) = 0 };
     unsafe { *len = text.len() + 1 };
     0
+}
+
+/// What a program is told that was linked against an SDK before 26.
+fn product_version(version: &str) -> String {
+    match version.split_once('.') {
+        Some(("26", minor)) => format!("16.{minor}"),
+        _ => version.to_owned(),
+    }
+}
+
+/// The version of the kernel of a macOS.
+fn kernel_version(version: &str) -> String {
+    let (major, minor) = version.split_once('.').expect("two numbers");
+    let kernel = match major.parse::<u32>().expect("a number") {
+        major @ 26.. => major - 1,
+        major => major + 9,
+    };
+    format!("{kernel}.{minor}.0")
 }

@@ -23,7 +23,7 @@ mod xpc;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-pub use datagram::{Call, dlsym, fail_next, set_macos_version, sysctlbyname};
+pub use datagram::{Call, dlsym, fail_next, lose_next, set_macos_version, sysctlbyname};
 pub use frames::REFUSED;
 pub use script::Script;
 pub use vmnet::{Host, Rule};
