@@ -65,6 +65,19 @@ fn root_that_names_a_user_becomes_that_for_good() {
     });
 }
 
+/// On macOS groups come from the directory service, which may take long. A pipe in the place of
+/// the file stands for one that does not answer.
+#[test]
+fn who_has_no_command_to_run_asks_for_nobodys_groups() {
+    as_root(|| {
+        sh("mkfifo /run/group && mount --bind /run/group /etc/group");
+        let (program, _vms) = started_by_root(|command| {
+            command.args(["--user", "nobody"]);
+        });
+        is_nobody_for_good(&program);
+    });
+}
+
 #[test]
 fn behind_sudo_it_becomes_the_caller_of_sudo() {
     as_root(|| {

@@ -19,8 +19,8 @@ use crate::sys::{identity, privileges};
 pub struct Identity {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
-    /// The groups besides that a command gets; None leaves it those that we have.
-    pub(super) groups: Option<Vec<Gid>>,
+    /// Whether it is somebody else than the caller, who has other groups.
+    changes: bool,
     unnamed_root: bool,
     borrowed: bool,
 }
@@ -49,14 +49,19 @@ impl Identity {
             })
             .transpose()?;
         let (uid, gid) = Caller::of_this_process()?.choose(user.as_ref(), group.as_ref())?;
-        let groups = getuid().is_root() && (uid, gid) != (getuid(), getgid());
         Ok(Self {
             uid,
             gid,
-            groups: groups.then(|| groups_of(uid, gid)),
+            changes: getuid().is_root() && (uid, gid) != (getuid(), getgid()),
             unnamed_root: uid.is_root() && user.is_none(),
             borrowed: identity::is_set_id(),
         })
+    }
+
+    /// The groups besides that a command gets; None leaves it those that we have. Looked up only for
+    /// a command: on macOS that asks the directory service, which may ask the network.
+    pub(super) fn groups(&self) -> Option<Vec<Gid>> {
+        self.changes.then(|| groups_of(self.uid, self.gid))
     }
 
     /// Gives up all rights that the user does not have, and makes sure of it. To be called

@@ -66,7 +66,7 @@ impl Command {
         let orders = child::Orders {
             uid: identity.uid,
             gid: identity.gid,
-            groups: identity.groups.clone(),
+            groups: identity.groups(),
             socket,
         };
         let child = child::spawn(command, orders).map_err(|source| HostError::Command {
