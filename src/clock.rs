@@ -7,11 +7,12 @@ use nix::time::{ClockId, clock_gettime};
 /// Reads the clock, as finely as it goes.
 #[must_use]
 pub fn read() -> Duration {
-    // CLOCK_MONOTONIC stands still during sleep on Linux, and goes on during sleep on macOS.
+    // CLOCK_MONOTONIC stands still during sleep on Linux. On macOS it goes on, but is made of the
+    // time of day, and jumps when that is set (Libc, gen/clock_gettime.c).
     #[cfg(target_os = "linux")]
     let clock = ClockId::CLOCK_BOOTTIME;
     #[cfg(not(target_os = "linux"))]
-    let clock = ClockId::CLOCK_MONOTONIC;
+    let clock = ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW);
     clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 

@@ -237,5 +237,10 @@ impl Drop for Forwarding {
 #[cfg(target_os = "linux")]
 const INTERRUPT_AGAIN: Duration = Duration::from_micros(500);
 
-/// A thread's stack: far more than the few frames of calls need, in debug builds too.
-const STACK_SIZE: usize = 128 << 10;
+/// A thread's stack: far more than the few frames of calls need, in debug builds too. Apple's
+/// frameworks, below which these threads run on macOS, get what they expect of a thread there.
+const STACK_SIZE: usize = if cfg!(target_os = "macos") {
+    512 << 10
+} else {
+    128 << 10
+};
