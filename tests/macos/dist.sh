@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Links softnet for both kinds of Macs, checks the result, and leaves in dist/ what is to be
-# published: a binary for each, one for both, an archive, and a Homebrew formula for it.
+# Links softnet for both kinds of Macs, signs both with the entitlement for vmnet, checks the
+# result, and leaves in dist/ what is to be published: a binary for each, one for both, an archive, and a Homebrew formula for it.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
@@ -13,8 +13,12 @@ archive=softnet-$version-macos.tar.gz
 mkdir -p "$dist"
 for architecture in aarch64 x86_64; do
     bash tests/macos/cargo.sh build "$architecture" --release --bin softnet
-    cp "$release/$architecture-apple-darwin/release/softnet" \
-        "$dist/softnet-$architecture-apple-darwin"
+    # By the name that it has once it is installed, for that goes into the signature.
+    mkdir -p "$dist/$architecture"
+    cp "$release/$architecture-apple-darwin/release/softnet" "$dist/$architecture/softnet"
+    python3 tests/macos/sign.py docs/macos/softnet.entitlements "$dist/$architecture/softnet"
+    mv "$dist/$architecture/softnet" "$dist/softnet-$architecture-apple-darwin"
+    rmdir "$dist/$architecture"
 done
 # A universal binary is both behind a table of contents: the signatures stay as they are.
 llvm-lipo-22 -create "$dist"/softnet-*-apple-darwin -output "$dist/softnet"

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Checks binaries for macOS as far as that goes without a Mac: verify.py FILE...
 
-Each has to be a position-independent executable for macOS 13 or later, import nothing that
-macOS 13 lacks, load no library but the expected ones, carry an ad-hoc signature whose hashes
-are right, and show no folder of the machine that built it. A universal binary is checked
-slice by slice.
+Each has to be a position-independent executable for macOS 13 or later, linked against an SDK of
+macOS 26 or later, import nothing that macOS 13 lacks, load no library but the expected ones, carry
+an ad-hoc signature whose hashes are right, with the one entitlement for vmnet, and show no folder
+of the machine that built it. A universal binary is checked slice by slice.
 """
 
 import hashlib
 import pathlib
+import plistlib
 import re
 import struct
 import subprocess
@@ -18,6 +19,11 @@ import tempfile
 SYMBOLS = pathlib.Path(__file__).parent / "symbols"
 ARCHITECTURES = {0x0100000C: "arm64", 0x01000007: "x86_64"}
 MACOS = (13, 0)
+# macOS 26 tells a program of an older SDK that it is 16 (xnu, bsd/kern/kern_sysctl.c).
+SDK = 26
+ENTITLEMENT = "com.apple.security.virtualization"
+# As Apple encodes it: [APPLICATION 16] { 1, [CONTEXT 16] { { name, true } } }.
+DER = b"\x70\x2d\x02\x01\x01\xb0\x28\x30\x26\x0c\x21" + ENTITLEMENT.encode() + b"\x01\x01\xff"
 # What a folder of the builder's looks like.
 FOLDERS = re.compile(rb"/(?:home|root|Users|work|tmp)/[\w.-]+")
 
@@ -56,11 +62,12 @@ def verify(data):
     commands = list(load_commands(data, count))
     minimum = [body for kind, body in commands if kind == 0x32]
     check(len(minimum) == 1, "it does not say for which system it is")
-    platform, version = struct.unpack_from("<2I", minimum[0], 8)
+    platform, version, sdk = struct.unpack_from("<3I", minimum[0], 8)
     check(
         platform == 1 and (version >> 16, version >> 8 & 255) == MACOS,
         f"for platform {platform}, version {version:#x}, instead of macOS {MACOS}",
     )
+    check(sdk >> 16 >= SDK, f"linked against SDK {sdk >> 16}: macOS 26 would call itself 16")
     for kind, name in ((0x80000028, "LC_MAIN"), (0xE, "LC_LOAD_DYLINKER"), (0x1B, "LC_UUID")):
         check(any(kind == found for found, _ in commands), f"no {name}")
     allowed = read_symbols()
@@ -71,12 +78,12 @@ def verify(data):
     check(imports <= exported, f"imports {sorted(imports - exported)}, which macOS 13 may lack")
     check("_vmnet_start_interface" in imports, "it does not use vmnet")
     signature = [body for kind, body in commands if kind == 0x1D]
-    # Apple Silicon runs nothing without one; for Intel the linker makes none.
-    check(signature or ARCHITECTURES[cpu] == "x86_64", "not signed")
-    pages = check_signature(data, *struct.unpack_from("<2I", signature[0], 8)) if signature else 0
+    # Apple Silicon runs nothing without one, and an entitlement is in one on Intel too.
+    check(signature, "not signed")
+    pages = check_signature(data, *struct.unpack_from("<2I", signature[0], 8))
     found = FOLDERS.search(data)
     check(not found, f"shows a folder: {found and found.group().decode()}")
-    return f"{len(data)} bytes, {len(imports)} imports, {len(libraries)} libraries, {pages} pages signed"
+    return f"{len(data)} bytes, SDK {sdk >> 16}, {len(imports)} imports, {len(libraries)} libraries, {pages} pages signed"
 
 
 def load_commands(data, count):
@@ -107,10 +114,10 @@ def check_signature(data, offset, size):
     magic, _, count = struct.unpack_from(">3I", blob)
     check(magic == 0xFADE0CC0, "the signature is none")
     places = [struct.unpack_from(">2I", blob, 12 + 8 * index) for index in range(count)]
-    directories = [blob[place:] for kind, place in places if kind == 0]
-    check(len(directories) == 1, "the signature has no code directory")
-    directory = directories[0]
-    magic, _, _, flags, hashes, _, _, slots, limit = struct.unpack_from(">9I", directory)
+    parts = {slot: part_at(blob, place) for slot, place in places}
+    check(0 in parts, "the signature has no code directory")
+    directory = parts[0]
+    magic, _, _, flags, hashes, _, special, slots, limit = struct.unpack_from(">9I", directory)
     hash_size, hash_type, _, page_bits = directory[36:40]
     check(magic == 0xFADE0C02 and flags & 2, "the signature is not an ad-hoc one")
     check((hash_size, hash_type) == (32, 2), "the hashes are not SHA-256")
@@ -119,8 +126,22 @@ def check_signature(data, offset, size):
         want = directory[hashes + 32 * slot :][:32]
         have = hashlib.sha256(data[slot * page : min((slot + 1) * page, limit)]).digest()
         check(want == have, f"page {slot} was changed after it was signed")
-    check(slots * page >= limit, "not every page is signed")
+    check(slots * page >= limit and limit == offset, "not every page is signed")
+    # The other parts have theirs before those of the pages, backwards.
+    for slot in (2, 5, 7):
+        check(slot in parts and slot <= special, f"the signature lacks part {slot}")
+        want = directory[hashes - 32 * slot :][:32]
+        check(want == hashlib.sha256(parts[slot]).digest(), f"part {slot} was changed after it was signed")
+    check(parts[5][:4] == b"\xfa\xde\x71\x71", "the entitlements are no XML")
+    check(plistlib.loads(parts[5][8:]) == {ENTITLEMENT: True}, "other entitlements than the one")
+    check(parts[7][:4] == b"\xfa\xde\x71\x72", "the entitlements are no DER")
+    check(parts[7][8:] == DER, "other entitlements in DER than the one")
     return slots
+
+
+def part_at(blob, place):
+    (length,) = struct.unpack_from(">I", blob, place + 4)
+    return blob[place : place + length]
 
 
 def read_symbols():

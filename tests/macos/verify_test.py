@@ -8,8 +8,10 @@ import pathlib
 import struct
 import sys
 
+import sign
 import verify
 
+ENTITLEMENTS = (pathlib.Path(__file__).parents[2] / "docs/macos/softnet.entitlements").read_bytes()
 data = pathlib.Path(sys.argv[1]).read_bytes()
 
 
@@ -38,16 +40,21 @@ CASES = {
     "not for a 64-bit Mac": spoiled(4, struct.pack("<I", 7)),
     "not a position-independent executable": spoiled(24, bytes(4)),
     "version": spoiled(command(0x32) + 12, struct.pack("<I", 15 << 16)),
+    "linked against SDK 15": spoiled(command(0x32) + 16, struct.pack("<I", 15 << 16)),
     "no LC_MAIN": spoiled(command(0x80000028), struct.pack("<I", 0x7F)),
     "loads": renamed(b"/usr/lib/libSystem.B.dylib\0", b"/usr/lib/libSurprise.dylib\0"),
     "which macOS 13 may lack": renamed(b"_vmnet_stop_interface\0", b"_vmnet_stop_interfacX\0"),
     "not signed": spoiled(command(0x1D), struct.pack("<I", 0x7F)),
     "does not say for which system": spoiled(command(0x32), struct.pack("<I", 0x7F)),
     "was changed after it was signed": spoiled(0x5000, bytes([data[0x5000] ^ 1])),
+    "part 5 was changed": renamed(b"com.apple.security.virtualization</key>", b"com.apple.security.virtualizatioN</key>"),
+    "part 7 was changed": renamed(b"com.apple.security.virtualization\1", b"com.apple.security.virtualizatioN\1"),
     "shows a folder": spoiled(0x6000, b"/home/somebody"),
 }
 
 assert verify.verify(data)
+# Signing again changes nothing.
+assert sign.signed(data, "softnet", ENTITLEMENTS) == data
 for reason, case in CASES.items():
     try:
         verify.verify(case)
