@@ -31,7 +31,7 @@ use tracing::{debug, error, info, warn};
 use crate::benchmark;
 use crate::cli::{Config, Invocation};
 use crate::report::Reporter;
-use crate::uplink::{self, Attendant, Uplink};
+use crate::uplink::{Attendant, Rights, Uplink};
 
 /// Does what the command line said, to the end.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
@@ -43,7 +43,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             escalated,
             config,
         } => {
-            uplink::get_rights(vm_fd, escalated, &config)?;
+            let rights = Rights::get(vm_fd, control_fd, escalated, &config)?;
             let Inherited { vm, control } = descriptors::inherit(Some(vm_fd), control_fd)?;
             let socket = vm.context("no descriptor")?;
             // Early, for whoever started softnet may be gone any moment.
@@ -54,7 +54,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
                     "--control-fd: rules cannot be changed at run time yet; those of the command line hold"
                 );
             }
-            if let Some(session) = Session::open(&config, socket)? {
+            if let Some(session) = Session::open(&config, socket, Some(&rights))? {
                 session.forward(&config, None)?.wait(parent.as_ref())?;
             }
             Ok(ExitCode::SUCCESS)
@@ -63,7 +63,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let passed = ForCommand::inherit()?;
             log::start();
             let (ours, vms) = spawn::socket()?;
-            let Some(session) = Session::open(&config, ours)? else {
+            let Some(session) = Session::open(&config, ours, None)? else {
                 return Ok(ExitCode::SUCCESS);
             };
             let command = (command, vms, passed);
@@ -87,7 +87,11 @@ struct Session {
 
 impl Session {
     /// Opens it all; None if a signal said stop before it was there.
-    fn open(config: &Config, socket: OwnedFd) -> anyhow::Result<Option<Self>> {
+    fn open(
+        config: &Config,
+        socket: OwnedFd,
+        rights: Option<&Rights>,
+    ) -> anyhow::Result<Option<Self>> {
         config
             .warnings
             .iter()
@@ -97,7 +101,7 @@ impl Session {
         let mut signals = Signals::catch()?;
         VmSocket::check(&socket)?;
         let registry = config.registry.then(Registry::open).transpose()?;
-        let Some(uplink) = Uplink::open(config, &identity, &mut signals)? else {
+        let Some(uplink) = Uplink::open(config, &identity, &mut signals, rights)? else {
             return Ok(None);
         };
         // Not before there is an interface: see `Opened::enter`.

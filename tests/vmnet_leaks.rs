@@ -45,7 +45,7 @@ fn lease_times() {
         return;
     }
     let set = |seconds| {
-        set_lease_time(seconds, false).unwrap();
+        set_lease_time(seconds);
         preferences::committed("bootpd").unwrap()
     };
     let numbers = |seconds| {

@@ -14,8 +14,11 @@ class Softnet < Formula
     pkgshare.install "softnet.entitlements", "softnet.sudoers"
   end
 
-  # Homebrew may have signed the binary anew, without the entitlement, when it poured it.
+  # Homebrew signs a binary anew, without the entitlement, if it has changed it.
   def post_install
+    entitlements = Utils.popen_read("/usr/bin/codesign", "--display", "--entitlements", "-", bin/"softnet")
+    return if entitlements.include?("com.apple.security.virtualization")
+
     system "/usr/bin/codesign", "--force", "--sign", "-",
            "--entitlements", pkgshare/"softnet.entitlements", bin/"softnet"
   end
@@ -24,7 +27,14 @@ class Softnet < Formula
     <<~EOS
       macOS 26 and later: nothing more to do.
       macOS 13 to 15: softnet needs root. Tart offers to make it SUID root when it runs in a
-      terminal; elsewhere see #{pkgshare}/softnet.sudoers.
+      terminal, on macOS 26 too. But Homebrew's folders are yours, and who can write to the
+      folder of such a program can be root. So install a copy where only root can write:
+        sudo install -d -o root -g wheel -m 755 /usr/local/libexec
+        sudo install -o root -g wheel -m 4755 #{opt_bin}/softnet /usr/local/libexec/softnet
+      with /usr/local/libexec before #{HOMEBREW_PREFIX}/bin on PATH, and again after each
+      upgrade. Without a terminal see also #{opt_pkgshare}/softnet.sudoers.
+      A VM gets no address if the application firewall keeps requests from
+      /usr/libexec/bootpd: add that in System Settings, Network, Firewall, Options.
     EOS
   end
 

@@ -1,39 +1,47 @@
-//! The lease time of bootpd, macOS' DHCP server.
+//! bootpd, macOS' DHCP server: how long its leases last, and whether it has heard that one ended.
 //!
 //! By default a lease lasts a day, and a subnet has 253 addresses: a host that starts VMs all
 //! day would run out of them. The sharing service hands the number to bootpd when an interface
 //! starts, so it is set before that. Other keys of the same dictionary stay as they are.
+//!
+//! bootpd ends after five idle minutes, and the next packet starts it again (bootp-494.60.3,
+//! bootpd.c, `MAXIDLE`). When the last interface stops, its bridge goes away, and with it what
+//! nobody has read: whoever sends bootpd a release has to stay until it was read.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::unistd::geteuid;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::HostError;
 use crate::sys::preferences::{BUSY, Locked, STALE};
+use crate::sys::runtime;
 
-/// Sets the lease time to `seconds`, or to ten minutes if nobody asked for another. Only root
-/// can; without root, where vmnet needs none, the host's own setting stays. With `borrowed`
-/// rights it has to be one that others can live with: it holds for every VM of the host.
+/// Whether the caller may set this lease time: with `borrowed` rights it has to be one that
+/// others can live with, as it holds for every VM of the host.
 ///
 /// # Errors
-/// When the preferences stay locked by somebody else for two seconds, or cannot be written, and
-/// when the time is out of bounds.
-pub fn set_lease_time(seconds: Option<u32>, borrowed: bool) -> Result<(), HostError> {
-    if let Some(seconds) = seconds.filter(|seconds| borrowed && !FOR_ANYBODY.contains(seconds)) {
-        return Err(HostError::LeaseTime(seconds));
-    }
-    if !geteuid().is_root() {
-        if seconds.is_some() {
-            warn!("--bootpd-lease-time is left out: only root may set it");
+/// When it is out of bounds.
+pub fn check_lease_time(seconds: Option<u32>, borrowed: bool) -> Result<(), HostError> {
+    match seconds {
+        Some(seconds) if borrowed && !FOR_ANYBODY.contains(&seconds) => {
+            Err(HostError::LeaseTime(seconds))
         }
-        return Ok(());
+        _ => Ok(()),
     }
+}
+
+/// Sets the lease time to `seconds`, or to ten minutes if nobody asked for another; only root
+/// can. A VM is better off with a long lease than without softnet, so that whatever goes wrong is
+/// no more than a warning; and other holders of the preferences are waited for half a second.
+pub fn set_lease_time(seconds: Option<u32>) {
     let seconds = seconds.unwrap_or(DEFAULT);
     let deadline = Instant::now() + PATIENCE;
-    loop {
+    let error = loop {
         let result = Locked::open("softnet", FILE)
             .and_then(|mut preferences| preferences.set(DICTIONARY, LEASE_TIME, seconds.into()));
         match result {
@@ -43,11 +51,62 @@ pub fn set_lease_time(seconds: Option<u32>, borrowed: bool) -> Result<(), HostEr
                 thread::sleep(STEP);
                 continue;
             }
-            Err(BUSY | STALE) => return Err(HostError::PreferencesLocked),
-            Err(error) => return Err(HostError::Preferences(error)),
+            Err(error) => break error,
         }
-        return Ok(());
+        return;
+    };
+    let why = match error {
+        BUSY | STALE => "another process holds the sharing preferences".to_owned(),
+        error => format!("SystemConfiguration says {error}"),
+    };
+    warn!(
+        "cannot set the lease time of macOS' DHCP server to {seconds} seconds: {why}; leases may \
+         last a day, and a host that starts many VMs may run out of addresses"
+    );
+}
+
+/// Waits until bootpd has ended the lease of `address`, for 0.7 seconds at most, and calls
+/// `meanwhile` every 10 milliseconds. Where bootpd has no such lease there is no wait.
+pub fn await_release(address: Ipv4Addr, mut meanwhile: impl FnMut()) {
+    let start = Instant::now();
+    while is_lent(address) {
+        if start.elapsed() >= RELEASE_PATIENCE {
+            info!("macOS' DHCP server has not taken {address} back in {RELEASE_PATIENCE:?}");
+            return;
+        }
+        meanwhile();
+        thread::sleep(LOOK_EVERY);
     }
+    let time = start.elapsed();
+    debug!("macOS' DHCP server has no lease of {address} after {time:?}");
+}
+
+/// Whether bootpd's list has a lease of `address` that has not run out; also if nobody can tell.
+fn is_lent(address: Ipv4Addr) -> bool {
+    let mut list = Vec::new();
+    let read = File::open(runtime::dhcp_leases())
+        .and_then(|file| file.take(LIST_LEN_MAX).read_to_end(&mut list));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    match read {
+        Ok(_) => lease_ends(&String::from_utf8_lossy(&list), address)
+            .is_some_and(|end| now.is_ok_and(|now| end > now.as_secs())),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// When the lease of `address` ends, in seconds since 1970, by bootpd's list. The list is written
+/// anew and put in the place of the old one with each change, the entry that changed last first
+/// (bootp-494.60.3, NICache.c).
+fn lease_ends(list: &str, address: Ipv4Addr) -> Option<u64> {
+    list.split('}').find_map(|entry| {
+        let value = |name: &str| {
+            let mut lines = entry.lines();
+            lines.find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='))
+        };
+        let is_its = value("ip_address")?.parse() == Ok(address);
+        let end = u64::from_str_radix(value("lease")?.strip_prefix("0x")?, 16);
+        end.ok().filter(|_| is_its)
+    })
 }
 
 /// Long enough for a job of some minutes to keep its address without renewing.
@@ -59,5 +118,37 @@ const FOR_ANYBODY: RangeInclusive<u32> = 60..=86_400;
 const FILE: &str = "com.apple.InternetSharing.default.plist";
 const DICTIONARY: &str = "bootpd";
 const LEASE_TIME: &str = "DHCPLeaseTimeSecs";
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The VM waits for its network meanwhile.
+const PATIENCE: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(50);
+/// As much as leaves the rest of a second for the rest of the stop.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(700);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// An entry has about 150 bytes, and a subnet 253 addresses.
+const LIST_LEN_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_found_by_its_address() {
+        let list = "{\n\tname=mac\n\tip_address=192.168.64.20\n\thw_address=1,52:54:0:12:34:56\n\
+            \tidentifier=1,52:54:0:12:34:56\n\tlease=0x65a1b2c3\n}\n\
+            {\n\tip_address=192.168.64.2\n\thw_address=ff,f1:f5:dd:7f\n\tlease=0x65a1b2c4\n}\n";
+        let ends = |text, address: [u8; 4]| lease_ends(text, address.into());
+        assert_eq!(ends(list, [192, 168, 64, 20]), Some(0x65a1_b2c3));
+        assert_eq!(ends(list, [192, 168, 64, 2]), Some(0x65a1_b2c4));
+        assert_eq!(ends(list, [192, 168, 64, 3]), None);
+        for text in [
+            "",
+            "{",
+            "}}{}",
+            "{\n\tip_address=192.168.64.2\n}",
+            "{\n\tip_address=192.168.64.2\n\tlease=600\n}",
+            "{\n\tip_address=192.168.64.2\n\tlease=0xffffffffffffffffff\n}",
+        ] {
+            assert_eq!(ends(text, [192, 168, 64, 2]), None, "{text}");
+        }
+    }
+}

@@ -113,15 +113,6 @@ pub enum HostError {
          for all VMs of this host"
     )]
     LeaseTime(u32),
-    /// The sharing preferences of macOS are in somebody else's hands.
-    #[error(
-        "macOS' sharing preferences are locked by another process: close System Settings and \
-         whatever else changes Internet Sharing, and start again"
-    )]
-    PreferencesLocked,
-    /// The sharing preferences of macOS cannot be changed; the number is from SCError.
-    #[error("cannot set the lease time of macOS' DHCP server: SystemConfiguration says {0}")]
-    Preferences(i32),
     /// This macOS wants root for vmnet, and there is no way to become it.
     #[error(
         "vmnet needs root on this macOS: make softnet SUID root (chown root, chmod u+s), or let \

@@ -88,9 +88,8 @@ impl PortForward {
             .all(|port| matches!(port.state, State::Absent { .. } | State::Present { .. }))
     }
 
-    /// Removes all rules and waits for that, for a quarter of a second at most.
-    pub fn remove_all(&mut self) {
-        let deadline = Instant::now() + REMOVE_TIMEOUT;
+    /// Removes all rules and waits for that until `deadline`.
+    pub fn remove_all(&mut self, deadline: Instant) {
         self.follow(None);
         let is_absent = |port: &Port| matches!(port.state, State::Absent { .. });
         while !self.ports.iter().all(is_absent) && Instant::now() < deadline {
@@ -179,6 +178,5 @@ impl Request {
 }
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-const REMOVE_TIMEOUT: Duration = Duration::from_millis(250);
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);

@@ -17,12 +17,15 @@ use crate::filter::LeaseCell;
 use crate::wire::{Mac, dhcp, ethernet, ipv4, udp};
 
 /// Sends a release of the lease to `gateway`, if the VM at `vm` has a lease that has not run
-/// out. To be called when nobody else sends any more.
-pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4Addr) {
+/// out. To be called when nobody else sends any more. Returns the address if it was sent.
+pub fn give_back(
+    sink: &mut impl Sink,
+    lease: &LeaseCell,
+    vm: Mac,
+    gateway: Ipv4Addr,
+) -> Option<Ipv4Addr> {
     let now = Tick::now();
-    let Some(held) = lease.lease().filter(|lease| now < lease.expires) else {
-        return;
-    };
+    let held = lease.lease().filter(|lease| now < lease.expires)?;
     let gateway_mac = lease.gateway_mac().unwrap_or(Mac::BROADCAST);
     let frame = frame(vm, held.address, gateway_mac, gateway);
     let mut batch = Batch::new(FRAME_LEN_MAX);
@@ -34,8 +37,14 @@ pub fn give_back(sink: &mut impl Sink, lease: &LeaseCell, vm: Mac, gateway: Ipv4
     batch.set_received(1);
     batch.queue(0);
     match sink.send(&mut batch) {
-        Sent::All => info!("gave the VM's address {} back", held.address),
-        sent => debug!("cannot give the VM's address back: {sent:?}"),
+        Sent::All => {
+            info!("gave the VM's address {} back", held.address);
+            Some(held.address)
+        }
+        sent => {
+            debug!("cannot give the VM's address back: {sent:?}");
+            None
+        }
     }
 }
 

@@ -52,13 +52,18 @@ impl Config {
 }
 
 /// Rights are the caller's to have.
-#[allow(clippy::unnecessary_wraps)] // As on macOS.
-pub(crate) fn get_rights(
-    _vm_fd: RawFd,
-    _escalated: bool,
-    _config: &cli::Config,
-) -> anyhow::Result<()> {
-    Ok(())
+pub(crate) struct Rights;
+
+impl Rights {
+    #[allow(clippy::unnecessary_wraps)] // As on macOS.
+    pub(crate) fn get(
+        _vm_fd: RawFd,
+        _control_fd: Option<RawFd>,
+        _escalated: bool,
+        _config: &cli::Config,
+    ) -> anyhow::Result<Self> {
+        Ok(Self)
+    }
 }
 
 /// The TAP, and the gateway behind it.
@@ -78,6 +83,7 @@ impl Uplink {
         config: &cli::Config,
         identity: &Identity,
         _signals: &mut Signals,
+        _rights: Option<&Rights>,
     ) -> anyhow::Result<Option<Self>> {
         // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
         if identity.are_borrowed() {

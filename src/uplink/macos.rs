@@ -1,8 +1,9 @@
 //! The host's side on macOS, with all that is to be done about it while frames flow.
 
 use std::os::fd::{BorrowedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
 use softnet::clock::Tick;
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::vm_socket;
@@ -11,14 +12,14 @@ use softnet::filter::{LeaseCell, Rules};
 use softnet::host::HostError;
 use softnet::host::addresses::HostAddresses;
 use softnet::host::bootpd;
-use softnet::host::escalation;
+use softnet::host::escalation::Start;
 use softnet::host::gateway::Gateway;
 use softnet::host::port_forward::{Exposed, PortForward};
 use softnet::host::privileges::Identity;
 use softnet::host::release;
 use softnet::host::signals::Signals;
 use softnet::wire::Mac;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::cli::{self, HostFlags};
 
@@ -52,14 +53,25 @@ impl Config {
     }
 }
 
-/// Becomes root where vmnet needs that and sudo lets us.
-pub(crate) fn get_rights(
-    vm_fd: RawFd,
-    escalated: bool,
-    config: &cli::Config,
-) -> anyhow::Result<()> {
-    let named = [config.user.is_some(), config.group.is_some()];
-    Ok(escalation::become_root(vm_fd, named, escalated)?)
+/// The way to the rights that vmnet asks for.
+pub(crate) struct Rights(Start);
+
+impl Rights {
+    /// Becomes root where vmnet needs that and sudo lets us.
+    pub(crate) fn get(
+        vm_fd: RawFd,
+        control_fd: Option<RawFd>,
+        escalated: bool,
+        config: &cli::Config,
+    ) -> anyhow::Result<Self> {
+        let start = Start {
+            fds: [Some(vm_fd), control_fd].into_iter().flatten().collect(),
+            named: [config.user.is_some(), config.group.is_some()],
+            escalated,
+        };
+        start.become_root_if_needed()?;
+        Ok(Self(start))
+    }
 }
 
 /// An interface of vmnet.
@@ -74,18 +86,36 @@ impl Uplink {
         config: &cli::Config,
         identity: &Identity,
         signals: &mut Signals,
+        rights: Option<&Rights>,
     ) -> anyhow::Result<Option<Self>> {
-        // The DHCP server is set up anew when an interface starts.
-        bootpd::set_lease_time(config.uplink.lease_time, identity.are_borrowed())?;
-        let isolated = !config.policy.wants_isolation_off();
-        match Vmnet::open(config.mode, isolated, || signals.stop().is_some()) {
-            Err(VmnetError::Interrupted) => Ok(None),
-            Err(error) => Err(error.into()),
-            Ok(vmnet) => Ok(Some(Self {
-                ports: PortForward::new(vmnet.port_rules(), &config.uplink.expose),
-                vmnet,
-            })),
+        let Config { expose, lease_time } = &config.uplink;
+        bootpd::check_lease_time(*lease_time, identity.are_borrowed())?;
+        let is_root = geteuid().is_root();
+        if is_root {
+            // The DHCP server is set up anew when an interface starts.
+            bootpd::set_lease_time(*lease_time);
         }
+        let isolated = !config.policy.wants_isolation_off();
+        let vmnet = match Vmnet::open(config.mode, isolated, || signals.stop().is_some()) {
+            Err(VmnetError::Interrupted) => return Ok(None),
+            Err(error) => {
+                if let (VmnetError::NotAuthorized { .. }, Some(Rights(start))) = (&error, rights) {
+                    match start.become_root(|| signals.stop().is_some()) {
+                        Ok(()) => return Ok(None),
+                        Err(why) => debug!("nor as root: {why}"),
+                    }
+                }
+                return Err(error.into());
+            }
+            Ok(vmnet) => vmnet,
+        };
+        if lease_time.is_some() && !is_root {
+            warn!("--bootpd-lease-time is left out: only root may set it");
+        }
+        Ok(Some(Self {
+            ports: PortForward::new(vmnet.port_rules(), expose),
+            vmnet,
+        }))
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -160,8 +190,13 @@ impl Attendant {
 
     /// Leaves nothing behind; to be called when nothing is forwarded any more.
     pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
-        self.ports.remove_all();
-        release::give_back(&mut self.sink, lease, vm, self.gateway.address);
+        let ports_until = Instant::now() + PORTS_PATIENCE;
+        self.ports.follow(None);
+        let given = release::give_back(&mut self.sink, lease, vm, self.gateway.address);
+        if let Some(address) = given {
+            bootpd::await_release(address, || self.ports.follow(None));
+        }
+        self.ports.remove_all(ports_until);
         debug!("events that vmnet forgot: {}", vmnet::missed_events());
         let slow = vm_socket::moved_one_by_one();
         debug!("frames of the VM that took a system call each, as this macOS needs: {slow}");
@@ -170,3 +205,5 @@ impl Attendant {
 
 /// Often enough for requests to be followed up, and rare enough to be forgotten.
 const SOON: Duration = Duration::from_millis(50);
+/// How long rules for ports may take to go, which they do together with the interface anyway.
+const PORTS_PATIENCE: Duration = Duration::from_millis(250);

@@ -10,4 +10,4 @@ mod system;
 #[path = "macos.rs"]
 mod system;
 
-pub(crate) use system::{Attendant, Config, NEEDS_TAP, Uplink, get_rights};
+pub(crate) use system::{Attendant, Config, NEEDS_TAP, Rights, Uplink};

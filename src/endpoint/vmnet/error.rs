@@ -66,9 +66,10 @@ pub(super) fn refused(status: Status) -> VmnetError {
 }
 
 const REMEDY_ENTITLEMENT: &str = "sign softnet with the entitlement com.apple.security.virtualization \
-    (codesign -f -s - --entitlements softnet.entitlements softnet), or make it SUID root";
+    (codesign -f -s - --entitlements softnet.entitlements softnet), make it SUID root (chown root, \
+    chmod u+s), or let sudo run it without a password";
 const REMEDY_ROOT: &str = "this macOS needs root for it: make softnet SUID root (chown root, chmod \
-    u+s), or allow it in sudoers without a password";
+    u+s), or let sudo run it without a password";
 
 /// How long to wait for a start. One user in production waits as long; a dead sharing service
 /// never answers.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use ipnet::Ipv4Net;
+use tracing::debug;
 
 use self::error::{START_TIMEOUT, refused};
 use self::wake::Wake;
@@ -74,6 +75,8 @@ impl Vmnet {
                 Err(RecvTimeoutError::Timeout) => (),
             }
         };
+        let words = parameters.description.split_whitespace();
+        debug!("vmnet started: {}", words.collect::<Vec<_>>().join(" "));
         // From here on it is stopped on every way out.
         let shared = Arc::new(Shared { interface });
         let wake = Arc::new(Wake::new()?);
@@ -369,8 +372,8 @@ macro_rules! opaque_debug {
 opaque_debug!(Vmnet, FromVmnet, ToVmnet, PortRules);
 
 const START_STEP: Duration = Duration::from_millis(20);
-/// Softnet has a second to end in, of which this is the only part that may take long.
-const STOP_TIMEOUT: Duration = Duration::from_millis(400);
+/// Softnet has a second to end in, of which the wait for the DHCP server may take 0.7.
+const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 /// Frames, before macOS 15 says how many it takes: Apple's documentation allows 200 for a call.
 const PACKETS_MAX: usize = 200;
 /// From the least MTU of IPv4 to the longest that vmnet gives with segmentation offload.

@@ -61,6 +61,8 @@ pub(crate) struct Parameters {
     pub(crate) read_max_packets: Option<u64>,
     /// The most packets that one call of `write` takes; since macOS 15.
     pub(crate) write_max_packets: Option<u64>,
+    /// All that vmnet said, these and others, for people.
+    pub(crate) description: String,
 }
 
 impl Interface {
@@ -255,6 +257,7 @@ impl Parameters {
             max_packet_size: dictionary.get_u64(key(&raw const vmnet_max_packet_size_key)),
             read_max_packets: late(c"vmnet_read_max_packets_key"),
             write_max_packets: late(c"vmnet_write_max_packets_key"),
+            description: dictionary.describe(),
         }
     }
 }

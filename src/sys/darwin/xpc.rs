@@ -63,6 +63,22 @@ impl Borrowed {
         // SAFETY: a C string that lives as long as its dictionary; copied at once.
         Some(unsafe { CStr::from_ptr(value) }.to_owned())
     }
+
+    /// All that is in it, for people.
+    pub(crate) fn describe(&self) -> String {
+        // SAFETY: the dictionary is alive; what comes back is ours to free, and never null.
+        let text = unsafe { xpc_copy_description(self.0) };
+        if text.is_null() {
+            return String::new();
+        }
+        // SAFETY: a C string, copied at once.
+        let words = unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned();
+        // SAFETY: by xpc/xpc.h it was allocated for us by malloc(3); nobody uses it any more.
+        unsafe { libc::free(text.cast()) };
+        words
+    }
 }
 
 unsafe extern "C" {
@@ -75,5 +91,6 @@ unsafe extern "C" {
     fn xpc_dictionary_set_bool(dictionary: *mut c_void, key: *const c_char, value: bool);
     fn xpc_dictionary_get_uint64(dictionary: *mut c_void, key: *const c_char) -> u64;
     fn xpc_dictionary_get_string(dictionary: *mut c_void, key: *const c_char) -> *const c_char;
+    fn xpc_copy_description(object: *mut c_void) -> *mut c_char;
     fn xpc_release(object: *mut c_void);
 }

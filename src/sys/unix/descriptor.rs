@@ -21,6 +21,18 @@ pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Lets the descriptor `number` outlive an execve(2), also if it was [claimed](claim).
+#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+pub(crate) fn hand_on(number: RawFd) -> io::Result<()> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: as in `claim`.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
 /// Closes every descriptor above the standard streams but those `kept`.
 ///
 /// To be called before the process opens anything, since whatever owns a closed descriptor

@@ -1,4 +1,5 @@
-//! Where a system keeps what lasts as long as processes do, such as locks.
+//! Where a system keeps what lasts as long as processes do, such as locks, and macOS the list of
+//! its DHCP server.
 
 use std::path::PathBuf;
 
@@ -46,3 +47,12 @@ pub(crate) fn of_user(_user: Uid, _trust_environment: bool) -> Option<PathBuf> {
     let path = CStr::from_bytes_until_nul(path.get(..len)?).ok()?;
     (!path.is_empty()).then(|| OsStr::from_bytes(path.to_bytes()).into())
 }
+
+/// Where bootpd writes down to whom it has lent which address. Everybody may read it.
+#[cfg(target_os = "macos")]
+pub(crate) fn dhcp_leases() -> PathBuf {
+    PathBuf::from("/var/db/dhcpd_leases")
+}
+
+#[cfg(all(not(target_os = "macos"), feature = "vmnet-sim"))]
+pub(crate) use vmnet_sim::outside::dhcp_leases;

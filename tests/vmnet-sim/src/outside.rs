@@ -4,7 +4,8 @@
 //! `VMNET_SIM` is the name of a behaviour, and `VMNET_SIM_HOST` a directory in which the test
 //! has bound the datagram socket `host`. The frames that the program sends to the host come
 //! there; what the test sends to the socket `vmnet` in the same directory goes to the VM. The
-//! files `rules` and `stopped` tell what the host's side knows.
+//! files `rules` and `stopped` tell what the host's side knows, and `dhcpd_leases` is the test's,
+//! which is the DHCP server.
 
 use std::env;
 use std::fmt::Write;
@@ -21,6 +22,16 @@ pub const SCRIPT: &str = "VMNET_SIM";
 /// The directory.
 pub const DIRECTORY: &str = "VMNET_SIM_HOST";
 
+/// After this a server ends that is started by frames.
+const SERVER_IDLE: Duration = Duration::from_millis(200);
+
+/// The list of leases.
+#[must_use]
+pub fn dhcp_leases() -> PathBuf {
+    let directory = env::var_os(DIRECTORY).map_or_else(env::temp_dir, PathBuf::from);
+    directory.join("dhcpd_leases")
+}
+
 /// An interface by the environment, with threads that carry its frames.
 pub(crate) fn host() -> Host {
     let script = env::var(SCRIPT).unwrap_or_else(|_| "well".to_owned());
@@ -34,9 +45,14 @@ pub(crate) fn host() -> Host {
     let outward = socket.try_clone().unwrap();
     let other = directory.join("host");
     let sender = host.clone();
+    let asleep = host.server_starts_in();
     thread::spawn(move || {
         loop {
-            if let Some(frame) = sender.recv(Duration::from_secs(1)) {
+            if let Some(time) = asleep {
+                sender.wait_for_a_frame();
+                thread::sleep(time);
+            }
+            while let Some(frame) = sender.recv(SERVER_IDLE) {
                 let _ = outward.send_to(&frame, &other);
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! The file has one dictionary at first, with a key that is not softnet's. What is committed
 //! can be asked for, and is written to the file `preferences` for a test outside.
-//! `VMNET_SIM_PREFERENCES` in the environment may be `locked` or `denied`, or `empty` for a file
-//! without that dictionary.
+//! `VMNET_SIM_PREFERENCES` in the environment may be `locked` or `denied`, `unapplied` for changes
+//! that nobody takes over, or `empty` for a file without that dictionary.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -305,6 +305,9 @@ pub unsafe extern "C" fn SCPreferencesCommitChanges(raw: *const c_void) -> u8 {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SCPreferencesApplyChanges(_raw: *const c_void) -> u8 {
+    if env::var("VMNET_SIM_PREFERENCES").is_ok_and(|mode| mode == "unapplied") {
+        return fail(1001);
+    }
     if let Some(directory) = env::var_os(outside::DIRECTORY) {
         let mut lines = String::new();
         for (key, numbers) in &*COMMITTED.lock().unwrap() {

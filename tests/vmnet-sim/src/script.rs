@@ -23,6 +23,9 @@ pub struct Script {
     pub limits: Option<(u64, u64)>,
     /// The longest packet in bytes.
     pub max_packet_size: usize,
+    /// For a host of [`outside`](crate::outside): it reads no frame until a server that a frame
+    /// starts has started, which takes so long, and which ends when it has nothing to do.
+    pub server_starts_in: Option<Duration>,
 }
 
 /// How an interface starts.
@@ -34,6 +37,8 @@ pub enum Start {
     Null,
     /// The handler is never called.
     Never,
+    /// With success for root, and else with NOT_AUTHORIZED.
+    ForRoot,
 }
 
 /// When the event callback is called.
@@ -88,6 +93,8 @@ pub enum Stop {
     Never,
     /// The event callback is called once more before the handler is.
     WithACallback,
+    /// With success, and frames that the host has not read are lost.
+    Discarding,
 }
 
 /// How rules for ports are answered.
@@ -114,6 +121,7 @@ impl Script {
             rules: Rules::Granted,
             limits: Some((256, 256)),
             max_packet_size: 1514,
+            server_starts_in: None,
         }
     }
 
@@ -128,6 +136,7 @@ impl Script {
             "start-failed" => script.start = Start::After(Duration::ZERO, 1001),
             "start-busy" => script.start = Start::After(Duration::ZERO, 1009),
             "start-unauthorized" => script.start = Start::After(Duration::ZERO, 1010),
+            "start-for-root" => script.start = Start::ForRoot,
             "start-null" => script.start = Start::Null,
             "start-never" => script.start = Start::Never,
             "level" => script.events = Events::Level,
@@ -146,6 +155,10 @@ impl Script {
             "stop-failed" => script.stop = Stop::After(Duration::ZERO, 1001),
             "stop-never" => script.stop = Stop::Never,
             "stop-with-a-callback" => script.stop = Stop::WithACallback,
+            "server-asleep" => {
+                script.server_starts_in = Some(2 * short);
+                script.stop = Stop::Discarding;
+            }
             "rules-refused" => script.rules = Rules::Refused(1001, 2),
             "rules-never" => script.rules = Rules::Never,
             "limits-200" => script.limits = Some((200, 200)),
@@ -156,17 +169,21 @@ impl Script {
         Some(script)
     }
 
-    /// Whether an interface that behaves so starts at all.
+    /// Whether an interface that behaves so starts at all, for root.
     #[must_use]
     pub const fn starts(&self) -> bool {
-        matches!(self.start, Start::After(_, SUCCESS))
+        match self.start {
+            Start::After(_, status) => status == SUCCESS,
+            Start::ForRoot => true,
+            Start::Null | Start::Never => false,
+        }
     }
 }
 
 const SUCCESS: Status = 1000;
 
-/// Every behaviour that has a name.
-pub const NAMES: [&str; 28] = [
+/// Every behaviour that has a name and is the same for every user.
+pub const NAMES: [&str; 29] = [
     "well",
     "start-late",
     "start-failed",
@@ -190,6 +207,7 @@ pub const NAMES: [&str; 28] = [
     "stop-failed",
     "stop-never",
     "stop-with-a-callback",
+    "server-asleep",
     "rules-refused",
     "rules-never",
     "limits-200",

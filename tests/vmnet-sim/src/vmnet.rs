@@ -29,6 +29,7 @@ pub(crate) const SUCCESS: Status = 1000;
 pub(crate) const INVALID_ARGUMENT: Status = 1003;
 pub(crate) const BUFFER_EXHAUSTED: Status = 1007;
 pub(crate) const TOO_MANY_PACKETS: Status = 1008;
+const NOT_AUTHORIZED: Status = 1010;
 
 /// A TCP port of the host that leads to the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,18 @@ impl Host {
             let left = deadline.checked_duration_since(Instant::now())?;
             state = self.0.written.wait_timeout(state, left).unwrap().0;
         }
+    }
+
+    /// Waits until there is a frame that the VM sent.
+    pub(crate) fn wait_for_a_frame(&self) {
+        let state = self.0.lock();
+        let written = &self.0.written;
+        drop(written.wait_while(state, |state| state.outbound.is_empty()));
+    }
+
+    /// How long the server behind it takes to start, if it is not there all the time.
+    pub(crate) fn server_starts_in(&self) -> Option<Duration> {
+        self.0.script.server_starts_in
     }
 
     /// How many frames wait to be read by the program.
@@ -239,10 +252,15 @@ pub unsafe extern "C" fn vmnet_start_interface(
         .unwrap()
         .insert(raw, Arc::clone(&interface));
     let handler = Copied::of(handler);
-    match interface.script.start {
+    let start = match interface.script.start {
+        Start::ForRoot if unsafe { libc::geteuid() } == 0 => Start::After(Duration::ZERO, SUCCESS),
+        Start::ForRoot => Start::After(Duration::ZERO, NOT_AUTHORIZED),
+        start => start,
+    };
+    match start {
         Start::Null => return ptr::null_mut(),
         // The handler stays with the queue of a service that died.
-        Start::Never => mem::forget(handler),
+        Start::Never | Start::ForRoot => mem::forget(handler),
         Start::After(time, status) => Queue::of(queue).run(move || {
             thread::sleep(time);
             if status != SUCCESS {
@@ -315,6 +333,9 @@ pub unsafe extern "C" fn vmnet_stop_interface(
         let mut state = interface.lock();
         state.stopped = true;
         outside::report_stop(&state.misuse);
+        if interface.script.stop == Stop::Discarding {
+            state.outbound.clear();
+        }
         state.callback.take()
     };
     LIVE.add(-1);
@@ -324,6 +345,7 @@ pub unsafe extern "C" fn vmnet_stop_interface(
             thread::sleep(time);
             handler.call_1(status);
         }),
+        Stop::Discarding => queue.run(move || handler.call_1(SUCCESS)),
         Stop::WithACallback => queue.run(move || {
             if let Some((callback, _)) = late {
                 callback.call_2(1, Owned::new([]).0);

@@ -15,7 +15,7 @@ pub(crate) struct Object {
     values: Mutex<HashMap<CString, Value>>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum Value {
     Number(u64),
     Bool(bool),
@@ -120,6 +120,17 @@ pub unsafe extern "C" fn xpc_dictionary_get_string(
         Some(Value::Text(text)) => text.as_ptr(),
         _ => ptr::null(),
     }
+}
+
+/// In lines, in memory of malloc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xpc_copy_description(object: *mut c_void) -> *mut c_char {
+    let mut lines = String::from("<dictionary> {\n");
+    for (key, value) in &*object_at(object).values.lock().unwrap() {
+        lines += &format!("\t{key:?} => {value:?}\n");
+    }
+    let lines = CString::new(lines + "}").unwrap();
+    unsafe { libc::strdup(lines.as_ptr()) }
 }
 
 #[unsafe(no_mangle)]
