@@ -3,9 +3,10 @@
 //!
 //! What it keeps to: the program is found in PATH as `softnet`; the arguments come in Tart's
 //! order; descriptor 0 is one end of a datagram socketpair, both ends with a send buffer of
-//! 1 MiB and a receive buffer of 4 MiB, and Tart keeps a copy of softnet's end; one datagram
-//! is one Ethernet frame; stop is SIGINT and a wait, which is bounded only in here. The one
-//! thing that Tart does not do is `--tap`.
+//! 1 MiB and a receive buffer of 4 MiB, and Tart keeps a copy of softnet's end; the program has a
+//! process group of its own, as Foundation's `Process` gives it; one datagram is one Ethernet frame;
+//! stop is SIGINT and a wait, which is bounded only in here. The one thing that Tart does not do is
+//! `--tap`.
 #![cfg(target_os = "linux")] // Namespaces, a TAP, and what /proc tells.
 
 mod program;
@@ -15,6 +16,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,6 +89,7 @@ fn command() -> Command {
     let path = Path::new(SOFTNET).parent().unwrap();
     let mut command = Command::new("softnet");
     command.env_clear().env("PATH", path).args(ARGUMENTS);
+    command.process_group(0);
     command
 }
 

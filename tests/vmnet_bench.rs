@@ -271,6 +271,35 @@ fn all_that_fits_is_measured_with_a_real_host_behind_vmnet() {
     });
 }
 
+/// What is to be run on Macs, with this kernel and dnsmasq in the place of theirs.
+#[test]
+fn the_vm_that_stands_in_for_tarts_finds_all_well() {
+    as_root(|| {
+        let Some(host) = Host::with_dhcp() else {
+            return;
+        };
+        for (scene, last) in [
+            ("whole", "softnet ends when the VM's end is closed"),
+            ("load", "no frame reached the VM that softnet did not count"),
+            ("orphan", "softnet ends with who started it"),
+        ] {
+            let mut script = Command::new("python3");
+            script.args(["-B", "tests/macos/standin.py", scene, program::SOFTNET]);
+            script
+                .env(vmnet_sim::outside::SCRIPT, "well")
+                .env(vmnet_sim::outside::DIRECTORY, &host.directory)
+                .stdin(Stdio::null());
+            let Outcome {
+                code,
+                stdout,
+                stderr,
+            } = outcome(&mut script);
+            assert_eq!(code, Some(0), "{stdout}{stderr}");
+            assert!(stdout.contains(last), "{stdout}");
+        }
+    });
+}
+
 #[test]
 fn behind_sudo_it_measures_as_the_caller_and_starts_nobody_elses_program() {
     as_root(|| {
@@ -350,6 +379,21 @@ fn a_firewall_that_lets_nothing_in_is_told_in_a_line() {
         ip("rule add pref 5 from 192.168.64.0/24 iif bench0 blackhole");
         let outcome = outcome(&mut host.bench("well", &["--scenario=outbound/64"]));
         assert_one_line(&outcome, "let softnet through its firewall");
+    });
+}
+
+/// As macOS tells a program that may not talk to the networks that the host is in.
+#[test]
+fn a_host_that_finds_the_vm_unreachable_is_told_how_to_allow_it() {
+    as_root(|| {
+        let Some(host) = Host::with_dhcp() else {
+            return;
+        };
+        for addresses in ["192.168.64.2/31", "192.168.64.4/30", "192.168.64.8/31"] {
+            ip(&format!("route add unreachable {addresses} scope link"));
+        }
+        let outcome = outcome(&mut host.bench("well", &["--scenario=outbound/64"]));
+        assert_one_line(&outcome, "Privacy & Security, Local Network");
     });
 }
 

@@ -178,10 +178,12 @@ impl Bed {
         let frame = self.frame(200, direction);
         let deadline = Instant::now() + ARRIVAL_PATIENCE;
         let mut sent = None;
+        let mut unreachable = false;
         while Instant::now() < deadline {
             if sent.is_none_or(|time: Instant| time.elapsed() > SEND_AGAIN) {
                 // What is lost, or has no room, is sent again.
-                let _ = self.send(direction, &frame);
+                let result = self.send(direction, &frame);
+                unreachable = result.is_err_and(|error| error.kind() == UNREACHABLE);
                 sent = Some(Instant::now());
             }
             if self.next_arrival(direction)?.is_some() {
@@ -189,6 +191,9 @@ impl Bed {
             }
             self.is_there()?;
             thread::sleep(LOOK_EVERY);
+        }
+        if unreachable {
+            return Err(io::Error::new(UNREACHABLE, NOT_ALLOWED));
         }
         Ok(false)
     }
@@ -262,6 +267,13 @@ const FOR_USERS_SINCE: (u32, u32) = (26, 0);
 
 const NO_ANSWER: &str = "no DHCP server of this host answers the VM; on macOS, \
     `log show --last 1m --predicate 'process == \"bootpd\"'` may tell why";
+
+/// What macOS 15 and later tells a program that may not talk to networks that the host is in: "No
+/// route to host" (Apple's technical note 3179, "Understanding local network privacy").
+const UNREACHABLE: io::ErrorKind = io::ErrorKind::HostUnreachable;
+const NOT_ALLOWED: &str = "this host says that the VM is unreachable; on macOS 15 and later, start \
+    the bench with sudo or in Terminal, or allow what starts it in System Settings, Privacy & \
+    Security, Local Network";
 
 /// The headers of Ethernet, IPv4 and UDP.
 const HEADERS: usize = 14 + 20 + 8;
