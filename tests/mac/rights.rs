@@ -75,7 +75,7 @@ fn from_macos_26_on_a_user_whom_vmnet_refuses_goes_through_sudo_once() {
         // A sudo that makes root of the program, as it keeps descriptors 0 to 2.
         let sudo = format!(
             "echo \"$@\" >>\"$VMNET_SIM_HOST/words\"; shift 2; exec {} \"$@\"",
-            root.path().display()
+            root.path()
         );
         let (mut command, vm) = as_user(&host, &copy, "26.0", &sudo);
         command.args(["--bootpd-lease-time", "300"]);

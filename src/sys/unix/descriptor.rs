@@ -22,7 +22,7 @@ pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Lets the descriptor `number` outlive an execve(2), also if it was [claimed](claim).
-#[cfg(any(target_os = "macos", feature = "vmnet-sim"))]
+#[cfg(vmnet)]
 pub(crate) fn hand_on(number: RawFd) -> io::Result<()> {
     if number < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
