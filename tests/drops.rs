@@ -5,6 +5,8 @@
 
 mod frames;
 
+use std::collections::BTreeSet;
+
 use frames::*;
 use softnet::filter::{DropReason, Mode};
 use softnet::wire::Mac;
@@ -40,6 +42,38 @@ fn labels_are_distinct_and_indices_count_up() {
                 .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         );
     }
+}
+
+#[test]
+fn the_documentation_has_a_row_for_every_reason_and_no_other_row() {
+    let documented = documented_reasons(include_str!("../docs/filtering.md"));
+    for reason in DropReason::ALL {
+        let label = reason.label();
+        assert!(documented.contains(label), "{label}: no row");
+    }
+    let labels: BTreeSet<_> = DropReason::ALL
+        .iter()
+        .map(|reason| reason.label())
+        .collect();
+    let unknown: Vec<_> = documented.difference(&labels).collect();
+    assert!(
+        unknown.is_empty(),
+        "no reason has such a label: {unknown:?}"
+    );
+}
+
+/// The first column of every table of reasons, and those in the sentence about the forwarder.
+fn documented_reasons(text: &str) -> BTreeSet<&str> {
+    let is_row = |line: &&str| line.starts_with("| `");
+    let tables = text.split("\n| reason |").skip(1).flat_map(|table| {
+        let rows = table.lines().skip(2).take_while(is_row);
+        rows.filter_map(|row| row.split('`').nth(1))
+    });
+    let forwarders = text
+        .lines()
+        .filter(|line| line.starts_with("From the forwarder"));
+    let forwarders = forwarders.flat_map(|line| line.split('`').skip(1).step_by(2));
+    tables.chain(forwarders).collect()
 }
 
 /// What the forwarder gives, not the filter; tests/forwarding.rs has them.
