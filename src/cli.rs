@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) registry: bool,
+    /// Whether the VM's names are kept from the DHCP server.
+    pub(crate) strips_names: bool,
     pub(crate) hand_over: HandOver,
     pub(crate) pin: Pin,
 }
@@ -205,6 +207,12 @@ struct ForwardingArgs {
     #[arg(long)]
     no_registry: bool,
 
+    /// The name that the VM gives itself by DHCP: pass, if it is one plain label and nobody
+    /// else's; strip, never
+    #[arg(long, value_name = "WHAT", default_value = "pass")]
+    #[arg(value_parser = word(&[("pass", false), ("strip", true)]))]
+    dhcp_name: bool,
+
     /// When the second thread of a direction works: auto, when sending would block; load, also
     /// when small frames queue up and a core is free; always; never
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -331,6 +339,7 @@ impl ForwardingArgs {
             user: self.user,
             group: self.group,
             registry: !self.no_registry,
+            strips_names: self.dhcp_name,
             hand_over: self.hand_over,
             pin: self.pin,
         })

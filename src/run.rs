@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::unistd;
 use softnet::clock::Tick;
 use softnet::direction::Direction;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::filter::{self, Claims, LeaseCell, NoClaims, Rules};
+use softnet::filter::{self, Claims, LeaseCell, Names, NoClaims, Rules};
 use softnet::forward::{self, Forwarding, Options};
 use softnet::host::descriptors::{self, ForCommand, Inherited};
 use softnet::host::liveness::{Parent, Vm};
@@ -156,6 +157,13 @@ impl Session {
             Some(registry) => Arc::<Registry>::clone(registry),
             None => Arc::new(NoClaims),
         };
+        let host = unistd::gethostname().unwrap_or_default();
+        let host = host.to_string_lossy();
+        let names = if config.strips_names {
+            Names::Strip
+        } else {
+            Names::Pass { host: &host }
+        };
         let filter = filter::Config {
             vm_mac: config.mac,
             gateway: gateway.address,
@@ -166,6 +174,7 @@ impl Session {
             max_frame: self.uplink.max_frame(),
             policy: &config.policy,
             connection_rate: config.connection_rate,
+            names,
         };
         let (outbound, inbound, lease, rules) = filter::pair_claiming(&filter, claims);
         info!(

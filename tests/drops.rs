@@ -384,6 +384,24 @@ fn pair(reason: DropReason) -> Option<Pair> {
             let ack = |xid| Dhcp { xid, ..Dhcp::ack() }.answer();
             received(REQUESTS, ack(0x1234_5679), ack(0x1234_5678))
         }
+        DropReason::DhcpOwnAnswer => {
+            // To the VM's own question, and to softnet's.
+            let grants: [fn(&mut World, Frame) -> Outcome; 2] = [
+                |world, frame| {
+                    let question = world.provoke(web()).unwrap().0;
+                    world.receive(frame.set(46, &question[46..50]))
+                },
+                World::request,
+            ];
+            let case = |pass| Case {
+                state: FRESH,
+                block: "",
+                pass,
+                frame: Dhcp::ack().answer(),
+            };
+            let [dropped, twin] = grants.map(case);
+            Some(Pair { dropped, twin })
+        }
         DropReason::DhcpClientIdentifier => {
             let ack = |mac: Mac| {
                 Dhcp::ack()

@@ -47,31 +47,65 @@ fn a_broadcast_ack_counts_too() {
     assert_eq!(world.send(web()), Ok(()));
 }
 
+/// bootpd acknowledges whatever a client renews, a neighbour's address too.
 #[test]
-fn an_expired_lease_is_renewed_at_once() {
-    let mut world = World::new(EXPIRED, "", "");
-    let renewal = Dhcp {
-        ciaddr: VM_IP,
-        ..Dhcp::request(3)
-    };
-    assert_eq!(world.send(renewal.unicast(VM_IP)), Ok(()));
-    assert_eq!(world.receive(Dhcp::ack().answer()), Ok(()));
-    assert_eq!(world.send(web()), Ok(()));
+fn no_renewal_passes_without_a_lease() {
+    for state in [FRESH, UNKNOWN, EXPIRED, UNKNOWN_EXPIRED] {
+        for address in [VM_IP, OTHER_IP] {
+            let mut world = World::new(state, "", "");
+            let before = world.lease.lease();
+            let renewal = Dhcp {
+                ciaddr: address,
+                ..Dhcp::request(3)
+            };
+            let passed = world.send(renewal.unicast(address));
+            assert_eq!(passed, Err(DhcpClientAddress), "{state:?}");
+            let ack = Dhcp {
+                yiaddr: address,
+                ..Dhcp::ack()
+            };
+            assert_eq!(world.receive(ack.answer()), Err(DhcpTransaction));
+            assert_eq!(world.lease.lease(), before);
+        }
+    }
 }
 
 #[test]
-fn a_running_vm_renews_with_a_softnet_that_saw_no_grant() {
-    for state in [FRESH, UNKNOWN] {
-        let mut world = World::new(state, "", "");
-        let renewal = Dhcp {
-            ciaddr: VM_IP,
-            ..Dhcp::request(3)
-        };
-        assert_eq!(world.send(renewal.unicast(VM_IP)), Ok(()));
-        assert_eq!(world.send(web()), Err(NoLease));
-        assert_eq!(world.receive(Dhcp::ack().answer()), Ok(()));
-        assert_eq!(world.send(web()), Ok(()));
+fn an_ack_grants_what_was_asked_for_and_nothing_else() {
+    let wants = |option: &'static str, client: &'static str| Dhcp {
+        ciaddr: client,
+        ..Dhcp::request(3).address(50, option)
+    };
+    let renews = Dhcp {
+        ciaddr: VM_IP,
+        ..Dhcp::request(3)
+    };
+    for (request, granted) in [
+        (wants("192.168.64.20", "0.0.0.0"), "192.168.64.20"),
+        (wants("192.168.64.20", VM_IP), "192.168.64.20"),
+        (renews, VM_IP),
+    ] {
+        for other in [OTHER_IP, VM_IP, "192.168.64.20", "0.0.0.0"] {
+            let mut world = World::new(LEASED, "", "");
+            let before = world.lease.lease();
+            assert_eq!(world.send(request.broadcast()), Ok(()));
+            let ack = |address| Dhcp {
+                yiaddr: address,
+                ..Dhcp::ack()
+            };
+            if other != granted {
+                let refused = world.receive(ack(other).answer());
+                assert_eq!(refused, Err(DhcpGrantedAddress), "{request:?} {other}");
+                assert_eq!(world.lease.lease(), before);
+            }
+            assert_eq!(world.receive(ack(granted).answer()), Ok(()));
+            assert_eq!(world.lease.lease().unwrap().address, ip(granted));
+        }
     }
+    // Which asks for nothing.
+    let mut world = World::new(FRESH, "", "");
+    assert_eq!(world.send(Dhcp::request(3).broadcast()), Ok(()));
+    assert_eq!(world.receive(Dhcp::ack().answer()), Err(DhcpGrantedAddress));
 }
 
 #[test]
@@ -128,21 +162,26 @@ fn an_answer_to_inform_grants_nothing() {
             ..FRESH
         },
     ] {
-        for answer in [
-            Dhcp {
-                yiaddr: "0.0.0.0",
-                ..Dhcp::reply(5)
-            },
-            // With an address, and even with a time.
-            Dhcp::reply(5),
-            Dhcp {
-                yiaddr: "192.168.64.9",
-                ..Dhcp::ack()
-            },
+        let told = Dhcp {
+            yiaddr: "0.0.0.0",
+            ..Dhcp::reply(5)
+        };
+        for (answer, outcome) in [
+            (told.clone(), Ok(())),
+            // With an address, with a time, and with both.
+            (Dhcp::reply(5), Err(DhcpGrantedAddress)),
+            (told.option(51, &[0, 0, 2, 0]), Err(DhcpGrantedAddress)),
+            (
+                Dhcp {
+                    yiaddr: "192.168.64.9",
+                    ..Dhcp::ack()
+                },
+                Err(DhcpGrantedAddress),
+            ),
         ] {
             let mut world = World::new(state, "", "");
             let before = world.lease.lease();
-            assert_eq!(world.receive(answer.answer()), Ok(()));
+            assert_eq!(world.receive(answer.answer()), outcome);
             assert_eq!(world.lease.lease(), before);
         }
     }

@@ -86,6 +86,7 @@ impl Network {
             max_frame,
             policy,
             connection_rate: CONNECTION_RATE,
+            names: filter::Names::default(),
         })
     }
 
@@ -128,6 +129,7 @@ pub(super) fn filters_at_vmnet(
         max_frame,
         policy,
         connection_rate: CONNECTION_RATE,
+        names: filter::Names::default(),
     })
 }
 

@@ -1,12 +1,13 @@
-//! Whether an address that DHCP grants is free: the filter's one question to the world.
+//! Whether an address that DHCP grants is free, or a name that a VM gives itself: what the
+//! filter has to ask the world.
 //!
-//! It is asked where a lease begins or ends, in [`Filter::inspect`](super::Filter::inspect), and never
+//! It is asked with DHCP messages alone, in [`Filter::inspect`](super::Filter::inspect), and never
 //! on the path of other frames. Who answers knows of the VMs that others run.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// Keeps the address of one VM from all others'.
+/// Keeps the address and the name of one VM from all others'.
 ///
 /// Both directions and the main thread call it, so that a lease may end on one of them while
 /// another begins. Whoever implements it lets one call at a time look and act, or an address
@@ -20,9 +21,15 @@ pub trait Claims: fmt::Debug + Send + Sync {
     /// Gives up what is claimed unless it is what `leased` answers: to be called when a lease
     /// has ended, or may have.
     fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>);
+
+    /// Claims a name, one label in lower case, and gives up the one that was claimed before.
+    /// False, without having given up anything, when another VM has it. Must not wait either.
+    fn claim_name(&self, _name: &str) -> bool {
+        true
+    }
 }
 
-/// Every address is free: for a VM beside which there is no other.
+/// Every address and name is free: for a VM beside which there is no other.
 #[derive(Debug)]
 pub struct NoClaims;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::arp::Unanswered;
 use super::claims::Claims;
-use super::dhcp::{Noted, Parties, ReplyGuard, Transactions};
+use super::dhcp::{Noted, Outcome, Parties, ReplyGuard, Transactions};
 use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
 use super::policy::Mode;
 use super::prefix::Destination;
@@ -35,6 +35,7 @@ pub struct Inbound {
     rules: View,
     lease: Arc<LeaseCell>,
     guard: ReplyGuard,
+    transactions: Arc<Transactions>,
     claims: Arc<dyn Claims>,
     unanswered: Arc<Unanswered>,
 }
@@ -58,7 +59,8 @@ impl Inbound {
             rules: rules.view(),
             handle: rules,
             lease,
-            guard: ReplyGuard::new(config, transactions),
+            guard: ReplyGuard::new(config),
+            transactions,
             claims,
             unanswered,
         }
@@ -155,7 +157,7 @@ impl Inbound {
         source: u32,
         source_port: u16,
     ) -> Result<Step, DropReason> {
-        if source_port != udp::DHCP_SERVER {
+        if !matches!(source_port, udp::DHCP_SERVER | udp::PXE) {
             return Err(DropReason::DhcpRole);
         }
         if ethernet.destination != self.parties.vm && ethernet.destination != Mac::BROADCAST {
@@ -199,74 +201,101 @@ impl Inbound {
         Ok(Step::Done(Verdict::Forward))
     }
 
-    /// Takes from a reply that passed what the server granted or took back.
+    /// Takes from a reply to the VM what the server granted or took back.
     ///
     /// # Errors
     /// When the address that it grants is another VM's.
     fn learn(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
-        let now = self.now;
-        let address = message.header.yours.get();
-        match (message.kind, message.lease_time) {
-            (dhcp::OFFER, _) => self.lease.set_offered(address),
-            (dhcp::NAK, _) => {
+        match message.kind {
+            dhcp::OFFER => self.lease.set_offered(message.header.yours.get()),
+            dhcp::NAK => {
                 self.lease.clear();
                 self.lease.set_offered(0);
-                self.claims.settle(&|| self.lease.address_at(now));
+                self.claims.settle(&|| self.lease.address_at(self.now));
             }
-            // Without a lease time it grants nothing.
-            (dhcp::ACK, Some(time)) if address != 0 => {
-                let lease = Lease {
-                    address: address.into(),
-                    expires: now.after(time),
-                    name_servers: message
-                        .name_servers
-                        .iter()
-                        .map(|server| Ipv4Addr::from(server.get()))
-                        .take(NAME_SERVERS_MAX)
-                        .collect(),
-                };
-                let mut bind = || {
-                    if self.pins_gateway {
-                        self.lease.set_gateway_mac(ethernet);
-                    }
-                    let Parties {
-                        gateway, subnet, ..
-                    } = &mut self.parties;
-                    // Before the lease: nothing leaves until there is one.
-                    if subnet.is_none()
-                        && let Some(learned) = subnet_of(address, *gateway, message.mask)
-                    {
-                        *subnet = Some(learned);
-                        self.handle.set_subnet(learned.net());
-                    }
-                    self.lease.bind(&lease);
-                };
-                if !self.claims.claim(lease.address, &mut bind) {
-                    return Err(DropReason::DhcpAddressTaken);
-                }
-            }
-            _ => {}
+            _ => self.bind(ethernet, message)?,
         }
         Ok(())
+    }
+
+    /// Binds the lease that an ACK grants; without a lease time it grants nothing.
+    ///
+    /// # Errors
+    /// When the address is another VM's.
+    fn bind(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
+        let address = message.header.yours.get();
+        let Some(time) = message.lease_time.filter(|_| address != 0) else {
+            return Ok(());
+        };
+        let lease = Lease {
+            address: address.into(),
+            expires: self.now.after(time),
+            name_servers: message
+                .name_servers
+                .iter()
+                .map(|server| Ipv4Addr::from(server.get()))
+                .take(NAME_SERVERS_MAX)
+                .collect(),
+        };
+        let mut bind = || {
+            if self.pins_gateway {
+                self.lease.set_gateway_mac(ethernet);
+            }
+            let Parties {
+                gateway, subnet, ..
+            } = &mut self.parties;
+            // Before the lease: nothing leaves until there is one.
+            if subnet.is_none()
+                && let Some(learned) = subnet_of(address, *gateway, message.mask)
+            {
+                *subnet = Some(learned);
+                self.handle.set_subnet(learned.net());
+            }
+            self.lease.bind(&lease);
+        };
+        if self.claims.claim(lease.address, &mut bind) {
+            Ok(())
+        } else {
+            Err(DropReason::DhcpAddressTaken)
+        }
     }
 }
 
 impl Inbound {
-    /// DHCP: an answer that the VM waits for, in which it finds what it sent. Learns the lease.
+    /// DHCP: an answer that the VM waits for, in which it finds what it sent, or one to
+    /// softnet's own question, which ends here. Learns the lease.
     fn reply(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
-        let (_, _, message) = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
-        self.parties.check_reply(&message)?;
-        let answer = self.guard.pass(&Noted::of(&message), slot, self.now)?;
+        let shape::Dhcp { udp, message, .. } =
+            shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
+        let is_boot = udp.source.get() == udp::PXE;
+        let leased = self.lease.hot();
+        self.parties
+            .check_reply(&message, is_boot, leased.address())?;
+        let noted = Noted::of(&message, is_boot);
+        // Held until the lease is bound, so that the VM gives it back before or after that.
+        let transactions = Arc::clone(&self.transactions);
+        let mut open = transactions.lock();
+        let outcome = self.guard.pass(&noted, &mut open, slot, self.now)?;
         // Read anew, as it may have been rewritten.
-        let (ethernet, _, message) = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
-        if answer.is_about_lease {
-            self.learn(ethernet.source, &message)?;
-            if message.kind == dhcp::ACK && self.guard.is_void(&answer) {
-                self.lease.clear();
-                self.claims.settle(&|| self.lease.address_at(self.now));
+        let shape::Dhcp {
+            ethernet, message, ..
+        } = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
+        match outcome {
+            Outcome::ToTheVm { is_about_lease } => {
+                if is_about_lease {
+                    self.learn(ethernet.source, &message)?;
+                }
+                Ok(())
+            }
+            Outcome::Own => {
+                // What the VM was granted meanwhile is what it asked for itself, and a refusal
+                // is of what it does not have.
+                if message.kind == dhcp::ACK && !self.lease.hot().is_valid(self.now) {
+                    self.bind(ethernet.source, &message)?;
+                }
+                Err(DropReason::DhcpOwnAnswer)
             }
         }
-        Ok(())
     }
 }
 

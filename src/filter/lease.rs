@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 
 use arrayvec::ArrayVec;
 
-use super::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, spin_loop};
+use super::atomic::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
 use crate::clock::Tick;
 use crate::wire::Mac;
 
@@ -43,8 +43,6 @@ pub struct LeaseCell {
     gateway_mac: AtomicU64,
     /// The address that the server offered last, zero for none.
     offered: AtomicU32,
-    /// Whether there was ever a lease; never false again.
-    was_bound: AtomicBool,
     sequence: AtomicU32,
     name_servers: [AtomicU32; NAME_SERVERS_MAX],
 }
@@ -57,7 +55,6 @@ impl LeaseCell {
             hot: AtomicU64::new(0),
             gateway_mac: AtomicU64::new(gateway_mac.map_or(UNKNOWN_MAC, Mac::to_u64)),
             offered: AtomicU32::new(0),
-            was_bound: AtomicBool::new(false),
             sequence: AtomicU32::new(0),
             name_servers: std::array::from_fn(|_| AtomicU32::new(0)),
         }
@@ -140,8 +137,6 @@ impl LeaseCell {
             slot.store(server, Ordering::Relaxed);
         }
         let hot = Hot::new(lease.address.into(), lease.expires);
-        // Before the lease, so that who finds that one ended finds that there was one.
-        self.was_bound.store(true, Ordering::Relaxed);
         // A swap, since `give_up` reads and writes too: one of the two then sees the other.
         self.hot.swap(hot.0, Ordering::AcqRel);
         self.sequence
@@ -171,12 +166,6 @@ impl LeaseCell {
 
     pub(super) fn set_offered(&self, address: u32) {
         self.offered.store(address, Ordering::Relaxed);
-    }
-
-    /// Whether the server ever granted a lease, which may have ended since. To be asked after
-    /// [`Self::hot`], or a lease could begin and end between the two answers.
-    pub(super) fn was_bound(&self) -> bool {
-        self.was_bound.load(Ordering::Relaxed)
     }
 
     /// Reads all of the lease, or finds that it is being written.
@@ -296,17 +285,6 @@ mod tests {
         cell.bind(&lease(3, 1800));
         cell.give_up(address(3));
         assert_eq!(cell.lease(), None);
-    }
-
-    #[test]
-    fn that_there_was_a_lease_is_never_forgotten() {
-        let cell = LeaseCell::new(None);
-        cell.clear();
-        assert!(!cell.was_bound());
-        cell.bind(&lease(2, 600));
-        assert!(cell.was_bound());
-        cell.clear();
-        assert!(cell.was_bound());
     }
 
     #[test]

@@ -100,6 +100,28 @@ pub struct Config<'a> {
     /// How many TCP connections a second it may open, once it has opened 8192; 0 for any
     /// number. [`CONNECTION_RATE`] is what no ordinary use comes near to.
     pub connection_rate: u32,
+    /// What the VM may call itself.
+    pub names: Names<'a>,
+}
+
+/// Which of the names that a VM gives itself by DHCP (options 12 and 81) pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names<'a> {
+    /// One plain label that no other VM of the host has claimed, and that is not the first of
+    /// the host's own name.
+    Pass {
+        /// The host's name.
+        host: &'a str,
+    },
+    /// None.
+    Strip,
+}
+
+impl Default for Names<'_> {
+    /// As on a host without a name.
+    fn default() -> Self {
+        Self::Pass { host: "" }
+    }
 }
 
 /// How many TCP connections a VM may open in a second, in the long run, if nobody says
@@ -123,7 +145,7 @@ pub fn pair_claiming(
 ) -> (Outbound, Inbound, Arc<LeaseCell>, Arc<Rules>) {
     let lease = Arc::new(LeaseCell::new(config.gateway_mac));
     let rules = Arc::new(Rules::new(config));
-    let asked = Arc::new(dhcp::Transactions::new());
+    let asked = Arc::new(dhcp::Transactions::default());
     let unanswered = Arc::new(arp::Unanswered::default());
     let outbound = Outbound::new(
         config,
@@ -158,6 +180,7 @@ fn leased_pair() -> (Outbound, Inbound) {
         max_frame: 1514,
         policy: &policy,
         connection_rate: CONNECTION_RATE,
+        names: Names::default(),
     });
     lease.bind(&Lease {
         address: Ipv4Addr::new(192, 168, 64, 2),

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use super::arp::{ArpGuard, Unanswered};
 use super::bucket::Bucket;
 use super::claims::Claims;
-use super::dhcp::{Noted, Parties, RequestGuard, Transactions};
+use super::dhcp::{Noted, Parties, RequestGuard, Ruling, Transactions};
 use super::lease::{Hot, LeaseCell};
 use super::policy::Mode;
 use super::prefix::Destination;
 use super::rules::View;
-use super::shape::{self, Kind, Transport};
+use super::shape::{self, Transport};
 use super::subnet::group_mac;
 use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::wire::ethernet::{Ethernet, ethertype};
-use crate::wire::ipv4::protocol;
+use crate::wire::ipv4::{Header, protocol};
 use crate::wire::{Mac, arp, dhcp, udp};
 
 /// The filter of frames that leave the VM.
@@ -79,18 +79,33 @@ impl Outbound {
     #[inline]
     fn ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = shape::ipv4(carried)?;
-        let (source, destination) = (header.source.get(), header.destination.get());
+        let destination = header.destination.get();
         match transport {
             Transport::Udp(port, udp::DHCP_SERVER) => {
                 return self.dhcp_port(ethernet, destination, port);
             }
             Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
+            Transport::Udp(udp::DHCP_CLIENT, udp::PXE) if destination == self.parties.gateway => {
+                return self.boot_port(ethernet, header, transport);
+            }
             Transport::Trailed => return Ok(Step::Inspect),
             _ => {}
         }
+        self.ordinary(ethernet, header, transport)
+    }
+
+    /// By the lease and the rules.
+    #[inline]
+    fn ordinary(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        transport: Transport,
+    ) -> Result<Step, DropReason> {
+        let (source, destination) = (header.source.get(), header.destination.get());
         let lease = self.lease.hot();
         if source != lease.address() || !lease.is_valid(self.now) {
-            return Err(why_not_from(lease, source));
+            return self.unleased(lease, source, why_not_from(lease, source));
         }
         if let Transport::IcmpError(quote) = transport
             && (quote.destination != lease.address() || quote.source != destination)
@@ -122,6 +137,16 @@ impl Outbound {
     fn may_reach_gateway(&self, protocol: u8) -> bool {
         matches!(protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
             || self.rules.snapshot().opens_protocols
+    }
+
+    /// From an address that the VM has no lease of: softnet asks the server about it, if the VM
+    /// has none at all.
+    #[cold]
+    fn unleased(&self, lease: Hot, address: u32, reason: DropReason) -> Result<Step, DropReason> {
+        let may_ask = !lease.is_valid(self.now)
+            && self.guard.may_ask(self.now)
+            && self.parties.may_be_asked_for(address);
+        may_ask.then_some(Step::Inspect).ok_or(reason)
     }
 
     /// A name server that the lease names is reached on port 53 although it is not public,
@@ -165,8 +190,21 @@ impl Outbound {
             return Err(DropReason::DhcpDestination);
         }
         // As long as the gateway's MAC is not known, a VM that outlived the last softnet may
-        // still renew its lease by unicast.
+        // renew its lease by unicast all the same: it becomes softnet's question.
         self.broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
+        Ok(Step::Inspect)
+    }
+
+    /// To the gateway's boot server: an ordinary packet that carries a DHCP message, which
+    /// takes inspection as well.
+    #[cold]
+    fn boot_port(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        transport: Transport,
+    ) -> Result<Step, DropReason> {
+        self.ordinary(ethernet, header, transport)?;
         Ok(Step::Inspect)
     }
 
@@ -184,7 +222,7 @@ impl Outbound {
                 return Err(DropReason::ArpProbe);
             }
         } else if sender != lease.address() || !lease.is_valid(self.now) {
-            return Err(DropReason::ArpSenderAddress);
+            return self.unleased(lease, sender, DropReason::ArpSenderAddress);
         }
         self.broadcast(ethernet.destination, !self.isolation)?;
         Ok(Step::Inspect)
@@ -205,6 +243,29 @@ impl Outbound {
 }
 
 impl Outbound {
+    /// Why a frame takes a closer look. `None` when it does not.
+    fn subject(&self, frame: &[u8]) -> Option<Subject> {
+        let (ethernet, carried) = shape::ethernet(frame, self.max_frame).ok()?;
+        let lease = self.lease.hot();
+        let is_leased = |address| address == lease.address() && lease.is_valid(self.now);
+        if ethernet.ethertype.get() == ethertype::ARP {
+            let sender = shape::arp(ethernet, carried).ok()?.sender.get();
+            return Some(if sender == 0 || is_leased(sender) {
+                Subject::Arp
+            } else {
+                Subject::Unleased(sender, DropReason::ArpSenderAddress)
+            });
+        }
+        let (header, transport) = shape::ipv4(carried).ok()?;
+        let source = header.source.get();
+        Some(match transport {
+            Transport::Udp(_, udp::DHCP_SERVER) => Subject::Dhcp { is_boot: false },
+            _ if !is_leased(source) => Subject::Unleased(source, why_not_from(lease, source)),
+            Transport::Udp(..) => Subject::Dhcp { is_boot: true },
+            _ => Subject::Connection,
+        })
+    }
+
     /// Every new connection takes an entry of the host's NAT, of which others need some too.
     fn open_connection(&mut self) -> Result<(), DropReason> {
         let now = self.now;
@@ -214,16 +275,23 @@ impl Outbound {
     }
 
     /// DHCP: the message must be the VM's own, and what names the VM in it is rewritten.
-    fn request(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
-        let (_, ip, message) = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
-        self.parties
-            .check_request(&message, ip.source.get(), &self.lease)?;
+    fn request(&mut self, slot: &mut Slot<'_>, is_boot: bool) -> Result<(), DropReason> {
+        let shape::Dhcp { ip, message, .. } =
+            shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
+        let from = (ip.source.get(), is_boot);
+        let ruling = self
+            .parties
+            .check_request(&message, from, &self.lease, self.now)?;
+        if let Ruling::Names(address) = ruling {
+            return self.ask(slot, address, DropReason::DhcpClientAddress);
+        }
         let given_back = match message.kind {
             dhcp::RELEASE => Some(message.header.client.get()),
             dhcp::DECLINE => message.requested,
             _ => None,
         };
-        self.guard.pass(&Noted::of(&message), slot, self.now)?;
+        let noted = Noted::of(&message, is_boot);
+        self.guard.pass(&noted, slot, self.now, &*self.claims)?;
         if let Some(address) = given_back {
             self.lease.give_up(address);
             // Before the server hears of it, and may give the address to another VM.
@@ -231,6 +299,33 @@ impl Outbound {
         }
         Ok(())
     }
+
+    /// Puts softnet's question into the place of a frame that names an address of which the VM
+    /// has no lease; `reason` is why the frame itself cannot pass.
+    fn ask(
+        &mut self,
+        slot: &mut Slot<'_>,
+        address: u32,
+        reason: DropReason,
+    ) -> Result<(), DropReason> {
+        let may_ask =
+            !self.lease.hot().is_valid(self.now) && self.parties.may_be_asked_for(address);
+        let is_asked = may_ask && self.guard.ask(slot, address, self.now);
+        is_asked.then_some(()).ok_or(reason)
+    }
+}
+
+/// Why a frame takes a closer look.
+#[derive(Debug, Clone, Copy)]
+enum Subject {
+    /// It carries a DHCP message, to the port of PXE or to its own.
+    Dhcp { is_boot: bool },
+    /// It names this address, of which the VM has no lease, and would be dropped for this reason.
+    Unleased(u32, DropReason),
+    /// It is an ARP message, which may go to everybody.
+    Arp,
+    /// It opens a TCP connection.
+    Connection,
 }
 
 impl Filter for Outbound {
@@ -251,12 +346,14 @@ impl Filter for Outbound {
         {
             return verdict;
         }
-        let outcome = match shape::kind(slot.frame()) {
-            Kind::Arp => self
+        let outcome = match self.subject(slot.frame()) {
+            Some(Subject::Dhcp { is_boot }) => self.request(slot, is_boot),
+            Some(Subject::Unleased(address, reason)) => self.ask(slot, address, reason),
+            Some(Subject::Arp) => self
                 .arp_guard
                 .pass(slot, self.lease.gateway_mac(), self.now),
-            Kind::Tcp => self.open_connection(),
-            Kind::Dhcp => self.request(slot),
+            Some(Subject::Connection) => self.open_connection(),
+            None => Err(DropReason::DhcpMalformed),
         };
         outcome.into()
     }
@@ -294,17 +391,19 @@ mod tests {
     #[test]
     fn the_vm_speaks_for_itself_only() {
         let (mut filter, _) = leased_pair();
-        let mut verdict = |at: usize, value: u8, second: u32| {
+        let mut step = |at: usize, value: u8, second: u32| {
             let mut frame = SEGMENT;
             frame[at] = value;
             filter.begin(Tick::from_secs(second));
-            let Step::Done(verdict) = filter.judge(&frame) else {
-                panic!("TCP takes no inspection");
-            };
-            verdict
+            filter.judge(&frame)
+        };
+        // Its lease has run out: softnet may ask about it.
+        assert_eq!(step(0, 2, 600), Step::Inspect);
+        let mut verdict = |at, value, second| match step(at, value, second) {
+            Step::Done(verdict) => verdict,
+            Step::Inspect => panic!("TCP takes no inspection"),
         };
         assert_eq!(verdict(0, 2, 599), Verdict::Forward);
-        assert_eq!(verdict(0, 2, 600), Verdict::Drop(DropReason::LeaseExpired));
         assert_eq!(verdict(5, 9, 0), Verdict::Drop(DropReason::DestinationMac));
         assert_eq!(verdict(11, 9, 0), Verdict::Drop(DropReason::SourceMac));
         assert_eq!(verdict(29, 9, 0), Verdict::Drop(DropReason::SourceAddress));

@@ -207,15 +207,32 @@ fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason>
 }
 
 fn is_dhcp(udp: &Udp) -> bool {
-    matches!(udp.destination.get(), udp::DHCP_SERVER | udp::DHCP_CLIENT)
+    matches!(
+        (udp.source.get(), udp.destination.get()),
+        (_, udp::DHCP_SERVER | udp::DHCP_CLIENT) | (udp::DHCP_CLIENT, udp::PXE)
+    )
+}
+
+/// A DHCP message and what it came in.
+#[derive(Debug)]
+pub(super) struct Dhcp<'a> {
+    pub(super) ethernet: &'a Ethernet,
+    pub(super) ip: &'a ipv4::Header,
+    pub(super) udp: &'a Udp,
+    pub(super) message: Message<'a>,
 }
 
 /// Reads a DHCP message anew, for the rare frame that [`transport`] has found to be one.
-pub(super) fn dhcp(frame: &[u8]) -> Option<(&Ethernet, &ipv4::Header, Message<'_>)> {
+pub(super) fn dhcp(frame: &[u8]) -> Option<Dhcp<'_>> {
     let (ethernet, carried) = Ethernet::split(frame)?;
     let packet = Ipv4::parse(carried)?;
-    let (_, data) = Udp::split(packet.payload)?;
-    Some((ethernet, packet.header, Message::parse(data)?))
+    let (udp, data) = Udp::split(packet.payload)?;
+    Some(Dhcp {
+        ethernet,
+        ip: packet.header,
+        udp,
+        message: Message::parse(data)?,
+    })
 }
 
 /// Cuts off what follows the packet or the message in a frame that is longer than padding
@@ -237,25 +254,6 @@ pub(super) fn cut_trailer(slot: &mut Slot<'_>) -> bool {
             true
         }
         _ => false,
-    }
-}
-
-/// What a frame carries that takes inspection.
-pub(super) enum Kind {
-    Arp,
-    Tcp,
-    Dhcp,
-}
-
-/// What a frame carries for which there is more to do than to judge it.
-pub(super) fn kind(frame: &[u8]) -> Kind {
-    let split = Ethernet::split(frame);
-    let is_arp = split.is_some_and(|(ethernet, _)| ethernet.ethertype.get() == ethertype::ARP);
-    let packet = split.and_then(|(_, carried)| Ipv4::parse(carried));
-    match packet {
-        _ if is_arp => Kind::Arp,
-        Some(packet) if packet.header.protocol == protocol::TCP => Kind::Tcp,
-        _ => Kind::Dhcp,
     }
 }
 

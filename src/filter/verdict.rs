@@ -163,7 +163,7 @@ drop_reasons! {
     DhcpRelay = "dhcp-relay",
     /// A message type that has no place here.
     DhcpMessageType = "dhcp-message-type",
-    /// The client says to have an address that is not the VM's.
+    /// The client says to have an address that is not the VM's, or fills in a server's field.
     DhcpClientAddress = "dhcp-client-address",
     /// The server identifier is not the gateway.
     DhcpServerIdentifier = "dhcp-server-identifier",
@@ -173,9 +173,10 @@ drop_reasons! {
     DhcpDecline = "dhcp-decline",
     /// A reply that does not come from the gateway.
     DhcpRogueServer = "dhcp-rogue-server",
-    /// Grants an address that no VM on this interface can have.
+    /// Grants an address that no VM on this interface can have, or that was not asked for.
     DhcpGrantedAddress = "dhcp-granted-address",
-    /// Inbound: answers nothing that the VM has asked and waits for.
+    /// Inbound: answers nothing that was asked and waits for an answer. Outbound: an INFORM in
+    /// the transaction of a DISCOVER or REQUEST, or the other way round.
     DhcpTransaction = "dhcp-transaction",
     /// Inbound: for a client identifier that is not the VM's.
     DhcpClientIdentifier = "dhcp-client-identifier",
@@ -186,6 +187,8 @@ drop_reasons! {
     DhcpRate = "dhcp-rate",
     /// Grants an address that another VM of this host has.
     DhcpAddressTaken = "dhcp-address-taken",
+    /// Inbound: the answer to what softnet has asked by itself.
+    DhcpOwnAnswer = "dhcp-own-answer",
     // --- not the filter's: the forwarder gives these ---
     /// The VM did not take its frames within the bounded time.
     VmBusy = "vm-busy",

@@ -5,6 +5,7 @@
 //! two a server or a client would believe cannot be known.
 
 use std::mem::offset_of;
+use std::ops::Range;
 
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -17,18 +18,20 @@ use super::Mac;
 pub struct Header {
     /// [`REQUEST`] or [`REPLY`].
     pub operation: u8,
-    hardware_type: u8,
-    hardware_len: u8,
+    pub(super) hardware_type: u8,
+    pub(super) hardware_len: u8,
     hops: u8,
     /// The transaction, chosen by the client.
     pub xid: U32,
     secs: U16,
-    flags: U16,
+    /// [`BROADCAST_FLAG`], or zero.
+    pub flags: U16,
     /// The address that the client has and answers for, or zero.
     pub client: U32,
     /// The address that the server gives ("your address").
     pub yours: U32,
-    next_server: U32,
+    /// The server to boot from, or zero.
+    pub next_server: U32,
     /// The relay on the way, or zero.
     pub relay: U32,
     /// The client's hardware address.
@@ -36,7 +39,7 @@ pub struct Header {
     hardware_padding: [u8; 10],
     server_name: [u8; 64],
     boot_file: [u8; 128],
-    cookie: U32,
+    pub(super) cookie: U32,
 }
 
 /// A message and what its options say.
@@ -93,8 +96,9 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let (header, options) = Header::ref_from_prefix(data).ok()?;
-        let is_dhcp_over_ethernet =
-            header.cookie.get() == COOKIE && header.hardware_type == 1 && header.hardware_len == 6;
+        let is_dhcp_over_ethernet = header.cookie.get() == COOKIE
+            && header.hardware_type == ETHERNET
+            && usize::from(header.hardware_len) == size_of::<Mac>();
         if !is_dhcp_over_ethernet {
             return None;
         }
@@ -136,6 +140,12 @@ pub const fn identifier_of(mac: Mac) -> [u8; 7] {
 pub const REQUEST: u8 = 1;
 /// From a server.
 pub const REPLY: u8 = 2;
+
+/// The hardware type of Ethernet.
+pub(super) const ETHERNET: u8 = 1;
+
+/// Asks the server to answer to everybody (RFC 2131, figure 2).
+pub const BROADCAST_FLAG: u16 = 0x8000;
 
 /// Values of [`Message::kind`].
 pub const DISCOVER: u8 = 1;
@@ -225,6 +235,22 @@ impl<'a> Found<'a> {
     }
 }
 
+/// Finds the next option at or behind `at`: its code, and where it is, with the code and the
+/// length. `None` at the end of the options, and where one is cut.
+#[must_use]
+pub fn next_option(area: &[u8], mut at: usize) -> Option<(u8, Range<usize>)> {
+    loop {
+        match *area.get(at..)? {
+            [PAD, ..] => at = at.wrapping_add(1),
+            [END, ..] => return None,
+            [code, len, ref rest @ ..] if rest.len() >= usize::from(len) => {
+                return Some((code, at..at.wrapping_add(2).wrapping_add(len.into())));
+            }
+            _ => return None,
+        }
+    }
+}
+
 /// Sets a value that must not be set yet, from data of exactly its length.
 fn once<const N: usize>(value: &mut Option<[u8; N]>, data: &[u8]) -> Option<()> {
     let data = data.try_into().ok()?;
@@ -234,10 +260,12 @@ fn once<const N: usize>(value: &mut Option<[u8; N]>, data: &[u8]) -> Option<()> 
 /// What tells DHCP from BOOTP.
 pub const COOKIE: u32 = 0x6382_5363;
 
-const PAD: u8 = 0;
+/// Fills what is left over.
+pub const PAD: u8 = 0;
 const SUBNET_MASK: u8 = 1;
 const NAME_SERVERS: u8 = 6;
-const REQUESTED_ADDRESS: u8 = 50;
+/// The code of [`Message::requested`].
+pub const REQUESTED_ADDRESS: u8 = 50;
 const LEASE_TIME: u8 = 51;
 const OVERLOAD: u8 = 52;
 /// The code of [`Message::kind`].
@@ -247,6 +275,12 @@ pub const SERVER_IDENTIFIER: u8 = 54;
 /// The code of [`Message::identifier`].
 pub const CLIENT_IDENTIFIER: u8 = 61;
 const RAPID_COMMIT: u8 = 80;
+/// What the client wants to know.
+pub const PARAMETER_LIST: u8 = 55;
+/// The client's name.
+pub const HOST_NAME: u8 = 12;
+/// The client's name as it is to be in DNS (RFC 4702).
+pub const FULL_NAME: u8 = 81;
 const RELAY_AGENT: u8 = 82;
 const SUBNET_SELECTION: u8 = 118;
 /// The option behind which nothing follows.

@@ -1,8 +1,11 @@
 //! The IPv4 header (RFC 791): its lengths are held against the frame, its options walked.
 
+use std::net::Ipv4Addr;
+
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::rewrite;
 use super::tcp::Tcp;
 
 /// The fixed part of the header, 20 bytes.
@@ -34,6 +37,30 @@ impl Header {
         // The low four bits count words of four bytes.
         matches!(self.version_and_len, VERSION_4_WITHOUT_OPTIONS..=0x4f)
             .then(|| usize::from(self.version_and_len & 0x0f).wrapping_mul(4))
+    }
+
+    /// The header of a packet of `total_len` bytes without options, with the right checksum.
+    #[must_use]
+    pub(super) fn new(
+        protocol: u8,
+        total_len: u16,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+    ) -> Self {
+        let mut header = Self {
+            version_and_len: VERSION_4_WITHOUT_OPTIONS,
+            service: 0,
+            total_len: total_len.into(),
+            identification: U16::ZERO,
+            flags_and_offset: U16::ZERO,
+            time_to_live: TIME_TO_LIVE,
+            protocol,
+            checksum: U16::ZERO,
+            source: U32::new(source.into()),
+            destination: U32::new(destination.into()),
+        };
+        header.checksum.set(!rewrite::sum(header.as_bytes()));
+        header
     }
 }
 
@@ -176,6 +203,8 @@ fn are_harmless(mut options: &[u8], may_alert: bool) -> bool {
 }
 
 const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;
+/// As hosts send it (RFC 1700).
+const TIME_TO_LIVE: u8 = 64;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 

@@ -130,7 +130,7 @@ fn number(frame: &mut [u8], at: usize) -> Option<&mut U16> {
 }
 
 /// The one's complement sum of words (RFC 1071); an odd byte counts as if a zero followed.
-fn sum(bytes: &[u8]) -> u16 {
+pub(super) fn sum(bytes: &[u8]) -> u16 {
     let (words, rest) = bytes.as_chunks();
     let whole = words
         .iter()

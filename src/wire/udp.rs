@@ -30,6 +30,8 @@ impl Udp {
 pub const DNS: u16 = 53;
 /// Where DHCP servers listen (RFC 2131).
 pub const DHCP_SERVER: u16 = 67;
+/// Where the boot servers of PXE listen (PXE 2.1, 2.2.3); their answers go to [`DHCP_CLIENT`].
+pub const PXE: u16 = 4011;
 /// Where DHCP clients listen.
 pub const DHCP_CLIENT: u16 = 68;
 /// Where servers of boot files listen, which speak DHCP too (PXE 2.1).

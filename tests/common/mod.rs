@@ -127,6 +127,7 @@ pub(crate) fn filtering_bridge(hand_over: HandOver, sndbuf: usize) -> Bridge {
         max_frame: MAX_FRAME,
         policy: &policy,
         connection_rate: filter::CONNECTION_RATE,
+        names: filter::Names::default(),
     });
     let bridge = bridge_with(hand_over, sndbuf, MAX_FRAME, outbound, inbound);
     let mut buffer = [0; 2048];

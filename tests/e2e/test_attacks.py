@@ -49,6 +49,10 @@ class Arena:
         self.bench.vm.check("ip neigh flush dev eth0")
         # Who was robbed of its MAC, its address or its gateway has it again.
         assert self.has_no_lease or self.bench.vm.ping(GATEWAY)
+        if self.is_filtered and self.has_no_lease:
+            # softnet asks the server about it, once in a while, in the place of such a frame.
+            spent = frames.ip(frames.udp())(self.bench.vm.mac, self.lease, b"")
+            self.bench.vm.send(spent)
         worked = attack.works(self.bench, self.lease)
         if not self.is_filtered:
             assert worked, "it does not even work without a filter"
@@ -78,7 +82,8 @@ class Arena:
             dropped = self.counted[direction] - before
             assert not expected - dropped, f"{dropped} instead of {expected}: {attacks}"
             if direction == OUTBOUND:
-                assert set(dropped) == set(expected), f"{dropped} instead of {expected}: {attacks}"
+                spent = {"no-lease"} if self.has_no_lease else set()
+                assert set(dropped) - spent == set(expected) - spent, f"{dropped} instead of {expected}: {attacks}"
 
     @property
     def has_no_lease(self):

@@ -2,16 +2,20 @@
 they expect, and softnet believes what the server grants and nothing else."""
 
 import signal
+import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 from scapy.layers.dhcp import BOOTP
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import ARP, Ether
 
 from attacks.frames import BROADCAST_MAC, arp
+from lab import paths
 from lab.dhcp import BROADCAST_FLAG, SERVER, Client, identifier_of, kind_of, option
 from lab.network import BRIEFLY_LENT, GATEWAY, GATEWAY_MAC, INTERNET, POOL_RANGE
 from lab.process import end, until
+from lab.servers import download
 from lab.vm import Lease
 
 # Of a lease that is to run out.
@@ -21,19 +25,29 @@ OTHER_POOL = "192.168.64.120", "192.168.64.125"
 
 def test_a_lease_ends_though_the_vm_goes_on_and_is_granted_anew(standin):
     def outlives_its_lease():
+        with standin.network.dhcp_for(standin.vm.mac, SECONDS):
+            assert standin.vm.get_lease().address == BRIEFLY_LENT
+            assert standin.vm.ping(INTERNET)
+        # The server that is here now does not grant that address.
+        time.sleep(SECONDS + 0.5)
+        return any([standin.vm.ping(INTERNET) for _ in range(3)])
+
+    with standin.unfiltered():
+        assert outlives_its_lease(), "not even without a filter"
+    with standin.softnet() as softnet:
+        assert not outlives_its_lease()
+        assert softnet.dropped("vm->host", "lease-expired", timeout=2)
+        standin.vm.get_lease()
+        assert standin.vm.ping(INTERNET)
+
+
+def test_a_vm_that_was_paused_past_its_lease_is_back_at_once(standin):
+    with standin.network.dhcp_for(standin.vm.mac, SECONDS), standin.softnet() as softnet:
         assert standin.vm.get_lease().address == BRIEFLY_LENT
         assert standin.vm.ping(INTERNET)
         time.sleep(SECONDS + 0.5)
-        return standin.vm.ping(INTERNET)
-
-    with standin.network.dhcp_for(standin.vm.mac, SECONDS):
-        with standin.unfiltered():
-            assert outlives_its_lease(), "not even without a filter"
-        with standin.softnet() as softnet:
-            assert not outlives_its_lease()
-            assert softnet.dropped("vm->host", "lease-expired", timeout=2)
-            standin.vm.get_lease()
-            assert standin.vm.ping(INTERNET)
+        assert until(lambda: standin.vm.ping(INTERNET), timeout=2, every=0.1)
+        assert softnet.dropped("host->vm", "dhcp-own-answer", timeout=2)
 
 
 def test_a_lease_is_renewed_by_unicast(standin):
@@ -82,18 +96,65 @@ def test_a_client_whose_renewal_is_refused_has_another_address(standin):
             assert until(lambda: vm.ping(INTERNET), timeout=2)
 
 
-def test_a_softnet_that_is_started_under_a_running_vm_learns_its_lease_by_a_renewal(bench):
+def test_a_softnet_that_is_started_under_a_running_vm_asks_for_its_lease(bench):
     vm = bench.vm
-    with bench.softnet() as first, vm.client() as client:
-        address = vm.address()
+    with bench.softnet() as first:
+        address = vm.get_lease().address
         assert vm.ping(INTERNET)
         end(first.process, signal.SIGKILL)
-        with bench.softnet(), bench.network.watch_gateway() as gateway:
-            assert not vm.ping(INTERNET)
-            vm.check(f"kill -USR1 {client}")
-            assert until(lambda: vm.ping(INTERNET), timeout=5)
-            assert vm.address() == address
-            assert all(it[BOOTP].ciaddr == address for it in requests(gateway))
+        with bench.softnet() as second, bench.network.watch_gateway() as gateway:
+            assert until(lambda: vm.ping(INTERNET), timeout=2, every=0.1)
+            asked = requests(gateway)
+            assert [option(it, "requested_addr") for it in asked] == [address]
+            assert asked[0][BOOTP].ciaddr == "0.0.0.0" and asked[0].dst == BROADCAST_MAC
+            assert second.dropped("host->vm", "dhcp-own-answer", timeout=2)
+
+
+# Reads a file over HTTP, so slowly that it takes some seconds, and tells its checksum.
+SLOW_DOWNLOAD = """
+import hashlib, sys, time, urllib.request
+checksum, reply = hashlib.sha256(), urllib.request.urlopen(sys.argv[1])
+while part := reply.read(1 << 20):
+    checksum.update(part)
+    time.sleep(0.05)
+print(checksum.hexdigest())
+"""
+
+
+def test_a_download_outlives_softnet(standin):
+    """Which is killed hard under it, with all that the host knew of the VM, and started anew."""
+    vm, network = standin.vm, standin.network
+    with download(network.inet, INTERNET, vm.download_bytes) as (url, checksum), ExitStack() as stack:
+        with standin.softnet() as first:
+            vm.get_lease()
+            result = paths.log_directory() / "checksum"
+            command = f"{sys.executable} -c '{SLOW_DOWNLOAD}' {url}"
+            stack.enter_context(vm.background(f"sh -c \"{command}\" > {result}; true"))
+            time.sleep(1)
+            assert not result.read_text(), "it was over too soon"
+            end(first.process, signal.SIGKILL)
+        network.forget()
+        with standin.softnet() as second:
+            assert until(result.read_text, timeout=30, every=0.2), "the download was cut off"
+            assert result.read_text().strip() == checksum
+            assert second.dropped("host->vm", "dhcp-own-answer", timeout=2)
+
+
+def test_a_machine_that_wakes_up_finds_its_network_by_arp(standin):
+    """As macOS and Windows do before DHCP (RFC 4436)."""
+    with standin.softnet() as first:
+        lease = standin.vm.get_lease()
+        end(first.process, signal.SIGKILL)
+    with standin.softnet(), standin.vm.watch() as card:
+        probe = arp(lease.address, target=GATEWAY, to=GATEWAY_MAC)(standin.vm.mac, lease, b"")
+
+        def is_answered():
+            standin.vm.send(probe)
+            answers = map(Ether, card.arriving(0.2))
+            return any(ARP in it and it[ARP].op == 2 and it[ARP].psrc == GATEWAY for it in answers)
+
+        assert until(is_answered, timeout=2, every=0.05)
+        assert standin.vm.ping(INTERNET)
 
 
 @pytest.mark.parametrize("kind, tries, allowed", [("discover", 60, 32), ("decline", 8, 4)])

@@ -41,6 +41,8 @@ pub const GATEWAY_IP: &str = "192.168.64.1";
 pub const OTHER_IP: &str = "192.168.64.50";
 /// An address that the registry has under another VM.
 pub const TAKEN_IP: &str = "192.168.64.66";
+/// A name that the registry has under another VM.
+pub const TAKEN_NAME: &str = "neighbour";
 /// A host on the internet.
 pub const INTERNET: &str = "1.2.3.4";
 /// The name server that comes with the lease, beside the gateway.
@@ -320,6 +322,10 @@ impl Claims for Claimed {
         let mut claimed = self.0.lock().unwrap();
         *claimed = claimed.filter(|address| leased() == Some(*address));
     }
+
+    fn claim_name(&self, name: &str) -> bool {
+        name != TAKEN_NAME
+    }
 }
 
 impl World {
@@ -345,6 +351,7 @@ impl World {
             max_frame: MAX_FRAME,
             policy: &policy,
             connection_rate,
+            names: filter::Names::default(),
         };
         let claims = Arc::new(Claimed::default());
         let (outbound, inbound, lease, rules) =
@@ -375,14 +382,25 @@ impl World {
         world
     }
 
-    /// The VM asks the DHCP server.
+    /// The VM asks the DHCP server; for its address, if it asks for one.
     pub fn ask(&mut self, kind: u8) {
-        assert_eq!(self.send(Dhcp::request(kind).broadcast()), Ok(()));
+        let request = Dhcp::request(kind);
+        let request = match kind {
+            3 => request.address(50, VM_IP),
+            _ => request,
+        };
+        assert_eq!(self.send(request.broadcast()), Ok(()));
     }
 
-    /// The VM wants a lease, and this is the answer.
+    /// The VM wants the lease that this answer grants, if it grants one.
     pub fn request(&mut self, answer: Frame) -> Outcome {
-        self.ask(3);
+        match &answer.0[58..62] {
+            [0, 0, 0, 0] => self.ask(3),
+            granted => {
+                let request = Dhcp::request(3).option(50, granted);
+                assert_eq!(self.send(request.broadcast()), Ok(()));
+            }
+        }
         self.receive(answer)
     }
 
@@ -396,9 +414,24 @@ impl World {
         rewritten(&mut self.inbound, frame, self.now)
     }
 
-    /// A frame leaves the VM.
+    /// A frame leaves the VM. If softnet's own question goes on in its place, it has not
+    /// passed itself: then this says why not.
     pub fn send(&mut self, frame: Frame) -> Outcome {
-        outcome(&mut self.outbound, frame, self.now)
+        match self.send_dhcp(frame.clone()) {
+            Ok(passed) if is_question(&frame, &passed) => {
+                outcome(&mut self.outbound, frame, self.now)
+            }
+            outcome => outcome.map(|_| ()),
+        }
+    }
+
+    /// A frame leaves the VM, and softnet's own question goes on in its place: what it is, or
+    /// why there is none.
+    pub fn provoke(&mut self, frame: Frame) -> Result<Frame, Outcome> {
+        match self.send_dhcp(frame.clone()) {
+            Ok(passed) if is_question(&frame, &passed) => Ok(passed),
+            outcome => Err(outcome.map(|_| ())),
+        }
     }
 
     /// A frame arrives for the VM.
@@ -409,6 +442,12 @@ impl World {
 
 fn outcome(filter: &mut impl Filter, frame: Frame, now: Tick) -> Outcome {
     rewritten(filter, frame, now).map(|_| ())
+}
+
+/// Whether what went on is not the frame, changed or not, but softnet's own question.
+fn is_question(Frame(frame): &Frame, Frame(passed): &Frame) -> bool {
+    let is_request = passed.len() == 342 && passed[42..45] == [1, 1, 6];
+    is_request && frame.get(46..50) != Some(&passed[46..50])
 }
 
 /// The frame as it goes on.

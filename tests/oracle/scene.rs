@@ -110,6 +110,7 @@ impl Scene {
             max_frame: facts.max_frame,
             policy: &policy,
             connection_rate: filter::CONNECTION_RATE,
+            names: filter::Names::default(),
         };
         let registry = Arc::new(Registry {
             taken: facts.taken.clone(),

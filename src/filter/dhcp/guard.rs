@@ -1,66 +1,107 @@
 //! The two ends of the DHCP guard: what becomes of a request that agrees with the rules, and
 //! of a reply that does.
 //!
-//! A request is counted, its identifier rewritten, and its transaction opened. A reply must
-//! answer an open one, and gets the VM's identifier back. Of a message that is dropped here
-//! nothing is remembered, but that it took a token. An ACK that passes here and is dropped
-//! since another VM has the address (`dhcp-address-taken`) has answered its request all the
-//! same: the VM asks again.
+//! A request is counted, its names and its identifier rewritten, and its transaction opened. A
+//! reply must answer an open one, in what it grants too, and gets the VM's identifier back. Of
+//! a message that is dropped here nothing is remembered, but that it took a token. An ACK that
+//! is dropped since another VM has the address (`dhcp-address-taken`) has answered its request
+//! all the same: the VM asks again.
+//!
+//! softnet's own question is opened here too. Its answer is nobody's but softnet's.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use zerocopy::IntoBytes;
 
 use super::identifier;
-use super::transactions::{Asked, Generation, IDENTIFIER_MAX, Transactions};
+use super::names::NameRule;
+use super::transactions::{Asked, IDENTIFIER_MAX, Open, Own, Question, Transactions};
 use crate::batch::Slot;
 use crate::clock::Tick;
-use crate::filter::Config;
 use crate::filter::bucket::Bucket;
 use crate::filter::verdict::DropReason;
+use crate::filter::{Claims, Config};
+use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message, Place};
+use crate::wire::request::Request;
 
 /// What is kept of a message while its frame is rewritten.
 #[derive(Debug)]
 pub(in crate::filter) struct Noted {
     kind: u8,
     xid: u32,
+    /// Whether it is to or from the port of PXE.
+    is_boot: bool,
     is_rapid: bool,
+    /// What a REQUEST asks for (RFC 2131, table 4); zero for nothing.
+    wanted: u32,
+    /// What an ACK grants.
+    granted: u32,
+    has_lease_time: bool,
     identifier: Option<(ArrayVec<u8, IDENTIFIER_MAX>, Place)>,
 }
 
 impl Noted {
-    pub(in crate::filter) fn of(message: &Message<'_>) -> Self {
+    pub(in crate::filter) fn of(message: &Message<'_>, is_boot: bool) -> Self {
+        let header = message.header;
         Self {
             kind: message.kind,
-            xid: message.header.xid.get(),
+            xid: header.xid.get(),
+            is_boot,
             is_rapid: message.is_rapid,
+            wanted: message.requested.unwrap_or(header.client.get()),
+            granted: header.yours.get(),
+            has_lease_time: message.lease_time.is_some(),
             identifier: message.identifier.map(|identifier| {
                 let data = identifier.data.iter().copied();
                 (data.take(IDENTIFIER_MAX).collect(), identifier.place)
             }),
         }
     }
+
+    /// What a request asks for. RELEASE and DECLINE ask for nothing: there is no answer.
+    fn asks(&self) -> Option<Asked> {
+        Some(match self.kind {
+            _ if self.is_boot => Asked::Boot,
+            dhcp::DISCOVER if self.is_rapid => Asked::OfferOrLease,
+            dhcp::DISCOVER => Asked::Offer,
+            dhcp::REQUEST_LEASE => Asked::Lease(self.wanted),
+            dhcp::INFORM => Asked::Information,
+            _ => return None,
+        })
+    }
 }
 
 /// The outbound end.
 #[derive(Debug)]
 pub(in crate::filter) struct RequestGuard {
-    identifier: [u8; 7],
+    vm: Mac,
     max_frame: usize,
+    names: NameRule,
     messages: Bucket,
     declines: Bucket,
     transactions: Arc<Transactions>,
+    /// When softnet may ask by itself again.
+    next_question: Tick,
+    /// Of its transactions: how many there were, and what makes the numbers unpredictable.
+    questions: u64,
+    secret: RandomState,
 }
 
 impl RequestGuard {
     pub(in crate::filter) fn new(config: &Config<'_>, transactions: Arc<Transactions>) -> Self {
         Self {
-            identifier: dhcp::identifier_of(config.vm_mac),
+            vm: config.vm_mac,
             max_frame: config.max_frame,
+            names: NameRule::new(config.names),
             messages: Bucket::new(MESSAGES_AT_ONCE, MESSAGE_INTERVAL),
             declines: Bucket::new(DECLINES_AT_ONCE, DECLINE_INTERVAL),
             transactions,
+            next_question: Tick::ZERO,
+            questions: 0,
+            secret: RandomState::new(),
         }
     }
 
@@ -70,7 +111,16 @@ impl RequestGuard {
         request: &Noted,
         slot: &mut Slot<'_>,
         now: Tick,
+        claims: &dyn Claims,
     ) -> Result<(), DropReason> {
+        let asked = request.asks();
+        let is_ambiguous = |asked| {
+            let open = self.transactions.lock();
+            open.is_ambiguous(request.xid, asked, now)
+        };
+        if asked.is_some_and(is_ambiguous) {
+            return Err(DropReason::DhcpTransaction);
+        }
         let is_decline = request.kind == dhcp::DECLINE;
         if !self.messages.take(now) || is_decline && !self.declines.take(now) {
             return Err(DropReason::DhcpRate);
@@ -79,23 +129,67 @@ impl RequestGuard {
             None => [].as_slice(),
             Some((own, place)) => {
                 let option = (*place, own.len());
-                identifier::replace(slot, self.max_frame, option, &self.identifier)?;
+                let seen = dhcp::identifier_of(self.vm);
+                identifier::replace(slot, self.max_frame, option, &seen)?;
                 own.as_slice()
             }
         };
-        let asked = match request.kind {
-            dhcp::DISCOVER if request.is_rapid => Asked::OfferOrLease,
-            dhcp::DISCOVER => Asked::Offer,
-            dhcp::REQUEST_LEASE => Asked::Lease,
-            dhcp::INFORM => Asked::Information,
-            // RELEASE and DECLINE: there is no answer, and what was asked before is void.
-            _ => {
-                self.transactions.give_back();
-                return Ok(());
-            }
-        };
-        self.transactions.open(request.xid, asked, identifier, now);
+        self.names.apply(slot, claims)?;
+        let mut open = self.transactions.lock();
+        match asked {
+            Some(asked) => open.open(Question {
+                xid: request.xid,
+                asked,
+                identifier: identifier.iter().copied().collect(),
+                since: now,
+            }),
+            // What was asked before is void.
+            None => open.give_back(),
+        }
         Ok(())
+    }
+
+    /// Whether softnet may ask by itself.
+    pub(in crate::filter) fn may_ask(&self, now: Tick) -> bool {
+        now >= self.next_question
+    }
+
+    /// Turns the frame in the slot into softnet's question whether the VM has this address.
+    /// False, with the frame as it was, if it is too early for that, or the frame would be
+    /// too long.
+    pub(in crate::filter) fn ask(&mut self, slot: &mut Slot<'_>, address: u32, now: Tick) -> bool {
+        if !self.may_ask(now) || self.max_frame < Request::LEN {
+            return false;
+        }
+        let (bytes, _) = slot.whole();
+        let Some(frame) = bytes.get_mut(..Request::LEN) else {
+            return false;
+        };
+        let own = |xid| Own {
+            xid,
+            address,
+            since: now,
+        };
+        let is_open = (0..XIDS_MAX).find_map(|_| {
+            let xid = self.new_xid();
+            self.transactions.lock().ask(own(xid)).then_some(xid)
+        });
+        let Some(xid) = is_open else { return false };
+        self.next_question = now.after(QUESTION_INTERVAL);
+        frame.copy_from_slice(Request::reboot(self.vm, address.into(), xid).as_bytes());
+        slot.set_len(Request::LEN);
+        true
+    }
+
+    /// A number that the VM cannot guess, so that it can neither disturb the question nor use
+    /// its answer.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "half of the hash is enough"
+    )]
+    fn new_xid(&mut self) -> u32 {
+        self.questions = self.questions.wrapping_add(1);
+        self.secret.hash_one(self.questions) as u32
     }
 }
 
@@ -104,73 +198,84 @@ impl RequestGuard {
 pub(in crate::filter) struct ReplyGuard {
     identifier: [u8; 7],
     max_frame: usize,
-    transactions: Arc<Transactions>,
 }
 
-/// A reply that goes on to the VM.
-#[derive(Debug)]
-pub(in crate::filter) struct Answer {
-    /// Whether it is about an address: an answer to INFORM changes nothing (RFC 2131, 4.3.5).
-    pub(in crate::filter) is_about_lease: bool,
-    generation: Generation,
+/// What a reply is, that somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::filter) enum Outcome {
+    /// It goes on to the VM. Only what is about its lease is learned from (RFC 2131, 4.3.5).
+    ToTheVm { is_about_lease: bool },
+    /// It answers softnet's own question.
+    Own,
 }
 
 impl ReplyGuard {
-    pub(in crate::filter) fn new(config: &Config<'_>, transactions: Arc<Transactions>) -> Self {
+    pub(in crate::filter) fn new(config: &Config<'_>) -> Self {
         Self {
             identifier: dhcp::identifier_of(config.vm_mac),
             max_frame: config.max_frame,
-            transactions,
         }
     }
 
-    /// Rewrites the reply in the slot, if the VM waits for it.
+    /// Rewrites the reply in the slot, if it answers what is open, and closes what it answers.
     pub(in crate::filter) fn pass(
         &self,
         reply: &Noted,
+        open: &mut Open,
         slot: &mut Slot<'_>,
         now: Tick,
-    ) -> Result<Answer, DropReason> {
-        let question = self
-            .transactions
-            .find(reply.xid, now)
-            .filter(|question| is_answer(reply, question.asked))
-            .ok_or(DropReason::DhcpTransaction)?;
-        match &reply.identifier {
-            Some((returned, _)) if returned[..] != self.identifier => {
-                return Err(DropReason::DhcpClientIdentifier);
-            }
-            Some((returned, place)) if !question.identifier.is_empty() => {
-                let option = (*place, returned.len());
-                identifier::replace(slot, self.max_frame, option, &question.identifier)?;
-            }
-            _ => {}
+    ) -> Result<Outcome, DropReason> {
+        let own = open.own(reply.xid, now).filter(|_| !reply.is_boot);
+        if let Some(own) = own {
+            let asked = Asked::Lease(own.address);
+            check_answer(reply, asked)?;
+            self.check_identifier(reply)?;
+            open.close_own();
+            return Ok(Outcome::Own);
         }
+        let question = open.find(reply.xid, reply.is_boot, now);
+        let question = question.ok_or(DropReason::DhcpTransaction)?;
+        check_answer(reply, question.asked)?;
+        self.check_identifier(reply)?;
+        if let Some((returned, place)) = &reply.identifier
+            && !question.identifier.is_empty()
+        {
+            let option = (*place, returned.len());
+            identifier::replace(slot, self.max_frame, option, &question.identifier)?;
+        }
+        let is_about_lease = !matches!(question.asked, Asked::Information | Asked::Boot);
         if reply.kind != dhcp::OFFER {
-            question.close();
+            open.close(reply.xid, reply.is_boot);
         }
-        Ok(Answer {
-            is_about_lease: question.asked != Asked::Information,
-            generation: question.generation,
-        })
+        Ok(Outcome::ToTheVm { is_about_lease })
     }
 
-    /// Whether the VM gave its address back since it asked for this answer. To be asked
-    /// after the lease was bound: either this sees what the outbound side does, or the
-    /// outbound side sees the lease.
-    pub(in crate::filter) fn is_void(&self, answer: &Answer) -> bool {
-        self.transactions.is_void(answer.generation)
+    /// A server returns the identifier that it was sent, if any (RFC 6842).
+    fn check_identifier(&self, reply: &Noted) -> Result<(), DropReason> {
+        match &reply.identifier {
+            Some((returned, _)) if returned[..] != self.identifier => {
+                Err(DropReason::DhcpClientIdentifier)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-fn is_answer(reply: &Noted, asked: Asked) -> bool {
-    match (reply.kind, asked) {
+/// Whether this may be the answer to that, and grants what was asked for.
+fn check_answer(reply: &Noted, asked: Asked) -> Result<(), DropReason> {
+    let grants_right = match (reply.kind, asked) {
         (dhcp::OFFER, Asked::Offer | Asked::OfferOrLease)
-        | (dhcp::ACK, Asked::Lease | Asked::Information)
-        | (dhcp::NAK, Asked::Lease) => true,
-        (dhcp::ACK, Asked::OfferOrLease) => reply.is_rapid,
-        _ => false,
-    }
+        | (dhcp::NAK, Asked::Lease(_))
+        | (dhcp::OFFER | dhcp::ACK, Asked::Boot) => true,
+        (dhcp::ACK, Asked::OfferOrLease) if reply.is_rapid => true,
+        (dhcp::ACK, Asked::Lease(wanted)) => reply.granted == wanted && wanted != 0,
+        // RFC 2131, 4.3.5.
+        (dhcp::ACK, Asked::Information) => reply.granted == 0 && !reply.has_lease_time,
+        _ => return Err(DropReason::DhcpTransaction),
+    };
+    grants_right
+        .then_some(())
+        .ok_or(DropReason::DhcpGrantedAddress)
 }
 
 /// A client that starts sends a few messages in a row, firmware and system one after the
@@ -183,3 +288,9 @@ const MESSAGE_INTERVAL: u32 = Tick::PER_SECOND;
 /// seconds (RFC 2131, 3.1), and hardly has a reason to do so twice.
 const DECLINES_AT_ONCE: u32 = 4;
 const DECLINE_INTERVAL: u32 = 60 * Tick::PER_SECOND;
+
+/// Seconds between two questions of softnet's own: as long as a client waits before it asks
+/// again (RFC 2131, 4.1).
+const QUESTION_INTERVAL: u32 = 4;
+/// How many numbers are tried for one that the VM does not use; the first will do.
+const XIDS_MAX: usize = 4;

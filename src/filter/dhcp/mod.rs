@@ -5,7 +5,7 @@
 //! gateway answers, and only what the VM has asked.
 //!
 //! ```text
-//!   request:  rules -> bucket (how often) -> identifier (rewritten) -> transactions (open)
+//!   request:  rules -> bucket (how often) -> names, identifier (rewritten) -> transactions (open)
 //!   reply:    rules -> transactions (found) -> identifier (restored) -> the lease
 //! ```
 //!
@@ -13,15 +13,17 @@
 
 mod guard;
 mod identifier;
+mod names;
 mod transactions;
 
-pub(super) use self::guard::{Noted, ReplyGuard, RequestGuard};
+pub(super) use self::guard::{Noted, Outcome, ReplyGuard, RequestGuard};
 pub(super) use self::transactions::Transactions;
 
 use super::Config;
 use super::lease::LeaseCell;
 use super::subnet::Subnet;
 use super::verdict::DropReason;
+use crate::clock::Tick;
 use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message};
 
@@ -33,6 +35,14 @@ pub(super) struct Parties {
     pub(super) subnet: Option<Subnet>,
 }
 
+/// What the rules say of a request that is not dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ruling {
+    Passes,
+    /// It renews this address, of which the VM has no lease that is known.
+    Names(u32),
+}
+
 impl Parties {
     pub(super) fn new(config: &Config<'_>) -> Self {
         Self {
@@ -42,16 +52,18 @@ impl Parties {
         }
     }
 
-    /// Whether the VM may send this message from this address.
+    /// Whether the VM may send this message from this address, to the port of PXE or to that of
+    /// DHCP.
     pub(super) fn check_request(
         &self,
         message: &Message<'_>,
-        source: u32,
+        (source, is_boot): (u32, bool),
         lease: &LeaseCell,
-    ) -> Result<(), DropReason> {
+        now: Tick,
+    ) -> Result<Ruling, DropReason> {
         let header = message.header;
-        let leased = lease.hot().address();
-        let is_unseen = leased == 0 && !lease.was_bound();
+        let hot = lease.hot();
+        let leased = hot.address();
         // Servers read hidden options too, but no client needs them in its short message.
         if message.is_overloaded {
             return Err(DropReason::DhcpMalformed);
@@ -70,15 +82,11 @@ impl Parties {
         }
         let client = header.client.get();
         let claimed = match message.kind {
-            // When softnet starts under a running VM it knows no lease, yet the VM renews the
-            // one that it has. The server decides whether that is so: it answers only the
-            // client to whom it granted the address. Once this softnet has seen a lease there is
-            // no need for that: a client whose lease was taken or given back has no address,
-            // and one whose lease ran out starts anew, by DISCOVER or by REQUEST; until they
-            // have an address again their ciaddr is zero (RFC 2131, 4.3.6 and 4.4). Who is late
-            // still may name the lease that ran out, which is remembered until another comes.
-            dhcp::REQUEST_LEASE if is_unseen && self.may_be_granted(client) => client,
+            // What has run out may have been granted to another VM since, and bootpd renews
+            // whatever it is asked to (dhcpd.c, "trust it anyways").
+            dhcp::REQUEST_LEASE if !hot.is_valid(now) => 0,
             dhcp::DISCOVER | dhcp::REQUEST_LEASE | dhcp::INFORM => leased,
+            _ if is_boot => return Err(DropReason::DhcpMessageType),
             dhcp::RELEASE if leased == 0 || client != leased => {
                 return Err(DropReason::DhcpRelease);
             }
@@ -88,18 +96,33 @@ impl Parties {
             dhcp::RELEASE | dhcp::DECLINE => leased,
             _ => return Err(DropReason::DhcpMessageType),
         };
-        if client != 0 && client != claimed {
+        // dnsmasq copies yiaddr into its answer to INFORM (rfc2131.c).
+        if header.yours.get() != 0 || header.next_server.get() != 0 {
             return Err(DropReason::DhcpClientAddress);
+        }
+        if client != 0 && client != claimed {
+            let is_renewal = message.kind == dhcp::REQUEST_LEASE && !is_boot;
+            return if is_renewal && !hot.is_valid(now) && (source == 0 || source == client) {
+                Ok(Ruling::Names(client))
+            } else {
+                Err(DropReason::DhcpClientAddress)
+            };
         }
         if source != 0 && source != claimed {
             return Err(DropReason::DhcpSource);
         }
-        Ok(())
+        Ok(Ruling::Passes)
     }
 
     /// Whether this is an answer of the gateway to the VM. That it comes from the gateway has
-    /// been checked; whether the VM has asked for it is for [`ReplyGuard`].
-    pub(super) fn check_reply(&self, message: &Message<'_>) -> Result<(), DropReason> {
+    /// been checked; whether anybody has asked for it is for [`ReplyGuard`]. Of PXE (`is_boot`)
+    /// it grants nothing, and names the address `leased` at most.
+    pub(super) fn check_reply(
+        &self,
+        message: &Message<'_>,
+        is_boot: bool,
+        leased: u32,
+    ) -> Result<(), DropReason> {
         let header = message.header;
         if header.operation != dhcp::REPLY {
             return Err(DropReason::DhcpRole);
@@ -112,13 +135,21 @@ impl Parties {
         }
         let yours = header.yours.get();
         match message.kind {
-            dhcp::OFFER if self.may_be_granted(yours) => Ok(()),
+            dhcp::OFFER | dhcp::ACK if is_boot && (yours == 0 || yours == leased) => Ok(()),
+            dhcp::OFFER if self.may_be_granted(yours) && !is_boot => Ok(()),
             // An answer to INFORM grants nothing.
-            dhcp::ACK if yours == 0 || self.may_be_granted(yours) => Ok(()),
-            dhcp::NAK => Ok(()),
+            dhcp::ACK if (yours == 0 || self.may_be_granted(yours)) && !is_boot => Ok(()),
+            dhcp::NAK if !is_boot => Ok(()),
             dhcp::OFFER | dhcp::ACK => Err(DropReason::DhcpGrantedAddress),
             _ => Err(DropReason::DhcpMessageType),
         }
+    }
+
+    /// Whether softnet may ask the server if the VM has this address. As long as the network
+    /// is not known, one of 169.254.0.0/16 is one that the VM has chosen itself (RFC 3927).
+    pub(super) fn may_be_asked_for(&self, address: u32) -> bool {
+        let is_link_local = address >> 16 == 0xa9fe;
+        self.may_be_granted(address) && (self.subnet.is_some() || !is_link_local)
     }
 
     /// Whether a VM of this network can have the address.

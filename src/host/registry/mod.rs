@@ -1,12 +1,14 @@
 //! One identity per VM: no two VMs of a host have the same MAC or the same address.
 //!
-//! There are two files, in a directory that only root can change, and nothing is ever written
+//! There are three files, in a directory that only root can change, and nothing is ever written
 //! to them. An identity is one byte of a file, at the offset that is its number: a MAC has 48
-//! bits, an address 32. Whoever has that byte locked has that identity.
+//! bits, an address 32, and of a name a hash of 63 is taken. Whoever has that byte locked has
+//! that identity.
 //!
 //! ```text
 //!   /run/softnet/macs        ....................X...............X.....   one lock a VM
 //!   /run/softnet/addresses   ......X..............X....................   one a lease
+//!   /run/softnet/names       ...X....................................X.   one a VM that has a name
 //! ```
 //!
 //! The locks are the classic ones of fcntl(2), and that for three reasons:
@@ -51,12 +53,15 @@ pub struct Registry {
     /// Kept for its lock.
     _macs: OwnedFd,
     addresses: OwnedFd,
+    names: OwnedFd,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     claimed: Option<Ipv4Addr>,
+    /// The offset of the name.
+    name: Option<i64>,
     refusal: Option<Refusal>,
     told: Option<Refusal>,
 }
@@ -126,6 +131,7 @@ pub struct Opened {
     path: PathBuf,
     macs: OwnedFd,
     addresses: OwnedFd,
+    names: OwnedFd,
 }
 
 impl Opened {
@@ -144,6 +150,7 @@ impl Opened {
             path: self.path,
             _macs: self.macs,
             addresses: self.addresses,
+            names: self.names,
             state: Mutex::default(),
         })
     }
@@ -161,6 +168,7 @@ impl Registry {
             path: directory.path().to_owned(),
             macs: directory.file("macs")?,
             addresses: directory.file("addresses")?,
+            names: directory.file("names")?,
         })
     }
 
@@ -217,6 +225,20 @@ impl Claims for Registry {
             self.give_up(ended);
         }
     }
+
+    fn claim_name(&self, name: &str) -> bool {
+        let mut state = self.state();
+        let wanted = offset_of_name(name);
+        if state.name == Some(wanted) {
+            return true;
+        }
+        let is_free = lock(&self.names, wanted).is_ok();
+        if is_free && let Some(old) = state.name.replace(wanted) {
+            // As with addresses, it fails only when the kernel has no memory.
+            let _ = lock::unlock(&self.names, old);
+        }
+        is_free
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -256,6 +278,16 @@ fn lock(file: &OwnedFd, offset: i64) -> Result<(), Obstacle> {
 
 fn offset(address: Ipv4Addr) -> i64 {
     u32::from(address).into()
+}
+
+/// A hash that is the same in every softnet (FNV-1a of 64 bits; those of std may
+/// change with its version). Who makes another name with the same one keeps nobody from more
+/// than that name itself does.
+fn offset_of_name(name: &str) -> i64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    (hash >> 1).cast_signed()
 }
 
 /// How often a lock that was free again when we asked whose it was is tried anew.

@@ -2,7 +2,9 @@
 that are none."""
 
 from scapy.layers.dhcp import BOOTP
+from scapy.layers.l2 import Ether
 
+from attacks import PATIENCE
 from attacks.victims import patience
 from lab import dhcp
 from lab.dhcp import Client, identifier_of, message
@@ -86,6 +88,19 @@ def stolen_identifier(bench, lease):
     kept = lease_of(network.peer)[0]
     assert vm.get_lease() == lease
     return granted[BOOTP].yiaddr == address or kept != address
+
+
+def chosen_lease(bench, lease):
+    """Has the other VM's address granted: the server copies it out of an INFORM into an answer
+    that looks like that to a REQUEST of the same transaction (dnsmasq does)."""
+    vm = bench.vm
+    about = {"source": lease.address, "ciaddr": lease.address, "yiaddr": PEER, "xid": 0x0BADC0DE}
+    wish = ("param_req_list", [1, 3, 6, 51])
+    request = message(vm.mac, "request", ("requested_addr", lease.address), xid=about["xid"])
+    with vm.watch() as card:
+        vm.send(message(vm.mac, "inform", wish, **about), request)
+        answers = map(Ether, card.arriving(PATIENCE))
+        return any(BOOTP in it and it[BOOTP].yiaddr == PEER for it in answers)
 
 
 def forged(kind, chaddr=None, source="own"):

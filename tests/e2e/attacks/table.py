@@ -146,6 +146,7 @@ BY_A_VM = (
     Attack("emptying the pool by MACs", "dhcp-hardware-address", starvation(dhcp.by_hardware_address)),
     Attack("emptying the pool by identifiers", None, starvation(dhcp.by_client_identifier)),
     Attack("a stolen client identifier", None, dhcp.stolen_identifier),
+    Attack("a lease of its own choice", "dhcp-client-address", dhcp.chosen_lease),
     Attack("RELEASE as another MAC", "dhcp-hardware-address", forged("release", chaddr=PEER_MAC)),
     Attack("RELEASE as another client", "dhcp-release", forged("release")),
     Attack("RELEASE from another's address", "dhcp-release", forged("release", source="victim")),
