@@ -173,7 +173,9 @@ fn answered(client: &Client, world: &mut World, frame: &Frame) {
 /// The server's answer to what it has seen.
 fn answer(seen: &Frame, kind: u8, returns: bool, to_all: bool) -> Frame {
     let mut reply = Dhcp::reply(kind).address(1, "255.255.255.0");
-    if seen.0[282..285] != [53, 1, 8] {
+    if seen.0[282..285] == [53, 1, 8] {
+        reply.yiaddr = "0.0.0.0";
+    } else {
         reply = reply.option(51, &600_u32.to_be_bytes());
     }
     if let Some(identifier) = identifier_in(seen).filter(|_| returns) {

@@ -446,7 +446,16 @@ fn pair(reason: DropReason) -> Option<Pair> {
                 }
                 .answer()
             };
-            received(REQUESTS, grant(TAKEN_IP), grant(VM_IP))
+            let case = |address| Case {
+                state: FRESH,
+                block: "",
+                pass: World::request,
+                frame: grant(address),
+            };
+            Some(Pair {
+                dropped: case(TAKEN_IP),
+                twin: case(VM_IP),
+            })
         }
         DropReason::VmBusy
         | DropReason::VmRefused

@@ -119,7 +119,7 @@ fn frames_for_the_vm_have_the_outcome_of_the_table() {
         row("another server identifier",         Dhcp { options: vec![53, 1, 5], ..Dhcp::ack() }.address(54, OTHER_IP).answer(), OFFERED, "", "", Err(DhcpServerIdentifier)),
         row("no server identifier",              Dhcp { options: vec![53, 1, 5], ..Dhcp::ack() }.answer(), OFFERED, "", "", Err(DhcpServerIdentifier)),
         row("an address outside the network",    Dhcp { yiaddr: "10.0.0.2", ..Dhcp::ack() }.answer(), OFFERED, "", "", Err(DhcpGrantedAddress)),
-        row("an address of another VM",          Dhcp { yiaddr: TAKEN_IP, ..Dhcp::ack() }.answer(), REQUESTS, "", "", Err(DhcpAddressTaken)),
+        row("an address that it did not ask for", Dhcp { yiaddr: TAKEN_IP, ..Dhcp::ack() }.answer(), REQUESTS, "", "", Err(DhcpGrantedAddress)),
         row("the gateway's address",             Dhcp { yiaddr: GATEWAY_IP, ..Dhcp::ack() }.answer(), OFFERED, "", "", Err(DhcpGrantedAddress)),
         row("the network's address",             Dhcp { yiaddr: "192.168.64.0", ..Dhcp::ack() }.answer(), OFFERED, "", "", Err(DhcpGrantedAddress)),
         row("the broadcast address",             Dhcp { yiaddr: "192.168.64.255", ..Dhcp::ack() }.answer(), OFFERED, "", "", Err(DhcpGrantedAddress)),
