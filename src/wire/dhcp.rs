@@ -98,7 +98,7 @@ impl<'a> Message<'a> {
         let (header, options) = Header::ref_from_prefix(data).ok()?;
         let is_dhcp_over_ethernet = header.cookie.get() == COOKIE
             && header.hardware_type == ETHERNET
-            && usize::from(header.hardware_len) == size_of::<Mac>();
+            && header.hardware_len == MAC_LEN;
         if !is_dhcp_over_ethernet {
             return None;
         }
@@ -141,6 +141,8 @@ pub const REQUEST: u8 = 1;
 /// From a server.
 pub const REPLY: u8 = 2;
 
+/// The length of its addresses.
+pub(super) const MAC_LEN: u8 = 6;
 /// The hardware type of Ethernet.
 pub(super) const ETHERNET: u8 = 1;
 

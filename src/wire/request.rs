@@ -77,7 +77,7 @@ impl Request {
         };
         frame.message.operation = dhcp::REQUEST;
         frame.message.hardware_type = dhcp::ETHERNET;
-        frame.message.hardware_len = size_of::<Mac>() as u8;
+        frame.message.hardware_len = dhcp::MAC_LEN;
         frame.message.hardware = vm;
         frame.message.cookie = U32::new(dhcp::COOKIE);
         frame
@@ -98,13 +98,13 @@ impl Request {
 
 /// As BOOTP had it, 300 bytes a message: some servers take no less.
 const OPTIONS_LEN: usize = 300 - size_of::<dhcp::Header>();
-const UDP_LEN: u16 = (size_of::<Udp>() + size_of::<dhcp::Header>() + OPTIONS_LEN) as u16;
-const IP_LEN: u16 = size_of::<ipv4::Header>() as u16 + UDP_LEN;
+const UDP_LEN: u16 = 8 + 300;
+const IP_LEN: u16 = 20 + UDP_LEN;
 
 /// What is learned from an ACK: mask, (router,) name servers, and lease time.
 const PARAMETERS: [u8; 4] = [1, 3, 6, 51];
 
-const _: () = assert!(Request::LEN == 342);
+const _: () = assert!(Request::LEN == 14 + IP_LEN as usize);
 
 #[cfg(test)]
 mod tests {

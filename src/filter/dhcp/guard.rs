@@ -51,7 +51,7 @@ impl Noted {
             xid: header.xid.get(),
             is_boot,
             is_rapid: message.is_rapid,
-            wanted: message.requested.unwrap_or(header.client.get()),
+            wanted: message.requested.unwrap_or_else(|| header.client.get()),
             granted: header.yours.get(),
             has_lease_time: message.lease_time.is_some(),
             identifier: message.identifier.map(|identifier| {
