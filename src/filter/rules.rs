@@ -171,6 +171,7 @@ mod tests {
             max_frame: 1514,
             policy: &policy,
             connection_rate: 0,
+            names: crate::filter::Names::default(),
         })
     }
 

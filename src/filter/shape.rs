@@ -136,7 +136,7 @@ fn datagram(udp: &Udp, room: usize) -> Option<Transport> {
     }
     let is_dhcp = [source, destination]
         .iter()
-        .any(|port| matches!(*port, udp::DHCP_SERVER | udp::DHCP_CLIENT | udp::PXE_SERVER));
+        .any(|port| matches!(*port, udp::DHCP_SERVER | udp::DHCP_CLIENT | udp::PXE));
     let is_within = (size_of::<Udp>()..room).contains(&len);
     (is_within && !is_dhcp).then_some(Transport::Other)
 }

@@ -34,8 +34,6 @@ pub const DHCP_SERVER: u16 = 67;
 pub const PXE: u16 = 4011;
 /// Where DHCP clients listen.
 pub const DHCP_CLIENT: u16 = 68;
-/// Where servers of boot files listen, which speak DHCP too (PXE 2.1).
-pub const PXE_SERVER: u16 = 4011;
 
 const _: () = assert!(size_of::<Udp>() == 8);
 
