@@ -257,7 +257,8 @@ fn a_lease_is_granted_with_two_bytes_behind_every_frame() {
     };
     let mut world = World::new(FRESH, "", "");
     for (kind, answer) in [(1, Dhcp::reply(2)), (3, Dhcp::ack())] {
-        let sent = world.send_dhcp(longer(Dhcp::request(kind).broadcast().with_udp_checksum()));
+        let question = Dhcp::request(kind).address(50, VM_IP).broadcast();
+        let sent = world.send_dhcp(longer(question.with_udp_checksum()));
         assert!(is_right(&sent.unwrap()));
         let received = world.receive_dhcp(longer(answer.answer().with_udp_checksum()));
         assert!(is_right(&received.unwrap()));
