@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::rewrite;
+use super::checksum;
 use super::tcp::Tcp;
 
 /// The fixed part of the header, 20 bytes.
@@ -59,7 +59,7 @@ impl Header {
             source: U32::new(source.into()),
             destination: U32::new(destination.into()),
         };
-        header.checksum.set(!rewrite::sum(header.as_bytes()));
+        header.checksum.set(!checksum::sum(header.as_bytes()));
         header
     }
 }

@@ -12,6 +12,7 @@
 )]
 
 pub mod arp;
+mod checksum;
 pub mod dhcp;
 pub mod ethernet;
 pub mod icmp;

@@ -18,6 +18,7 @@ use zerocopy::network_endian::U16;
 
 use super::Mac;
 use super::arp::{self, Arp};
+use super::checksum::{add, sum};
 use super::ethernet::Ethernet;
 use super::ipv4::{self, Ipv4};
 use super::udp::Udp;
@@ -127,24 +128,6 @@ fn number(frame: &mut [u8], at: usize) -> Option<&mut U16> {
     U16::mut_from_prefix(frame.get_mut(at..)?)
         .ok()
         .map(|(number, _)| number)
-}
-
-/// The one's complement sum of words (RFC 1071); an odd byte counts as if a zero followed.
-pub(super) fn sum(bytes: &[u8]) -> u16 {
-    let (words, rest) = bytes.as_chunks();
-    let whole = words
-        .iter()
-        .fold(0, |sum, word| add(sum, u16::from_be_bytes(*word)));
-    match *rest {
-        [last] => add(whole, u16::from_be_bytes([last, 0])),
-        _ => whole,
-    }
-}
-
-fn add(a: u16, b: u16) -> u16 {
-    let (sum, carry) = a.overflowing_add(b);
-    // After a carry the sum is below the greatest, so that it cannot overflow again.
-    sum.wrapping_add(u16::from(carry))
 }
 
 const IP_LEN: usize = Ethernet::LEN + 2;
