@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{ArgAction, Args, Parser, Subcommand, value_parser};
 use ipnet::Ipv4Net;
 use softnet::filter::CONNECTION_RATE;
 use softnet::filter::policy::{HostBits, Mode, Policy};
@@ -210,7 +210,7 @@ struct ForwardingArgs {
     /// The name that the VM gives itself by DHCP: pass, if it is one plain label and nobody
     /// else's; strip, never
     #[arg(long, value_name = "WHAT", default_value = "pass")]
-    #[arg(value_parser = word(&[("pass", false), ("strip", true)]))]
+    #[arg(value_parser = word(&[("pass", false), ("strip", true)]), action = ArgAction::Set)]
     dhcp_name: bool,
 
     /// When the second thread of a direction works: auto, when sending would block; load, also
