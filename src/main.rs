@@ -4,17 +4,17 @@
 //! to blame, 1 otherwise.
 
 mod benchmark;
-mod cli;
-mod report;
-mod run;
-mod uplink;
+
+mod app;
 
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cli::Parsed;
+use app::cli::{self, Parsed};
+use app::exit_code::{FAILURE, USAGE};
+use app::run::run;
 use softnet::host::{HostError, console};
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
         Parsed::Usage(line) => return complain(&line, USAGE),
     };
-    run::run(*invocation).unwrap_or_else(|error| {
+    run(*invocation).unwrap_or_else(|error| {
         let usage = error.downcast_ref().is_some_and(HostError::is_usage);
         complain(&format!("{error:#}"), if usage { USAGE } else { FAILURE })
     })
@@ -41,7 +41,5 @@ fn complain(line: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-const USAGE: u8 = 2;
-const FAILURE: u8 = 1;
 /// How long the last line waits for room: a reader that is alive needs less.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -90,7 +90,7 @@ const LEAST: [&str; 5] = [
 /// of nobody's own.
 type Case = (&'static str, fn(Way, &Copy));
 
-/// One for each line of `named-files.txt`, to which a test of `src/cli.rs` holds the flags.
+/// One for each line of `named-files.txt`, to which a test of `src/app/cli.rs` holds the flags.
 const CASES: [Case; 5] = [
     ("bench --against", |way, copy| {
         let log = format!("/run/nobodys/{way:?}");

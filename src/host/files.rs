@@ -2,7 +2,7 @@
 //!
 //! Who may start softnet as root, by SUID or sudo, must not reach with it what is closed to
 //! them. So a flag that takes a path takes a [`NamedFile`], which can be opened by nobody who
-//! has not given up all rights but the caller's (`src/cli.rs` has a test for that).
+//! has not given up all rights but the caller's (`src/app/cli.rs` has a test for that).
 
 use std::ffi::OsString;
 use std::fmt;

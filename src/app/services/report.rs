@@ -13,16 +13,39 @@ use softnet::stats::Counts;
 use softnet::wire::Mac;
 use tracing::{debug, info, warn};
 
+use crate::app::service::{End, Frames, Outcome, Service, TICK};
+
+/// Reports the frames of the VM with this MAC.
+pub(crate) fn service(vm: Mac) -> Box<dyn Service> {
+    Box::new(Reporter::new(vm))
+}
+
 /// Tells what has changed in the counters since it told last.
-pub(crate) struct Reporter {
+struct Reporter {
     /// The VM's, as the command line has it.
     mac: Mac,
     told: [Option<Counts>; 2],
     last: Option<Instant>,
 }
 
+impl Service for Reporter {
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        Some(now + TICK)
+    }
+
+    fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome> {
+        self.look(|| frames.counts());
+        Ok(Outcome::Continue)
+    }
+
+    fn close(&mut self, _: &End, frames: &Frames) -> bool {
+        self.finish(frames.counts());
+        true
+    }
+}
+
 impl Reporter {
-    pub(crate) const fn new(mac: Mac) -> Self {
+    const fn new(mac: Mac) -> Self {
         Self {
             mac,
             told: [None; 2],
@@ -31,7 +54,7 @@ impl Reporter {
     }
 
     /// Tells what is new, unless it told something less than a second ago.
-    pub(crate) fn look(&mut self, counts: impl FnOnce() -> [Counts; 2]) {
+    fn look(&mut self, counts: impl FnOnce() -> [Counts; 2]) {
         if self.last.is_none_or(|last| last.elapsed() >= INTERVAL) {
             self.last = Some(Instant::now());
             self.tell(counts());
@@ -39,7 +62,7 @@ impl Reporter {
     }
 
     /// Tells what is new, and the sum of it all.
-    pub(crate) fn finish(mut self, counts: [Counts; 2]) {
+    fn finish(&mut self, counts: [Counts; 2]) {
         self.tell(counts);
         for (direction, counts) in Direction::ALL.into_iter().zip(counts) {
             info!("[{direction}] {}", summary(&counts));

@@ -2,6 +2,8 @@
 //! What each takes of the command line, what it opens, and what is to be done about it while
 //! frames flow and when they have ended.
 
+mod flags;
+
 #[cfg(tap)]
 #[path = "linux.rs"]
 mod system;
@@ -10,4 +12,5 @@ mod system;
 #[path = "macos.rs"]
 mod system;
 
+pub(crate) use flags::{Exposed, HostFlags};
 pub(crate) use system::{Attendant, Config, NEEDS_TAP, Rights, Uplink};

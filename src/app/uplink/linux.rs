@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::tap::{Tap, ToTap};
+use softnet::filter::policy::Mode;
 use softnet::filter::{LeaseCell, Rules};
 use softnet::host::HostError;
 use softnet::host::addresses::HostAddresses;
@@ -15,7 +16,8 @@ use softnet::host::signals::Signals;
 use softnet::wire::Mac;
 use tracing::{debug, info, warn};
 
-use crate::cli::{self, HostFlags};
+use super::flags::HostFlags;
+use crate::app::service::TICK;
 
 /// Whether `--tap` has to be there.
 pub(crate) const NEEDS_TAP: bool = true;
@@ -60,7 +62,7 @@ impl Rights {
         _vm_fd: RawFd,
         _control_fd: Option<RawFd>,
         _escalated: bool,
-        _config: &cli::Config,
+        _named: [bool; 2],
     ) -> anyhow::Result<Self> {
         Ok(Self)
     }
@@ -80,7 +82,9 @@ pub(crate) struct Uplink {
 impl Uplink {
     /// Opens what the command line names; None, on other systems, if a signal came first.
     pub(crate) fn open(
-        config: &cli::Config,
+        config: &Config,
+        _mode: Mode,
+        _isolated: bool,
         identity: &Identity,
         _signals: &mut Signals,
         _rights: Option<&Rights>,
@@ -89,15 +93,14 @@ impl Uplink {
         if identity.are_borrowed() {
             identity.drop_to()?;
         }
-        let tap = Tap::open(&config.uplink.tap)?;
-        let (gateway, warning) =
-            gateway::look(&config.uplink.tap, config.uplink.gateway, tap.is_new())?;
+        let tap = Tap::open(&config.tap)?;
+        let (gateway, warning) = gateway::look(&config.tap, config.gateway, tap.is_new())?;
         Ok(Some(Self {
             tap,
-            name: config.uplink.tap.clone(),
+            name: config.tap.clone(),
             gateway,
             warning,
-            watch: Watch::new(&config.uplink.tap, gateway)?,
+            watch: Watch::new(&config.tap, gateway)?,
         }))
     }
 
@@ -144,7 +147,7 @@ impl Attendant {
 
     /// How soon to look again.
     pub(crate) fn tick(&self) -> Duration {
-        crate::run::TICK
+        TICK
     }
 
     /// Tells the rules which addresses the host has, before frames flow.

@@ -8,6 +8,7 @@ use softnet::clock::Tick;
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::vm_socket;
 use softnet::endpoint::vmnet::{self, ToVmnet, Vmnet, VmnetError};
+use softnet::filter::policy::Mode;
 use softnet::filter::{LeaseCell, Rules};
 use softnet::host::HostError;
 use softnet::host::addresses::HostAddresses;
@@ -21,7 +22,8 @@ use softnet::host::signals::Signals;
 use softnet::wire::Mac;
 use tracing::{debug, warn};
 
-use crate::cli::{self, HostFlags};
+use super::flags::HostFlags;
+use crate::app::service::TICK;
 
 /// Whether `--tap` has to be there.
 pub(crate) const NEEDS_TAP: bool = false;
@@ -57,16 +59,17 @@ impl Config {
 pub(crate) struct Rights(Start);
 
 impl Rights {
-    /// Becomes root where vmnet needs that and sudo lets us.
+    /// Becomes root where vmnet needs that and sudo lets us. `named` says whether a user, and
+    /// whether a group, was named.
     pub(crate) fn get(
         vm_fd: RawFd,
         control_fd: Option<RawFd>,
         escalated: bool,
-        config: &cli::Config,
+        named: [bool; 2],
     ) -> anyhow::Result<Self> {
         let start = Start {
             fds: [Some(vm_fd), control_fd].into_iter().flatten().collect(),
-            named: [config.user.is_some(), config.group.is_some()],
+            named,
             escalated,
         };
         start.become_root_if_needed()?;
@@ -83,20 +86,21 @@ pub(crate) struct Uplink {
 impl Uplink {
     /// Starts an interface; None if a signal came before it was there.
     pub(crate) fn open(
-        config: &cli::Config,
+        config: &Config,
+        mode: Mode,
+        isolated: bool,
         identity: &Identity,
         signals: &mut Signals,
         rights: Option<&Rights>,
     ) -> anyhow::Result<Option<Self>> {
-        let Config { expose, lease_time } = &config.uplink;
+        let Config { expose, lease_time } = config;
         bootpd::check_lease_time(*lease_time, identity.are_borrowed())?;
         let is_root = geteuid().is_root();
         if is_root {
             // The DHCP server is set up anew when an interface starts.
             bootpd::set_lease_time(*lease_time);
         }
-        let isolated = !config.policy.wants_isolation_off();
-        let vmnet = match Vmnet::open(config.mode, isolated, || signals.stop().is_some()) {
+        let vmnet = match Vmnet::open(mode, isolated, || signals.stop().is_some()) {
             Err(VmnetError::Interrupted) => return Ok(None),
             Err(error) => {
                 if let (VmnetError::NotAuthorized { .. }, Some(Rights(start))) = (&error, rights) {
@@ -164,11 +168,7 @@ impl Attendant {
 
     /// How soon to look again.
     pub(crate) fn tick(&self) -> Duration {
-        if self.ports.is_settled() {
-            crate::run::TICK
-        } else {
-            SOON
-        }
+        if self.ports.is_settled() { TICK } else { SOON }
     }
 
     /// Tells the rules which addresses the host has, before frames flow.

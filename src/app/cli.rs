@@ -19,8 +19,8 @@ use softnet::host::gateway::Named;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
+use super::uplink::{self, Exposed, HostFlags};
 use crate::benchmark::{BenchArgs, SubjectArgs};
-use crate::uplink;
 
 /// What the command line amounts to.
 pub(crate) enum Parsed {
@@ -73,6 +73,13 @@ pub(crate) struct Config {
     pub(crate) strips_names: bool,
     pub(crate) hand_over: HandOver,
     pub(crate) pin: Pin,
+}
+
+impl Config {
+    /// Whether the VM is kept from the other VMs of its network.
+    pub(crate) fn isolated(&self) -> bool {
+        !self.policy.wants_isolation_off()
+    }
 }
 
 /// Reads a command line, the program's name first.
@@ -231,23 +238,6 @@ struct ForwardingArgs {
     /// This is softnet, started anew by itself through sudo
     #[arg(long, hide = true)]
     sudo_escalation_done: bool,
-}
-
-/// What was said about the host's side, of which each system has some.
-#[derive(Debug)]
-pub(crate) struct HostFlags {
-    pub(crate) tap: Option<String>,
-    pub(crate) gateway: Option<Named>,
-    pub(crate) expose: Vec<Exposed>,
-    pub(crate) lease_time: Option<u32>,
-}
-
-/// A port of the host that leads to a port of the VM: `EXTERNAL:INTERNAL`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Exposed {
-    pub(crate) external: NonZeroU16,
-    #[cfg_attr(tap, expect(dead_code))]
-    pub(crate) internal: NonZeroU16,
 }
 
 impl LowArgs {
@@ -458,7 +448,7 @@ mod tests {
         let mut found = Vec::new();
         collect("", &LowArgs::command(), &mut found);
         found.sort();
-        let listed: Vec<_> = include_str!("../tests/expected/named-files.txt")
+        let listed: Vec<_> = include_str!("../../tests/expected/named-files.txt")
             .lines()
             .collect();
         assert_eq!(found, listed);

@@ -1,0 +1,6 @@
+//! The codes that softnet exits with when something goes wrong.
+
+/// The command line is wrong.
+pub(crate) const USAGE: u8 = 2;
+/// Anything else.
+pub(crate) const FAILURE: u8 = 1;

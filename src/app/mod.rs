@@ -1,0 +1,20 @@
+//! The program on top of the library, from the command line to the exit code.
+//!
+//! Modules are listed in the order of their layers, as in `src/lib.rs`; each imports only from
+//! those above it (`tests/layers.rs` holds that).
+
+pub(crate) mod exit_code;
+
+mod service;
+
+mod uplink;
+
+pub(crate) mod cli;
+
+mod services;
+
+mod supervise;
+
+mod start;
+
+pub(crate) mod run;

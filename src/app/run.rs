@@ -1,0 +1,59 @@
+//! Does what the command line says: forwards for a VM, starts a command that is one, or measures.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use softnet::host::descriptors::{self, ForCommand, Inherited};
+use softnet::host::liveness::Parent;
+use softnet::host::{log, spawn};
+use tracing::warn;
+
+use super::cli::Invocation;
+use super::start::Session;
+use super::supervise::supervise;
+use super::uplink::Rights;
+use crate::benchmark;
+
+/// Does what the command line said, to the end.
+pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
+    match invocation {
+        Invocation::Probe => Ok(ExitCode::SUCCESS),
+        Invocation::Forward {
+            vm_fd,
+            control_fd,
+            escalated,
+            config,
+        } => {
+            let named = [config.user.is_some(), config.group.is_some()];
+            let rights = Rights::get(vm_fd, control_fd, escalated, named)?;
+            let Inherited { vm, control } = descriptors::inherit(Some(vm_fd), control_fd)?;
+            let socket = vm.context("no descriptor")?;
+            // Early, for whoever started softnet may be gone any moment.
+            let parent = Parent::watch();
+            log::start();
+            if control.is_some() {
+                warn!(
+                    "--control-fd: rules cannot be changed at run time yet; those of the command line hold"
+                );
+            }
+            let Some(session) = Session::open(&config, socket, Some(&rights))? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let (services, frames) = session.forward(&config, parent, None)?;
+            supervise(services, frames).map(ExitCode::from)
+        }
+        Invocation::Run { command, config } => {
+            let passed = ForCommand::inherit()?;
+            log::start();
+            let (ours, vms) = spawn::socket()?;
+            let Some(session) = Session::open(&config, ours, None)? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            let command = (command, vms, passed);
+            let (services, frames) = session.forward(&config, None, Some(command))?;
+            supervise(services, frames).map(ExitCode::from)
+        }
+        Invocation::Bench(args) => benchmark::run(&args),
+        Invocation::BenchSubject(args) => benchmark::run_subject(&args),
+    }
+}

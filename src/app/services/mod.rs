@@ -1,0 +1,17 @@
+//! The services, one file for each. The function that starts one is called `service`, and
+//! `app/start.rs` calls them all, in the order in which they are polled.
+
+#[cfg(target_os = "linux")]
+pub(crate) mod memory;
+
+pub(crate) mod parent;
+
+pub(crate) mod registry;
+
+pub(crate) mod report;
+
+pub(crate) mod signals;
+
+pub(crate) mod uplink;
+
+pub(crate) mod vm;

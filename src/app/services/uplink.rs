@@ -1,0 +1,62 @@
+//! Attends to the host's side: what changes there, and what has to be left as it was.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use softnet::filter::{LeaseCell, Rules};
+use softnet::wire::Mac;
+
+use crate::app::service::{End, Frames, Outcome, Service};
+use crate::app::uplink::Attendant;
+
+/// Attends to the interface called `name`, through which the VM at `vm` reaches the network.
+pub(crate) fn service(
+    attendant: Attendant,
+    name: String,
+    vm: Mac,
+    lease: Arc<LeaseCell>,
+    rules: Arc<Rules>,
+) -> Box<dyn Service> {
+    Box::new(HostSide {
+        attendant,
+        name,
+        vm,
+        lease,
+        rules,
+    })
+}
+
+struct HostSide {
+    attendant: Attendant,
+    name: String,
+    vm: Mac,
+    lease: Arc<LeaseCell>,
+    rules: Arc<Rules>,
+}
+
+impl Service for HostSide {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.attendant.events().into_iter().collect()
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        Some(now + self.attendant.tick())
+    }
+
+    fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome> {
+        if frames.host_gone() {
+            return Ok(Outcome::End(End::Failed(format!(
+                "{} is gone, somebody has deleted it: start softnet again once it is there",
+                self.name
+            ))));
+        }
+        self.attendant.look(&self.lease, &self.rules);
+        Ok(Outcome::Continue)
+    }
+
+    fn close(&mut self, _: &End, _: &Frames) -> bool {
+        self.attendant.leave(&self.lease, self.vm);
+        true
+    }
+}

@@ -1,0 +1,22 @@
+//! What the command line says about the host's side. Each system takes a part of it.
+
+use std::num::NonZeroU16;
+
+use softnet::host::gateway::Named;
+
+/// The values of all flags about the host's side.
+#[derive(Debug)]
+pub(crate) struct HostFlags {
+    pub(crate) tap: Option<String>,
+    pub(crate) gateway: Option<Named>,
+    pub(crate) expose: Vec<Exposed>,
+    pub(crate) lease_time: Option<u32>,
+}
+
+/// A port of the host that leads to a port of the VM: `EXTERNAL:INTERNAL`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exposed {
+    pub(crate) external: NonZeroU16,
+    #[cfg_attr(tap, expect(dead_code))]
+    pub(crate) internal: NonZeroU16,
+}
