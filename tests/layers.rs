@@ -1,16 +1,36 @@
 //! Holds the architecture: what may import what, where `unsafe` may be, how files are kept.
 //!
-//! It reads the sources as text. Modules are listed in `src/lib.rs` in the order of their
-//! layers, and each may name only those above it; the program's own modules (`main.rs` and
-//! what it declares) stand on top of all. Comments do not count, so documentation may point
-//! upwards.
+//! It reads the sources as text. Modules are listed in the order of their layers, and each may
+//! name only those above it: the library's in `src/lib.rs`, and the program's, which stand on top
+//! of the library, in `src/main.rs` and `src/app/mod.rs`. Comments do not count, so documentation
+//! may point upwards.
 
+#[path = "layers/circles.rs"]
+mod circles;
+#[path = "layers/paths.rs"]
+mod paths;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use circles::circles;
+use paths::{absolute, module, paths, words};
 
 #[test]
 fn modules_import_only_from_the_layers_below() {
     assert_none(&imports_upwards(&sources(&["src"])));
+}
+
+#[test]
+fn files_name_each_other_in_one_direction() {
+    let found = circles(&sources(&["src"]));
+    let known = CIRCLES.map(|(files, _)| BTreeSet::from(files.map(str::to_owned)));
+    let new = found.iter().filter(|circle| !known.contains(circle));
+    let new = new.map(|circle| format!("{circle:?}: these files lead back to each other"));
+    let gone = known.iter().filter(|circle| !found.contains(circle));
+    let gone = gone.map(|circle| format!("{circle:?}: no circle any more, take it out of CIRCLES"));
+    assert_none(&new.chain(gone).collect::<Vec<_>>());
 }
 
 #[test]
@@ -34,6 +54,12 @@ fn no_file_is_too_long_to_read() {
 const LINES_OF_CODE_MAX: usize = 350;
 /// The same for tests, which are lists of cases in good part.
 const LINES_OF_TESTS_MAX: usize = 500;
+
+/// Circles of files that are allowed, and why.
+const CIRCLES: [([&str; 2], &str); 1] = [(
+    ["src/bench/network.rs", "src/bench/traffic.rs"],
+    "the bench's network prepares its filters with messages of the traffic in that network",
+)];
 
 /// A file of the repository: its path from the root, and its text.
 type Source = (String, String);
@@ -78,45 +104,84 @@ fn collect(folder: &Path, root: &Path, found: &mut Vec<Source>) {
 }
 
 fn imports_upwards(sources: &[Source]) -> Vec<String> {
-    let text_of = |wanted: &str| {
-        let source = sources.iter().find(|(path, _)| path == wanted);
-        source
-            .map(|(_, text)| without_comments(text))
-            .unwrap_or_default()
-    };
-    let layers = declared_modules(&text_of("src/lib.rs"));
-    let program = declared_modules(&text_of("src/main.rs"));
+    let library = Layers::listed_in("src/lib.rs", sources);
+    let program = Layers::listed_in("src/main.rs", sources);
+    let app = Layers::listed_in("src/app/mod.rs", sources);
 
     let mut violations = Vec::new();
     for (path, text) in sources {
-        let inside = path.strip_prefix("src/").unwrap();
-        let module = inside.split('/').next().unwrap().trim_end_matches(".rs");
-        if ["lib", "main", "build"].contains(&module) || program.iter().any(|name| name == module) {
+        if ["src/lib.rs", "src/main.rs", "src/build.rs"].contains(&path.as_str()) {
             continue;
         }
-        let Some(own) = layers.iter().position(|layer| layer == module) else {
+        let is_library = library.position(path).is_some();
+        if !is_library && program.position(path).is_none() {
             violations.push(format!(
                 "{path}: neither src/lib.rs nor src/main.rs declares it"
             ));
-            continue;
-        };
-        let code = without_comments(text);
-        for name in named_modules(&code, depth(inside)) {
-            if layers
-                .iter()
-                .position(|layer| *layer == name)
-                .is_some_and(|other| other > own)
-            {
-                violations.push(format!(
-                    "{path}: `{module}` names `{name}`, a layer above it"
-                ));
-            }
         }
-        if code.contains("softnet::") {
+        let is_in_app = path.starts_with("src/app/") && path != "src/app/mod.rs";
+        if is_in_app && app.position(path).is_none() {
+            violations.push(format!("{path}: src/app/mod.rs does not declare it"));
+        }
+        let code = without_comments(text);
+        let named = paths(&code, &["crate", "super"]);
+        let named: Vec<_> = named
+            .iter()
+            .map(|named| absolute(named, &module(path)))
+            .collect();
+        for layers in [&library, &program, &app] {
+            violations.extend(layers.named_above(path, &named));
+        }
+        if is_library && code.contains("softnet::") {
             violations.push(format!("{path}: the library names itself from outside"));
         }
     }
     violations
+}
+
+/// Modules in the order of their layers, the lowest first.
+struct Layers {
+    /// The module that they are in.
+    parent: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Layers {
+    fn listed_in(list: &str, sources: &[Source]) -> Self {
+        let source = sources.iter().find(|(path, _)| path == list);
+        let code = source.map(|(_, text)| without_comments(text));
+        Self {
+            parent: module(list),
+            names: declared_modules(&code.unwrap_or_default()),
+        }
+    }
+
+    /// The layer that a file belongs to.
+    fn position(&self, path: &str) -> Option<usize> {
+        self.position_of(&module(path))
+    }
+
+    fn position_of(&self, module: &[String]) -> Option<usize> {
+        let inside = module.strip_prefix(self.parent.as_slice())?;
+        let name = inside.first()?;
+        self.names.iter().position(|layer| layer == name)
+    }
+
+    /// Complaints about those of `named` that are in layers above that of the file at `path`.
+    fn named_above(&self, path: &str, named: &[Vec<String>]) -> Vec<String> {
+        let Some(own) = self.position(path) else {
+            return Vec::new();
+        };
+        let above = named.iter().filter_map(|named| self.position_of(named));
+        let above: BTreeSet<_> = above.filter(|other| *other > own).collect();
+        above
+            .into_iter()
+            .map(|other| {
+                let (own, other) = (&self.names[own], &self.names[other]);
+                format!("{path}: `{own}` names `{other}`, a layer above it")
+            })
+            .collect()
+    }
 }
 
 fn unsafe_outside_sys(sources: &[Source]) -> Vec<String> {
@@ -138,12 +203,8 @@ fn without_opening_words(sources: &[Source]) -> Vec<String> {
 
 fn too_long(sources: &[Source]) -> Vec<String> {
     let lines_of_code = |text: &str| {
-        without_comments(text)
-            .lines()
-            .map(str::trim)
-            .take_while(|line| *line != "#[cfg(test)]")
-            .filter(|line| !line.is_empty())
-            .count()
+        let code = without_tests(&without_comments(text));
+        code.lines().filter(|line| !line.trim().is_empty()).count()
     };
     let limit = |path: &str| {
         if path.starts_with("tests/") {
@@ -169,67 +230,6 @@ fn declared_modules(code: &str) -> Vec<String> {
     names.collect()
 }
 
-/// How many `super::` lead from a file's module to the root of the crate.
-fn depth(path_in_src: &str) -> usize {
-    let parts = path_in_src.split('/').count();
-    if path_in_src.ends_with("/mod.rs") {
-        parts - 1
-    } else {
-        parts
-    }
-}
-
-/// The modules at the root of the crate that a file names: `crate::x`, `crate::{x, y::z}`,
-/// and the same through as many `super::` as reach the root.
-fn named_modules(code: &str, depth: usize) -> Vec<String> {
-    let to_root = "super::".repeat(depth);
-    let mut names = Vec::new();
-    for prefix in ["crate::", to_root.as_str()] {
-        for (at, _) in code.match_indices(prefix) {
-            let before = code[..at].chars().next_back();
-            if before.is_some_and(|char| is_word(char) || char == ':' || char == '$') {
-                continue;
-            }
-            let rest = &code[at + prefix.len()..];
-            match rest.strip_prefix('{') {
-                Some(group) => names.extend(first_words(group)),
-                None => names.extend(words(rest).next().map(str::to_owned)),
-            }
-        }
-    }
-    names
-}
-
-/// The first word of each entry of a `use` group that was just opened.
-fn first_words(group: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let (mut nesting, mut entry) = (0, String::new());
-    for char in group.chars() {
-        match char {
-            '}' if nesting == 0 => break,
-            ',' if nesting == 0 => names.push(std::mem::take(&mut entry)),
-            _ => {
-                nesting += i32::from(char == '{') - i32::from(char == '}');
-                entry.push(char);
-            }
-        }
-    }
-    names.push(entry);
-    names
-        .iter()
-        .filter_map(|entry| words(entry).next().map(str::to_owned))
-        .collect()
-}
-
-fn words(code: &str) -> impl Iterator<Item = &str> {
-    code.split(|char| !is_word(char))
-        .filter(|word| !word.is_empty())
-}
-
-fn is_word(char: char) -> bool {
-    char.is_alphanumeric() || char == '_'
-}
-
 /// A text without its `//` comments. What follows `//` in a literal is lost too, up to the
 /// end of that line.
 fn without_comments(text: &str) -> String {
@@ -238,14 +238,29 @@ fn without_comments(text: &str) -> String {
         .collect()
 }
 
+/// Code without the tests at its foot.
+fn without_tests(code: &str) -> String {
+    let lines = code.lines().take_while(|line| *line != "#[cfg(test)]");
+    lines.map(|line| line.to_owned() + "\n").collect()
+}
+
 // --- that the checks above can fail ---
 
 fn planted(path: &str, text: &str) -> Vec<Source> {
     let lib = "//! Lib.\npub mod wire;\n\nmod sys;\n\npub mod forward;\n";
-    let main = "//! Main.\nmod cli;\nfn main() {}\n";
-    [("src/lib.rs", lib), ("src/main.rs", main), (path, text)]
-        .map(|(path, text)| (path.to_owned(), text.to_owned()))
-        .to_vec()
+    let main = "//! Main.\nmod benchmark;\n\nmod app;\nfn main() {}\n";
+    let app = "//! App.\nmod uplink;\n\nmod cli;\n\npub(crate) mod run;\n";
+    files(&[
+        ("src/lib.rs", lib),
+        ("src/main.rs", main),
+        ("src/app/mod.rs", app),
+        (path, text),
+    ])
+}
+
+fn files(files: &[(&str, &str)]) -> Vec<Source> {
+    let own = |&(path, text): &(&str, &str)| (path.to_owned(), text.to_owned());
+    files.iter().map(own).collect()
 }
 
 #[test]
@@ -276,6 +291,78 @@ fn a_planted_import_upwards_is_caught() {
 }
 
 #[test]
+fn a_planted_import_upwards_in_the_program_is_caught() {
+    for text in [
+        "use crate::app::cli::Config;",
+        "use crate::app::{run, cli::{Config, HostFlags}};",
+        "use crate::{app::cli, benchmark};",
+        "use super::super::cli::{self, HostFlags};",
+        "fn f() { super::super::cli::parse(); }",
+    ] {
+        let found = imports_upwards(&planted("src/app/uplink/linux.rs", text));
+        let expected = "src/app/uplink/linux.rs: `uplink` names `cli`, a layer above it";
+        assert!(found.contains(&expected.to_owned()), "{text}: {found:?}");
+    }
+    for (path, text) in [
+        ("src/app/cli.rs", "use super::run::run;"),
+        ("src/benchmark.rs", "use crate::app::cli;"),
+        ("src/app/lost.rs", ""),
+    ] {
+        assert_eq!(imports_upwards(&planted(path, text)).len(), 1, "{path}");
+    }
+}
+
+#[test]
+fn a_planted_circle_of_files_is_caught() {
+    let wire = "mod arp;\nmod dhcp;\npub use arp::{Arp, Kind as ArpKind};\npub struct Mac;\n";
+    for (arp, dhcp) in [
+        ("use super::dhcp;", "use super::arp;"),
+        ("use super::dhcp::Lease;", "use super::{Mac, Arp};"),
+        ("fn f() { crate::wire::dhcp::g() }", "use super::ArpKind;"),
+        (
+            "use super::dhcp::Lease;",
+            "use crate::wire;\nfn f() { wire::ArpKind::new() }",
+        ),
+    ] {
+        let sources = files(&[
+            ("src/wire/mod.rs", wire),
+            ("src/wire/arp.rs", arp),
+            ("src/wire/dhcp.rs", dhcp),
+        ]);
+        let circle = ["src/wire/arp.rs", "src/wire/dhcp.rs"].map(str::to_owned);
+        assert_eq!(circles(&sources), [BTreeSet::from(circle)], "{arp} {dhcp}");
+    }
+    // Through a folder, and through a file that `#[path]` names.
+    let sources = files(&[
+        ("src/wire/mod.rs", "mod arp;\nmod dhcp;\n"),
+        ("src/wire/arp.rs", "use super::dhcp;"),
+        (
+            "src/wire/dhcp/mod.rs",
+            "#[path = \"mac.rs\"]\nmod system;\nuse system::f;\n",
+        ),
+        ("src/wire/dhcp/mac.rs", "use crate::wire::arp;"),
+    ]);
+    let lens: Vec<_> = circles(&sources).iter().map(BTreeSet::len).collect();
+    assert_eq!(lens, [3]);
+}
+
+#[test]
+fn what_files_may_name_is_no_circle() {
+    let sources = files(&[
+        (
+            "src/wire/mod.rs",
+            "mod arp;\nmod dhcp;\npub use dhcp::Lease;\nuse arp::Arp;\npub struct Mac;\n",
+        ),
+        ("src/wire/arp.rs", "use super::{Lease, Mac}; // crate::wire"),
+        (
+            "src/wire/dhcp.rs",
+            "use super::Mac;\n#[cfg(test)]\nmod tests { use crate::wire::arp; }",
+        ),
+    ]);
+    assert_eq!(circles(&sources), []);
+}
+
+#[test]
 fn imports_that_are_allowed_are_not_caught() {
     for (path, text) in [
         ("src/forward/lane.rs", "use crate::{sys, wire::Mac};"),
@@ -289,7 +376,9 @@ fn imports_that_are_allowed_are_not_caught() {
         ),
         ("src/wire/arp.rs", "/// See [`crate::forward`].\nstruct A;"),
         ("src/wire/arp.rs", "my_crate::forward();"),
-        ("src/cli.rs", "use softnet::forward;"),
+        ("src/app/cli.rs", "use softnet::forward; use super::uplink;"),
+        ("src/app/cli.rs", "use crate::{app::uplink, benchmark};"),
+        ("src/app/uplink/mod.rs", "use self::cli; use super::uplink;"),
     ] {
         assert_none(&imports_upwards(&planted(path, text)));
     }
