@@ -139,7 +139,7 @@ impl Host {
     /// Lets the VM get `address`.
     pub(crate) fn lease(&self, vm: &UnixDatagram, address: Ipv4Addr) {
         for (question, answer) in [(DISCOVER, OFFER), (REQUEST, ACK)] {
-            vm.send(&guest::dhcp(question)).unwrap();
+            vm.send(&guest::dhcp_for(question, address)).unwrap();
             self.serve(question, answer, address);
             guest::receive(vm, |frame| {
                 (frame.len() >= 285 && frame[282..285] == [53, 1, answer]).then_some(())

@@ -92,6 +92,11 @@ pub(crate) const ACK: u8 = 5;
 
 /// A message of the VM's DHCP client (RFC 2131), which asks for broadcast answers.
 pub(crate) fn dhcp(kind: u8) -> Vec<u8> {
+    dhcp_for(kind, VM_ADDRESS)
+}
+
+/// The same, in which a REQUEST asks for this address.
+pub(crate) fn dhcp_for(kind: u8, address: Ipv4Addr) -> Vec<u8> {
     let mut message = vec![0; 300];
     message[..3].copy_from_slice(&[1, 1, 6]);
     message[4..8].copy_from_slice(b"tart");
@@ -100,7 +105,7 @@ pub(crate) fn dhcp(kind: u8) -> Vec<u8> {
     message[236..240].copy_from_slice(&[99, 130, 83, 99]);
     let mut options = vec![53, 1, kind];
     if kind == REQUEST {
-        options.extend([50, 4].iter().chain(&VM_ADDRESS.octets()));
+        options.extend([50, 4].iter().chain(&address.octets()));
         options.extend([54, 4].iter().chain(&GATEWAY.octets()));
     }
     options.push(255);
