@@ -388,7 +388,7 @@ fn pair(reason: DropReason) -> Option<Pair> {
             // To the VM's own question, and to softnet's.
             let grants: [fn(&mut World, Frame) -> Outcome; 2] = [
                 |world, frame| {
-                    let question = world.provoke(tcp(VM_IP, INTERNET, 443)).unwrap().0;
+                    let question = world.provoke(&tcp(VM_IP, INTERNET, 443)).unwrap().0;
                     world.receive(frame.set(46, &question[46..50]))
                 },
                 World::request,

@@ -59,7 +59,7 @@ fn what_a_vm_without_a_lease_sends_becomes_a_question() {
             (renewal(VM_IP).broadcast(), Some(DhcpClientAddress)),
         ] {
             let mut world = World::new(state, "", "");
-            let question = world.provoke(frame.clone()).unwrap();
+            let question = world.provoke(&frame).unwrap();
             let Frame(bytes) = &question;
             assert_eq!(
                 (bytes.len(), &bytes[..6], &bytes[6..12]),
@@ -115,10 +115,10 @@ fn softnet_asks_for_what_the_vm_could_have_and_for_nothing_else() {
         "255.255.255.255",
     ] {
         let mut world = World::new(FRESH, "", "");
-        let refused = world.provoke(tcp(address, INTERNET, 443));
+        let refused = world.provoke(&tcp(address, INTERNET, 443));
         assert_eq!(refused, Err(Err(NoLease)), "{address}");
-        assert!(world.provoke(is_the_gateway_there(address)).is_err());
-        assert!(world.provoke(renewal(address).broadcast()).is_err());
+        assert!(world.provoke(&is_the_gateway_there(address)).is_err());
+        assert!(world.provoke(&renewal(address).broadcast()).is_err());
     }
     for (address, may_be) in [
         ("10.0.0.2", true),
@@ -126,17 +126,17 @@ fn softnet_asks_for_what_the_vm_could_have_and_for_nothing_else() {
         (GATEWAY_IP, false),
     ] {
         let mut world = World::new(UNKNOWN, "", "");
-        let asked = world.provoke(tcp(address, INTERNET, 443)).is_ok();
+        let asked = world.provoke(&tcp(address, INTERNET, 443)).is_ok();
         assert_eq!(asked, may_be, "{address}, in a network that is not known");
     }
     // A VM with a lease is known.
     let mut world = World::new(LEASED, "", "");
     for frame in [tcp(OTHER_IP, INTERNET, 443), is_the_gateway_there(OTHER_IP)] {
-        assert!(world.provoke(frame).is_err());
+        assert!(world.provoke(&frame).is_err());
     }
     let renewal_of_anothers = renewal(OTHER_IP).broadcast();
     assert_eq!(
-        world.provoke(renewal_of_anothers),
+        world.provoke(&renewal_of_anothers),
         Err(Err(DhcpClientAddress))
     );
     // Nor does a frame count that is wrong by itself.
@@ -157,20 +157,20 @@ fn softnet_asks_for_what_the_vm_could_have_and_for_nothing_else() {
         }
         .broadcast(),
     ] {
-        assert!(world.provoke(frame.clone()).is_err(), "{frame:?}");
+        assert!(world.provoke(&frame).is_err(), "{frame:?}");
     }
-    assert!(world.provoke(web()).is_ok());
+    assert!(world.provoke(&web()).is_ok());
 }
 
 #[test]
 fn softnet_asks_once_in_four_seconds() {
     let mut world = World::new(FRESH, "", "");
-    let first = world.provoke(web()).unwrap();
+    let first = world.provoke(&web()).unwrap();
     world.now = START.after(4);
-    let second = world.provoke(web()).unwrap();
+    let second = world.provoke(&web()).unwrap();
     assert_ne!(xid(&first), xid(&second));
     world.now = Tick::from_secs(1004).after_ticks(4 * 1024 - 1);
-    assert_eq!(world.provoke(web()), Err(Err(NoLease)));
+    assert_eq!(world.provoke(&web()), Err(Err(NoLease)));
     // An answer to the first is late now.
     assert_eq!(
         world.receive(ack(&first, VM_IP).answer()),
@@ -185,7 +185,7 @@ fn softnet_asks_once_in_four_seconds() {
 
 #[test]
 fn only_the_servers_yes_to_the_very_address_binds() {
-    let question = |world: &mut World| world.provoke(web()).unwrap();
+    let question = |world: &mut World| world.provoke(&web()).unwrap();
     for (answer, outcome) in [
         (
             (|it| nak(it).answer_to_all()) as fn(&Frame) -> Frame,
@@ -248,7 +248,7 @@ fn only_the_servers_yes_to_the_very_address_binds() {
         assert_eq!(world.send(web()), Err(NoLease));
     }
     let mut world = World::new(FRESH, "", "");
-    let asked = world.provoke(tcp(TAKEN_IP, INTERNET, 443)).unwrap();
+    let asked = world.provoke(&tcp(TAKEN_IP, INTERNET, 443)).unwrap();
     let taken = world.receive(ack(&asked, TAKEN_IP).answer());
     assert_eq!((taken, world.lease.lease()), (Err(DhcpAddressTaken), None));
 }
@@ -256,7 +256,7 @@ fn only_the_servers_yes_to_the_very_address_binds() {
 #[test]
 fn a_no_to_softnet_takes_nothing_from_the_vm() {
     let mut world = World::new(FRESH, "", "");
-    let question = world.provoke(tcp(OTHER_IP, INTERNET, 443)).unwrap();
+    let question = world.provoke(&tcp(OTHER_IP, INTERNET, 443)).unwrap();
     // Meanwhile the VM has asked itself.
     world.ask(1);
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
@@ -272,7 +272,7 @@ fn a_no_to_softnet_takes_nothing_from_the_vm() {
 #[test]
 fn a_late_yes_changes_no_lease_that_the_vm_has_got_itself() {
     let mut world = World::new(FRESH, "", "");
-    let question = world.provoke(tcp(OTHER_IP, INTERNET, 443)).unwrap();
+    let question = world.provoke(&tcp(OTHER_IP, INTERNET, 443)).unwrap();
     assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
     let before = world.lease.lease();
     let late = world.receive(ack(&question, OTHER_IP).answer());
@@ -283,7 +283,7 @@ fn a_late_yes_changes_no_lease_that_the_vm_has_got_itself() {
 fn an_answer_on_its_way_binds_nothing_that_was_given_back() {
     for give_back in [Dhcp::release().unicast(VM_IP), Dhcp::decline().broadcast()] {
         let mut world = World::new(FRESH, "", "");
-        let question = world.provoke(web()).unwrap();
+        let question = world.provoke(&web()).unwrap();
         assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
         assert_eq!(world.send(give_back), Ok(()));
         let late = world.receive(ack(&question, VM_IP).answer());
@@ -294,7 +294,7 @@ fn an_answer_on_its_way_binds_nothing_that_was_given_back() {
 #[test]
 fn the_vms_own_transactions_go_on_beside_the_question() {
     let mut world = World::new(DISCOVERS, "", "");
-    let question = world.provoke(web()).unwrap();
+    let question = world.provoke(&web()).unwrap();
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
     assert_eq!(
         world.receive(ack(&question, VM_IP).answer()),

@@ -427,7 +427,7 @@ impl World {
 
     /// A frame leaves the VM, and softnet's own question goes on in its place: what it is, or
     /// why there is none.
-    pub fn provoke(&mut self, frame: Frame) -> Result<Frame, Outcome> {
+    pub fn provoke(&mut self, frame: &Frame) -> Result<Frame, Outcome> {
         match self.send_dhcp(frame.clone()) {
             Ok(passed) if is_question(&frame, &passed) => Ok(passed),
             outcome => Err(outcome.map(|_| ())),

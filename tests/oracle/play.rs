@@ -15,8 +15,12 @@ pub(crate) fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> R
             scene.wait(choices.pick(&[1, 7, 1, 7, 30, 64, 1, 599, 600, 100_000, u32::MAX]));
         }
         let frame = generate::frame(&mut choices, &scene, outbound);
-        let times = if choices.sometimes(6) {
-            choices.below(48)
+        // Only thousands of new connections are too many.
+        let opens_connection = outbound && frame.get(23) == Some(&6) && frame.get(47) == Some(&2);
+        let times = if opens_connection && choices.sometimes(2) {
+            9000
+        } else if choices.sometimes(6) {
+            choices.below(96)
         } else {
             1
         };

@@ -9,14 +9,14 @@ use softnet::batch::Slot;
 use softnet::clock::Tick;
 use softnet::filter::policy::Target;
 use softnet::filter::{
-    self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Outbound, Policy, Step,
-    Verdict,
+    self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Names, Outbound, Policy,
+    Step, Verdict,
 };
 use softnet::wire::Mac;
 
 use crate::choices::Choices;
-use crate::generate::{self, lease};
-use crate::naive::{self, Allowance, Facts};
+use crate::generate::{self, INTERNET, lease};
+use crate::naive::{self, Allowance, Facts, Passed};
 
 pub(crate) struct Scene {
     pub(crate) facts: Facts,
@@ -36,7 +36,9 @@ pub(crate) struct Scene {
 #[derive(Debug)]
 struct Registry {
     taken: Vec<Ipv4Addr>,
+    taken_names: Vec<String>,
     held: Mutex<Option<Ipv4Addr>>,
+    name: Mutex<Option<String>>,
 }
 
 impl Claims for Registry {
@@ -52,6 +54,14 @@ impl Claims for Registry {
     fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
         let mut held = self.held.lock().unwrap();
         *held = leased().filter(|address| *held == Some(*address));
+    }
+
+    fn claim_name(&self, name: &str) -> bool {
+        let is_free = !self.taken_names.iter().any(|taken| taken == name);
+        if is_free {
+            *self.name.lock().unwrap() = Some(name.to_owned());
+        }
+        is_free
     }
 }
 
@@ -76,13 +86,24 @@ impl Scene {
             allow: Vec::new(),
             block: Vec::new(),
             taken: vec![Ipv4Addr::from(u32::from(network.network()) + 7)],
+            taken_names: vec!["taken".to_owned()],
+            host_name: "mac".to_owned(),
+            strips_names: choices.sometimes(40),
+            claimed_name: None,
+            question: None,
+            may_ask_at: 0,
             lease: None,
-            was_leased: false,
             offered: None,
             asked: Vec::new(),
             answered: None,
-            messages: Allowance::new(32, 1),
-            declines: Allowance::new(4, 60),
+            messages: Allowance::one_in(1, 32),
+            declines: Allowance::one_in(60, 4),
+            connections: Allowance::per_second(1000, 8192),
+            broadcast_arp: Allowance::per_second(16, 64),
+            unanswered: 0,
+            allows_any_protocol_to_gateway: false,
+            blocks_host: false,
+            host_addresses: vec![gateway, INTERNET, Ipv4Addr::new(10, 9, 8, 7)],
             now: 1000,
         };
         let (mut allow, mut block) = (Vec::new(), Vec::new());
@@ -94,6 +115,10 @@ impl Scene {
                 allow.push(target);
             }
         }
+        facts.blocks_host = block.contains(&Target::Host);
+        facts.allows_any_protocol_to_gateway = allow
+            .iter()
+            .any(|target| matches!(target, Target::Net(net) if net.contains(&gateway)));
         (facts.allow, facts.block) = (prefixes(&allow, gateway), prefixes(&block, gateway));
         let policy = Policy::new(allow, block).unwrap();
         let config = Config {
@@ -110,14 +135,23 @@ impl Scene {
             max_frame: facts.max_frame,
             policy: &policy,
             connection_rate: filter::CONNECTION_RATE,
-            names: filter::Names::default(),
+            names: if facts.strips_names {
+                Names::Strip
+            } else {
+                Names::Pass {
+                    host: "Mac.example.org",
+                }
+            },
         };
         let registry = Arc::new(Registry {
             taken: facts.taken.clone(),
+            taken_names: facts.taken_names.clone(),
             held: Mutex::default(),
+            name: Mutex::default(),
         });
         let claims = Arc::clone(&registry);
-        let (outbound, inbound, lease, _) = filter::pair_claiming(&config, claims);
+        let (outbound, inbound, lease, rules) = filter::pair_claiming(&config, claims);
+        rules.set_host_addresses(facts.host_addresses.clone());
         let mut scene = Self {
             facts,
             address,
@@ -143,8 +177,14 @@ impl Scene {
             (decided, self.facts.inbound(frame))
         };
         let agree = match (&decided, &ruling) {
-            (Ok(None), Ok(())) => true,
-            (Ok(Some(passed)), Ok(())) => {
+            (Ok(passed), Ok(Passed::As(expected))) => {
+                passed.as_deref().unwrap_or(frame) == &expected[..]
+            }
+            (Ok(Some(passed)), Ok(Passed::Question(address))) => {
+                self.facts.note_question(passed, *address)
+            }
+            (Ok(None), Ok(Passed::Message | Passed::Question(_))) => false,
+            (Ok(Some(passed)), Ok(Passed::Message)) => {
                 let asked = self.facts.answered.as_ref().filter(|_| !outbound);
                 self.facts.is_rewritten_well(frame, passed, asked)
             }
@@ -192,7 +232,7 @@ impl Scene {
         let lease = self.lease.lease().map(|lease| naive::Lease {
             address: lease.address,
             expires: (lease.expires != Tick::NEVER)
-                .then_some(u32::try_from(lease.expires.as_secs()).unwrap()),
+                .then(|| u32::try_from(lease.expires.as_secs()).unwrap()),
             name_servers: lease.name_servers.to_vec(),
         });
         let gateway_mac = self.lease.gateway_mac().map(|mac| mac.0);
@@ -203,7 +243,11 @@ impl Scene {
             (Some(lease), Some(_)) => held == Some(lease.address),
             (Some(_), None) => true,
         };
-        is_held && lease == self.facts.lease && gateway_mac == self.facts.gateway_mac
+        let name = self.registry.name.lock().unwrap();
+        is_held
+            && *name == self.facts.claimed_name
+            && lease == self.facts.lease
+            && gateway_mac == self.facts.gateway_mac
     }
 }
 
@@ -253,7 +297,7 @@ fn rule(choices: &mut Choices<'_>, facts: &Facts, network: Ipv4Net) -> Target {
             choices.pick(&[32, 31, 16, 3]),
         )
         .unwrap(),
-        6 => Ipv4Net::new(generate::INTERNET, choices.pick(&[32, 30, 8, 1])).unwrap(),
+        6 => Ipv4Net::new(INTERNET, choices.pick(&[32, 30, 8, 1])).unwrap(),
         _ => Ipv4Net::new(choices.u32().into(), choices.byte() % 33).unwrap(),
     };
     Target::Net(net.trunc())

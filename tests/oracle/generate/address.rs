@@ -34,7 +34,12 @@ pub(super) fn address(choices: &mut Choices<'_>, scene: &Scene) -> Ipv4Addr {
             Ipv4Addr::UNSPECIFIED,
             Ipv4Addr::LOCALHOST,
         ]),
-        8 => choices.pick(&[Ipv4Addr::new(224, 0, 0, 251), Ipv4Addr::new(239, 129, 2, 3)]),
+        8 => choices.pick(&[
+            Ipv4Addr::new(224, 0, 0, 251),
+            Ipv4Addr::new(239, 129, 2, 3),
+            Ipv4Addr::new(168, 63, 129, 16),
+            Ipv4Addr::new(192, 80, 8, 124),
+        ]),
         9 | 10 if !servers.is_empty() => choices.pick(&servers),
         11 | 12 if !rules.is_empty() => {
             let rule = choices.pick(&rules);

@@ -19,7 +19,10 @@ pub(super) fn dhcp(
     } else {
         reply(choices, scene)
     };
-    let (mut ports, mut ends) = if outbound {
+    let is_about_boot = choices.sometimes(20);
+    let (mut ports, mut ends) = if outbound && is_about_boot {
+        ((68, 4011), (scene.address, scene.facts.gateway))
+    } else if outbound {
         let own = if choices.sometimes(100) {
             scene.address
         } else {
@@ -27,7 +30,8 @@ pub(super) fn dhcp(
         };
         ((68, 67), (own, Ipv4Addr::BROADCAST))
     } else {
-        ((67, 68), (scene.facts.gateway, scene.address))
+        let port = if is_about_boot { 4011 } else { 67 };
+        ((port, 68), (scene.facts.gateway, scene.address))
     };
     match choices.below(4) {
         0 | 1 => *to = [0xff; 6],
@@ -42,6 +46,8 @@ pub(super) fn dhcp(
             (68, 68),
             (1067, 68),
             (1068, 67),
+            (68, 4011),
+            (4011, 68),
         ]);
     }
     if choices.sometimes(12) {
@@ -104,6 +110,24 @@ fn request(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
     if choices.sometimes(100) {
         option(&mut options, 61, choices.pick(&CLIENT_IDENTIFIERS));
     }
+    for _ in 0..choices.pick(&[0, 0, 0, 1, 2, 3]) {
+        let name = choices.pick(&NAMES);
+        if choices.sometimes(128) {
+            option(&mut options, 12, name);
+        } else {
+            let flags = choices.pick(&[0, 1, 4, 5, 13, 0xf0]);
+            let mut data = vec![flags, 0, 0];
+            if flags & 4 != 0 && !choices.sometimes(30) {
+                data.push(u8::try_from(name.len()).unwrap());
+            }
+            data.extend(name);
+            if choices.sometimes(128) {
+                data.push(0);
+            }
+            data.truncate(choices.pick(&[255, 255, 255, 255, 3, 2, 4]));
+            option(&mut options, 81, &data);
+        }
+    }
     let op = if choices.sometimes(8) {
         choices.pick(&[2, 0])
     } else {
@@ -114,6 +138,11 @@ fn request(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
 
 fn reply(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
     let asked = scene.facts.asked.last();
+    if let Some(question) = &scene.facts.question
+        && choices.sometimes(120)
+    {
+        return answer(choices, scene, question);
+    }
     let kind = if asked.is_none() || choices.sometimes(60) {
         choices.pick(&[5, 2, 6, 5, 5, 2, 3, 9])
     } else {
@@ -171,6 +200,37 @@ fn reply(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
     message(choices, scene, op, (Ipv4Addr::UNSPECIFIED, yiaddr), options)
 }
 
+/// To softnet's own question, or nearly.
+fn answer(choices: &mut Choices<'_>, scene: &Scene, question: &naive::Question) -> Vec<u8> {
+    let kind = choices.pick(&[5, 5, 5, 6, 2]);
+    let mut options = vec![53, 1, kind];
+    option(&mut options, 54, &scene.facts.gateway.octets());
+    if !choices.sometimes(20) {
+        option(
+            &mut options,
+            51,
+            &u32::to_be_bytes(choices.pick(&[600, 7, 0])),
+        );
+    }
+    if choices.sometimes(60) {
+        option(
+            &mut options,
+            61,
+            choices.pick(&[OWN_IDENTIFIER, OWN_IDENTIFIER, b"\0vm"]),
+        );
+    }
+    let yiaddr = if kind == 6 {
+        Ipv4Addr::UNSPECIFIED
+    } else {
+        own_or(choices, scene, question.address)
+    };
+    let mut bytes = message(choices, scene, 2, (Ipv4Addr::UNSPECIFIED, yiaddr), options);
+    if !choices.sometimes(20) {
+        bytes[4..8].copy_from_slice(&question.xid.to_be_bytes());
+    }
+    bytes
+}
+
 pub(super) fn message(
     choices: &mut Choices<'_>,
     scene: &Scene,
@@ -192,8 +252,15 @@ pub(super) fn message(
     bytes.extend(transaction(choices, scene, op).to_be_bytes());
     bytes.extend([0; 4]);
     bytes.extend(ciaddr.octets());
+    let (mut yiaddr, mut siaddr) = (yiaddr, Ipv4Addr::UNSPECIFIED);
+    if op == 1 && choices.sometimes(6) {
+        yiaddr = address(choices, scene);
+    }
+    if choices.sometimes(6) {
+        siaddr = address(choices, scene);
+    }
     bytes.extend(yiaddr.octets());
-    bytes.extend([0; 4]);
+    bytes.extend(siaddr.octets());
     let relay = if choices.sometimes(8) {
         address(choices, scene)
     } else {
@@ -258,6 +325,24 @@ pub(super) fn option(options: &mut Vec<u8>, code: u8, data: &[u8]) {
     options.extend([code, u8::try_from(data.len()).unwrap()]);
     options.extend(data);
 }
+
+/// What VMs call themselves, or could.
+const NAMES: [&[u8]; 14] = [
+    b"vm-1",
+    b"vm-1",
+    b"VM-1",
+    b"other",
+    b"wpad",
+    b"ISATAP",
+    b"localhost",
+    b"mac",
+    b"taken",
+    b"-vm",
+    b"vm-",
+    b"vm.example",
+    b"",
+    b"vm\0",
+];
 
 /// Those that clients send, or could.
 const CLIENT_IDENTIFIERS: [&[u8]; 8] = [

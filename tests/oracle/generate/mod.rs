@@ -117,9 +117,15 @@ fn arp(choices: &mut Choices<'_>, scene: &Scene, outbound: bool, to: &mut [u8; 6
     bytes.extend(u16::to_be_bytes(operation));
     bytes.extend(own_mac);
     bytes.extend(sender.octets());
-    bytes.extend([0; 6]);
+    let junk = choices.pick(&[0, 0, 0, 7]);
+    bytes.extend([junk; 6]);
+    let target = if outbound && choices.sometimes(100) {
+        scene.facts.gateway
+    } else {
+        target
+    };
     bytes.extend(target.octets());
-    bytes.resize(choices.pick(&[28, 46, 28, 46, 28, 46, 50, 51, 27]), 0);
+    bytes.resize(choices.pick(&[28, 46, 28, 46, 28, 46, 50, 51, 27]), junk);
     bytes.extend([8, 6]);
     bytes
 }

@@ -27,6 +27,15 @@ pub(super) fn packet(
     }
     let protocol = choices.pick(&[6, 17, 1, 6, 17, 6, 17, 6, 17, 6, 17, 1, 41, 2, 47, 6]);
     let mut payload = transport(choices, protocol);
+    if protocol == 1 && matches!(payload.first(), Some(3 | 11 | 12)) && choices.sometimes(200) {
+        quote(
+            choices,
+            scene,
+            (source, destination),
+            outbound,
+            &mut payload,
+        );
+    }
     let mut offset = 0;
     if choices.sometimes(30) {
         offset = choices.pick(&[
@@ -38,7 +47,7 @@ pub(super) fn packet(
 }
 
 fn transport(choices: &mut Choices<'_>, protocol: u8) -> Vec<u8> {
-    let ports = [443, 53, 443, 53, 443, 53, 67, 68, 1, 5353];
+    let ports = [443, 53, 443, 53, 443, 53, 67, 68, 1, 5353, 4011];
     let (from, to) = (choices.pick(&ports), choices.pick(&ports));
     let data = choices.pick(&[0, 8, 12, 40, 1200]);
     let len = u16::try_from(8 + data).unwrap();
@@ -47,7 +56,7 @@ fn transport(choices: &mut Choices<'_>, protocol: u8) -> Vec<u8> {
     match protocol {
         17 => {
             let lie = if choices.sometimes(16) {
-                choices.pick(&[1, 0xffff, 8, 0xfff8, 100])
+                choices.pick(&[1, 0xffff, 8, 0xfff8, 100, 0xfffe])
             } else {
                 0
             };
@@ -55,16 +64,49 @@ fn transport(choices: &mut Choices<'_>, protocol: u8) -> Vec<u8> {
             payload.extend([0, 0]);
         }
         1 => {
-            payload[0] = choices.pick(&[8, 0, 3, 5, 11, 9]);
-            payload.extend([0; 4]);
+            payload[0] = choices.pick(&[8, 0, 3, 3, 3, 5, 11, 12, 9, 10, 4, 13, 14, 15, 18]);
+            payload[1] = choices.pick(&[4, 3, 1, 0]);
+            payload.extend([0, 0]);
+            payload.extend(u16::to_be_bytes(choices.pick(&[1400, 0, 1, 67, 68, 552])));
         }
-        _ => payload.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]),
+        _ => {
+            let flags = choices.pick(&[0x10, 0x10, 0x18, 0x02, 0x12, 0xc2, 0x04]);
+            payload.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        }
     }
     payload.extend(vec![0; data]);
     if choices.sometimes(8) {
         payload.truncate(choices.pick(&[7, 8, 19, 20, 0, 3]));
     }
     payload
+}
+
+/// What an ICMP error is about: a packet that came the other way, or nearly.
+fn quote(
+    choices: &mut Choices<'_>,
+    scene: &Scene,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+    outbound: bool,
+    payload: &mut Vec<u8>,
+) {
+    let (mut from, mut to) = if outbound {
+        (destination, source)
+    } else {
+        (scene.address, address(choices, scene))
+    };
+    if choices.sometimes(40) {
+        from = address(choices, scene);
+    }
+    if choices.sometimes(40) {
+        to = address(choices, scene);
+    }
+    let first = choices.pick(&[0x45, 0x45, 0x45, 0x45, 0x46, 0x44, 0x65, 0x4f]);
+    let mut packet = vec![first, 0, 0, 60, 0, 1, 0, 0, 64, 6, 0, 0];
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    packet.resize(choices.pick(&[28, 28, 28, 20, 24, 19, 0, 60]), 0);
+    payload.truncate(8);
+    payload.extend(packet);
 }
 
 pub(super) fn ip(

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{Facts, Faults, Lease, none};
+use super::{Facts, Faults, Lease, Passed, none};
 
 /// A message and all its options.
 #[derive(Debug)]
@@ -12,7 +12,8 @@ pub(super) struct Message {
     pub(super) xid: u32,
     op: u8,
     ciaddr: Ipv4Addr,
-    yiaddr: Ipv4Addr,
+    pub(super) yiaddr: Ipv4Addr,
+    siaddr: Ipv4Addr,
     giaddr: Ipv4Addr,
     chaddr: [u8; 6],
     options: Vec<(u8, Vec<u8>)>,
@@ -74,6 +75,7 @@ impl Message {
             op: data[0],
             ciaddr: address(12),
             yiaddr: address(16),
+            siaddr: address(20),
             giaddr: address(24),
             chaddr: data[28..34].try_into().unwrap(),
             options,
@@ -97,9 +99,13 @@ impl Message {
         self.is_identifier_hidden
     }
 
-    /// Whether this is the other message but for the client identifier.
-    pub(super) fn is_with_identifier(&self, other: &Self, identifier: Option<&[u8]>) -> bool {
-        let mut expected = other.options.clone();
+    /// Whether this is the other message with these options, but for the client identifier.
+    pub(super) fn is_with(
+        &self,
+        other: &Self,
+        mut expected: Vec<(u8, Vec<u8>)>,
+        identifier: Option<&[u8]>,
+    ) -> bool {
         for (code, data) in &mut expected {
             if *code == 61 {
                 *data = identifier.unwrap_or_default().to_vec();
@@ -107,6 +113,20 @@ impl Message {
         }
         self.options == expected
             && (self.xid, self.op, &self.fixed) == (other.xid, other.op, &other.fixed)
+    }
+
+    pub(super) fn options(&self) -> &[(u8, Vec<u8>)] {
+        &self.options
+    }
+
+    /// The address that a REQUEST asks for.
+    pub(super) fn wanted(&self) -> Ipv4Addr {
+        self.address(50).unwrap_or(self.ciaddr)
+    }
+
+    /// Without the one that ends the padding, as many as there are.
+    pub(super) fn option_count(&self) -> usize {
+        self.options.len()
     }
 
     pub(super) fn option(&self, code: u8) -> Option<&[u8]> {
@@ -158,11 +178,81 @@ impl Facts {
         source: Ipv4Addr,
         message: &Message,
         end: usize,
-    ) -> Result<(), Faults> {
-        let mut faults = Vec::new();
+    ) -> Result<Passed, Faults> {
         let leased = self.lease.as_ref().map(|lease| lease.address);
+        let renewable = self.valid_lease().map(|lease| lease.address);
         let requested = message.address(50);
         let kind = message.kind();
+        self.check_client(message)?;
+        let mut faults = Vec::new();
+        if message
+            .address(54)
+            .is_some_and(|server| server != self.gateway)
+        {
+            faults.push("dhcp-server-identifier");
+        }
+        if !matches!(kind, 1 | 3 | 4 | 7 | 8) {
+            faults.push("dhcp-message-type");
+        }
+        let serves_nobody = message.yiaddr.is_unspecified() && message.siaddr.is_unspecified();
+        let names_another = !message.ciaddr.is_unspecified() && Some(message.ciaddr) != renewable;
+        let becomes_question = kind == 3
+            && names_another
+            && serves_nobody
+            && (source.is_unspecified() || source == message.ciaddr);
+        if faults.is_empty() && becomes_question && self.is_question_due(message.ciaddr) {
+            return Ok(Passed::Question(message.ciaddr));
+        }
+        let own = if kind == 3 { renewable } else { leased };
+        if kind == 7 && (leased.is_none() || Some(message.ciaddr) != leased) {
+            faults.push("dhcp-release");
+        }
+        let declines_own = requested.is_some_and(|address| {
+            !address.is_unspecified() && (Some(address) == leased || Some(address) == self.offered)
+        });
+        if kind == 4 && !declines_own {
+            faults.push("dhcp-decline");
+        }
+        if !serves_nobody || !message.ciaddr.is_unspecified() && Some(message.ciaddr) != own {
+            faults.push("dhcp-client-address");
+        }
+        if !source.is_unspecified() && Some(source) != own {
+            faults.push("dhcp-source");
+        }
+        none(faults)?;
+        self.guard_request(message, 67, end)?;
+        if kind == 7 || kind == 4 && requested == leased {
+            self.lease = None;
+        }
+        Ok(Passed::Message)
+    }
+
+    /// The VM asks the boot server, in a packet that may go to the gateway.
+    pub(super) fn boot_request(&mut self, message: &Message, end: usize) -> Result<Passed, Faults> {
+        self.check_client(message)?;
+        let leased = self.valid_lease().map(|lease| lease.address);
+        let mut faults = Vec::new();
+        if message
+            .address(54)
+            .is_some_and(|server| server != self.gateway)
+        {
+            faults.push("dhcp-server-identifier");
+        }
+        if !matches!(message.kind(), 1 | 3 | 8) {
+            faults.push("dhcp-message-type");
+        }
+        let serves_nobody = message.yiaddr.is_unspecified() && message.siaddr.is_unspecified();
+        if !serves_nobody || !message.ciaddr.is_unspecified() && Some(message.ciaddr) != leased {
+            faults.push("dhcp-client-address");
+        }
+        none(faults)?;
+        self.guard_request(message, 4011, end)?;
+        Ok(Passed::Message)
+    }
+
+    /// Whether it is a client's message about the VM alone.
+    fn check_client(&self, message: &Message) -> Result<(), Faults> {
+        let mut faults = Vec::new();
         if message.option(52).is_some() {
             faults.push("dhcp-malformed");
         }
@@ -178,55 +268,19 @@ impl Facts {
         if !message.giaddr.is_unspecified() || speaks_for_others {
             faults.push("dhcp-relay");
         }
-        if message
-            .address(54)
-            .is_some_and(|server| server != self.gateway)
-        {
-            faults.push("dhcp-server-identifier");
-        }
-        if !matches!(kind, 1 | 3 | 4 | 7 | 8) {
-            faults.push("dhcp-message-type");
-        }
-        // The one exception, for softnets that start under a running VM.
-        let renews_unseen =
-            !self.was_leased && kind == 3 && self.is_grantable(message.ciaddr, self.told_network);
-        let own = if renews_unseen {
-            Some(message.ciaddr)
-        } else {
-            leased
-        };
-        if kind == 7 && (leased.is_none() || Some(message.ciaddr) != leased) {
-            faults.push("dhcp-release");
-        }
-        let declines_own = requested.is_some_and(|address| {
-            !address.is_unspecified() && (Some(address) == leased || Some(address) == self.offered)
-        });
-        if kind == 4 && !declines_own {
-            faults.push("dhcp-decline");
-        }
-        if !message.ciaddr.is_unspecified() && Some(message.ciaddr) != own {
-            faults.push("dhcp-client-address");
-        }
-        if !source.is_unspecified() && Some(source) != own {
-            faults.push("dhcp-source");
-        }
-        none(faults)?;
-        self.guard_request(message, end)?;
-        if kind == 7 || kind == 4 && requested == leased {
-            self.lease = None;
-        }
-        Ok(())
+        none(faults)
     }
 
-    /// The gateway answers.
+    /// The gateway answers, from one of its two ports.
     pub(super) fn reply(
         &mut self,
-        from: [u8; 6],
+        (from, port): ([u8; 6], u16),
         message: &Message,
         end: usize,
     ) -> Result<(), Faults> {
         let mut faults = Vec::new();
         let (kind, yiaddr) = (message.kind(), message.yiaddr);
+        let is_about_boot = port == 4011;
         if message.op != 2 {
             faults.push("dhcp-role");
         }
@@ -236,19 +290,28 @@ impl Facts {
         if message.address(54) != Some(self.gateway) {
             faults.push("dhcp-server-identifier");
         }
-        if !matches!(kind, 2 | 5 | 6) {
+        if !matches!(kind, 2 | 5 | 6) || is_about_boot && kind == 6 {
             faults.push("dhcp-message-type");
         }
-        let grants = kind == 2 || kind == 5 && !yiaddr.is_unspecified();
-        if grants && !self.is_grantable(yiaddr, self.network) {
+        let leased = self.lease.as_ref().map(|lease| lease.address);
+        let is_fit = if is_about_boot {
+            yiaddr.is_unspecified() || Some(yiaddr) == leased
+        } else {
+            kind == 5 && yiaddr.is_unspecified() || self.is_grantable(yiaddr, self.network)
+        };
+        if matches!(kind, 2 | 5) && !is_fit {
             faults.push("dhcp-granted-address");
         }
         none(faults)?;
-        let asked = self.guard_reply(message, end)?;
+        if !is_about_boot && let Some(outcome) = self.answer_question(from, message) {
+            return outcome;
+        }
+        let asked = self.guard_reply(message, port, end)?;
         self.answered = Some(asked.clone());
-        if asked.kind == 8 {
+        if is_about_boot || asked.kind == 8 {
             return Ok(());
         }
+        let grants = kind == 5 && !yiaddr.is_unspecified();
         match (kind, message.option(51)) {
             (5, Some(_)) if grants && self.taken.contains(&yiaddr) => {
                 return Err(vec!["dhcp-address-taken"]);
@@ -261,7 +324,7 @@ impl Facts {
         Ok(())
     }
 
-    fn bind(&mut self, from: [u8; 6], message: &Message, time: [u8; 4]) {
+    pub(super) fn bind(&mut self, from: [u8; 6], message: &Message, time: [u8; 4]) {
         if !self.is_gateway_mac_told {
             self.gateway_mac = Some(from);
         }
@@ -271,7 +334,6 @@ impl Facts {
                 network.contains(&message.yiaddr).then_some(network)
             });
         }
-        self.was_leased = true;
         self.lease = Some(Lease {
             address: message.yiaddr,
             expires: match u32::from_be_bytes(time) {
@@ -284,7 +346,7 @@ impl Facts {
     }
 
     /// Whether a VM of this network can have the address.
-    fn is_grantable(&self, address: Ipv4Addr, network: Option<Ipv4Net>) -> bool {
+    pub(super) fn is_grantable(&self, address: Ipv4Addr, network: Option<Ipv4Net>) -> bool {
         if matches!(address.octets()[0], 0 | 127 | 224..) || address == self.gateway {
             return false;
         }

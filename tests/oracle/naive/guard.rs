@@ -1,6 +1,8 @@
 //! What the naive filter remembers of the VM's questions, and what it expects of a rewritten
 //! message, from "DHCP requests" and "Inbound" of docs/filtering.md.
 
+use std::net::Ipv4Addr;
+
 use super::dhcp::Message;
 use super::{Facts, Faults};
 
@@ -9,39 +11,56 @@ use super::{Facts, Faults};
 pub(crate) struct Asked {
     pub(crate) xid: u32,
     pub(crate) kind: u8,
+    /// 67, or 4011.
+    pub(crate) port: u16,
+    /// The address that a REQUEST asks for.
+    wanted: Ipv4Addr,
     is_rapid: bool,
     identifier: Vec<u8>,
-    until: u32,
+    pub(super) until: u64,
 }
 
-/// Seconds of patience, from which each message takes some.
+/// What is saved up, from which each event takes its price.
 #[derive(Debug, Clone)]
 pub(crate) struct Allowance {
-    seconds: u32,
+    saved: u32,
     most: u32,
+    /// What a second adds.
+    income: u32,
     price: u32,
     counted: u32,
 }
 
 impl Allowance {
-    pub(crate) fn new(at_once: u32, price: u32) -> Self {
+    /// So many at once, and then one in so many seconds.
+    pub(crate) fn one_in(seconds: u32, at_once: u32) -> Self {
         Self {
-            seconds: at_once * price,
-            most: at_once * price,
-            price,
+            saved: at_once * seconds,
+            most: at_once * seconds,
+            income: 1,
+            price: seconds,
             counted: 0,
         }
     }
 
-    fn take(&mut self, now: u32) -> bool {
-        self.seconds = self
-            .seconds
-            .saturating_add(now - self.counted)
-            .min(self.most);
+    /// So many at once, and then so many a second.
+    pub(crate) fn per_second(income: u32, at_once: u32) -> Self {
+        Self {
+            saved: at_once,
+            most: at_once,
+            income,
+            price: 1,
+            counted: 0,
+        }
+    }
+
+    pub(super) fn take(&mut self, now: u32) -> bool {
+        let income = (now - self.counted).saturating_mul(self.income);
+        self.saved = self.saved.saturating_add(income).min(self.most);
         self.counted = now;
-        let has_enough = self.seconds >= self.price;
+        let has_enough = self.saved >= self.price;
         if has_enough {
-            self.seconds -= self.price;
+            self.saved -= self.price;
         }
         has_enough
     }
@@ -49,44 +68,84 @@ impl Allowance {
 
 impl Facts {
     /// A request that the rules allow. `end` is where it ends in its frame.
-    pub(super) fn guard_request(&mut self, message: &Message, end: usize) -> Result<(), Faults> {
+    pub(super) fn guard_request(
+        &mut self,
+        message: &Message,
+        port: u16,
+        end: usize,
+    ) -> Result<(), Faults> {
         let kind = message.kind();
+        let is_open = |asked: &&Asked| {
+            asked.port == port && asked.xid == message.xid && u64::from(self.now) < asked.until
+        };
+        let open = self.asked.iter().find(is_open);
+        let mixes = |asked: &Asked| (asked.kind == 8) != (kind == 8);
+        if port == 67 && matches!(kind, 1 | 3 | 8) && open.is_some_and(mixes) {
+            return Err(vec!["dhcp-transaction"]);
+        }
         if !self.messages.take(self.now) || kind == 4 && !self.declines.take(self.now) {
             return Err(vec!["dhcp-rate"]);
         }
         if let Some(own) = message.option(61) {
             self.check_room(message, own.len(), 7, end)?;
         }
+        if let (_, Some(name)) = self.with_fit_names(message.options()) {
+            self.claimed_name = Some(name);
+        }
+        let xid = message.xid;
         if matches!(kind, 4 | 7) {
             self.asked.clear();
+            self.question = None;
         } else {
-            let xid = message.xid;
-            self.asked.retain(|asked| asked.xid != xid);
+            self.asked
+                .retain(|asked| (asked.port, asked.xid) != (port, xid));
+            if port == 67 {
+                self.question = self.question.take().filter(|question| question.xid != xid);
+            }
             self.asked.push(Asked {
                 xid,
                 kind,
+                port,
+                wanted: message.wanted(),
                 is_rapid: message.option(80).is_some(),
                 identifier: message.option(61).unwrap_or_default().to_vec(),
-                until: self.now.saturating_add(64).min(u32::MAX - 1),
+                until: u64::from(self.now) + 64,
             });
         }
         Ok(())
     }
 
     /// A reply that the rules allow: what it answers.
-    pub(super) fn guard_reply(&mut self, message: &Message, end: usize) -> Result<Asked, Faults> {
+    pub(super) fn guard_reply(
+        &mut self,
+        message: &Message,
+        port: u16,
+        end: usize,
+    ) -> Result<Asked, Faults> {
         let is_answer = |asked: &Asked| match (asked.kind, message.kind()) {
+            _ if port == 4011 => matches!(message.kind(), 2 | 5),
             (1, 2) | (3, 5 | 6) | (8, 5) => true,
             (1, 5) => asked.is_rapid && message.option(80).is_some(),
             _ => false,
         };
         let found = self.asked.iter().position(|asked| {
-            asked.xid == message.xid && self.now < asked.until && is_answer(asked)
+            (asked.port, asked.xid) == (port, message.xid)
+                && u64::from(self.now) < asked.until
+                && is_answer(asked)
         });
         let Some(found) = found else {
             return Err(vec!["dhcp-transaction"]);
         };
         let asked = self.asked[found].clone();
+        let is_wrong = match asked.kind {
+            _ if port == 4011 || message.kind() != 5 => false,
+            3 => message.yiaddr != asked.wanted || message.yiaddr.is_unspecified(),
+            8 => !message.yiaddr.is_unspecified() || message.option(51).is_some(),
+            _ => false,
+        };
+        if is_wrong {
+            return Err(vec!["dhcp-granted-address"]);
+        }
         if let Some(returned) = message.option(61) {
             if returned != self.identifier() {
                 return Err(vec!["dhcp-client-identifier"]);
@@ -100,7 +159,7 @@ impl Facts {
     }
 
     /// What the server is to know the VM by.
-    fn identifier(&self) -> Vec<u8> {
+    pub(super) fn identifier(&self) -> Vec<u8> {
         [&[1], &self.vm[..]].concat()
     }
 
@@ -142,8 +201,12 @@ impl Facts {
             (Some(asked), Some(returned)) if asked.identifier.is_empty() => Some(returned.to_vec()),
             (Some(asked), Some(_)) => Some(asked.identifier.clone()),
         };
+        let options = match asked {
+            None => self.with_fit_names(old_message.options()).0,
+            Some(_) => old_message.options().to_vec(),
+        };
         let has_sum = old[6..8] != [0, 0];
-        new_message.is_with_identifier(&old_message, expected.as_deref())
+        new_message.is_with(&old_message, options, expected.as_deref())
             && usize::from(u16::from_be_bytes([new[4], new[5]])) == new.len()
             && sum(&before[14..ip_end(before)]) == sum(&after[14..ip_end(after)])
             && has_sum == (new[6..8] != [0, 0])

@@ -3,14 +3,15 @@
 use etherparse::Ethernet2HeaderSlice;
 
 use super::dhcp::Message;
-use super::packet::{Packet, read_arp};
-use super::{BROADCAST, Facts, Faults, check_ethertype, group_mac, is_group, none};
+use super::packet::{Packet, read_arp, without_trailer};
+use super::{BROADCAST, Facts, Faults, Passed, check_ethertype, group_mac, is_group, none};
 
 impl Facts {
     /// Whether a frame may go to the VM.
-    pub(crate) fn inbound(&mut self, frame: &[u8]) -> Result<(), Faults> {
+    pub(crate) fn inbound(&mut self, frame: &[u8]) -> Result<Passed, Faults> {
         self.check_length(frame)?;
         let ethernet = Ethernet2HeaderSlice::from_slice(frame).unwrap();
+        let frame = without_trailer(frame);
         let carried = &frame[14..];
         let (to, from) = (ethernet.destination(), ethernet.source());
         let mut faults = Vec::new();
@@ -23,15 +24,17 @@ impl Facts {
         none(faults)?;
         check_ethertype(ethernet.ether_type().0)?;
         if ethernet.ether_type().0 == 0x0806 {
-            return self.inbound_arp(to, from, carried);
+            self.inbound_arp(to, from, carried)?;
+            return Ok(Passed::As(frame.to_vec()));
         }
-        let packet = Packet::read(carried)?;
+        let packet = Packet::read(carried, false)?;
         if packet.is_udp_to(67) {
             return Err(vec!["dhcp-role"]);
         }
         if packet.is_udp_to(68) {
             self.inbound_dhcp_path(to, from, &packet)?;
-            return self.inbound_dhcp(from, &packet);
+            self.inbound_dhcp(from, &packet)?;
+            return Ok(Passed::Message);
         }
         if self.lease.is_none() {
             return Err(vec!["no-lease"]);
@@ -42,6 +45,12 @@ impl Facts {
         let mut faults = Vec::new();
         if packet.source == lease.address {
             faults.push("source-address");
+        }
+        if packet
+            .quoted
+            .is_some_and(|(source, _)| source != lease.address)
+        {
+            faults.push("icmp-quote");
         }
         match group_mac(packet.destination, self.network) {
             _ if packet.destination == lease.address && to == self.vm => {}
@@ -63,10 +72,11 @@ impl Facts {
                 faults.push("isolation");
             }
         }
-        none(faults)
+        none(faults)?;
+        Ok(Passed::As(frame.to_vec()))
     }
 
-    fn inbound_arp(&self, to: [u8; 6], from: [u8; 6], carried: &[u8]) -> Result<(), Faults> {
+    fn inbound_arp(&mut self, to: [u8; 6], from: [u8; 6], carried: &[u8]) -> Result<(), Faults> {
         let (sender, _) = read_arp(from, carried)?;
         let mut faults = Vec::new();
         if is_group(to) && to != BROADCAST {
@@ -85,7 +95,12 @@ impl Facts {
         if self.is_isolated() && !self.is_gateway(from) {
             faults.push("isolation");
         }
-        none(faults)
+        none(faults)?;
+        let is_reply = carried[6..8] == [0, 2];
+        if is_reply && sender == self.gateway && self.is_gateway(from) {
+            self.unanswered = 0;
+        }
+        Ok(())
     }
 
     fn inbound_dhcp_path(
@@ -95,7 +110,10 @@ impl Facts {
         packet: &Packet<'_>,
     ) -> Result<(), Faults> {
         let mut faults = Vec::new();
-        if packet.ports.is_none_or(|(from, _)| from != 67) {
+        if packet
+            .ports
+            .is_none_or(|(from, _)| from != 67 && from != 4011)
+        {
             faults.push("dhcp-role");
         }
         if is_group(to) && to != BROADCAST {
@@ -110,6 +128,7 @@ impl Facts {
 
     fn inbound_dhcp(&mut self, from: [u8; 6], packet: &Packet<'_>) -> Result<(), Faults> {
         let message = Message::read(packet.datagram())?;
-        self.reply(from, &message, packet.end)
+        let port = packet.ports.map_or(0, |(from, _)| from);
+        self.reply((from, port), &message, packet.end)
     }
 }

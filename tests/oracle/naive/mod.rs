@@ -8,14 +8,17 @@
 mod dhcp;
 mod guard;
 mod inbound;
+mod names;
 mod outbound;
 mod packet;
+mod question;
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
 pub(crate) use self::guard::{Allowance, Asked, udp_sum};
+pub(crate) use self::question::Question;
 
 /// What a VM and its network are, and what has been learned so far.
 #[derive(Debug, Clone)]
@@ -35,17 +38,36 @@ pub(crate) struct Facts {
     /// With the gateway in the place of `@host`.
     pub(crate) allow: Vec<Ipv4Net>,
     pub(crate) block: Vec<Ipv4Net>,
+    /// Whether an allowed prefix, which is not `@host`, holds the gateway.
+    pub(crate) allows_any_protocol_to_gateway: bool,
+    /// Whether `@host` is blocked.
+    pub(crate) blocks_host: bool,
+    /// The host's addresses besides the gateway's.
+    pub(crate) host_addresses: Vec<Ipv4Addr>,
     /// Addresses that other VMs of the host have.
     pub(crate) taken: Vec<Ipv4Addr>,
+    /// Names that they have, in lower case.
+    pub(crate) taken_names: Vec<String>,
+    /// The first label of the host's name.
+    pub(crate) host_name: String,
+    pub(crate) strips_names: bool,
+    /// The name that the VM has.
+    pub(crate) claimed_name: Option<String>,
+    /// What softnet has asked last by itself.
+    pub(crate) question: Option<Question>,
+    /// From when on it may ask again.
+    pub(crate) may_ask_at: u64,
     pub(crate) lease: Option<Lease>,
-    /// Whether there was ever a lease.
-    pub(crate) was_leased: bool,
     pub(crate) offered: Option<Ipv4Addr>,
     pub(crate) asked: Vec<Asked>,
     /// What the last reply answered.
     pub(crate) answered: Option<Asked>,
     pub(crate) messages: Allowance,
     pub(crate) declines: Allowance,
+    pub(crate) connections: Allowance,
+    pub(crate) broadcast_arp: Allowance,
+    /// Requests for the gateway's MAC that went to it alone since it answered one.
+    pub(crate) unanswered: u32,
     pub(crate) now: u32,
 }
 
@@ -55,6 +77,17 @@ pub(crate) struct Lease {
     /// `None` for ever.
     pub(crate) expires: Option<u32>,
     pub(crate) name_servers: Vec<Ipv4Addr>,
+}
+
+/// How a frame goes on that passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// As these bytes.
+    As(Vec<u8>),
+    /// As the same DHCP message, but for what is rewritten in it.
+    Message,
+    /// As softnet's own question, whether the VM has this address.
+    Question(Ipv4Addr),
 }
 
 /// Labels of reasons, of which the filter may name any.

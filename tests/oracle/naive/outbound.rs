@@ -6,14 +6,15 @@ use etherparse::Ethernet2HeaderSlice;
 use ipnet::Ipv4Net;
 
 use super::dhcp::Message;
-use super::packet::{Packet, read_arp};
-use super::{BROADCAST, Facts, Faults, Lease, check_ethertype, group_mac, is_group, none};
+use super::packet::{Packet, read_arp, without_trailer};
+use super::{BROADCAST, Facts, Faults, Lease, Passed, check_ethertype, group_mac, is_group, none};
 
 impl Facts {
     /// Whether a frame may leave the VM.
-    pub(crate) fn outbound(&mut self, frame: &[u8]) -> Result<(), Faults> {
+    pub(crate) fn outbound(&mut self, frame: &[u8]) -> Result<Passed, Faults> {
         self.check_length(frame)?;
         let ethernet = Ethernet2HeaderSlice::from_slice(frame).unwrap();
+        let frame = without_trailer(frame);
         let carried = &frame[14..];
         let (to, from) = (ethernet.destination(), ethernet.source());
         if from != self.vm {
@@ -21,12 +22,20 @@ impl Facts {
         }
         check_ethertype(ethernet.ether_type().0)?;
         if ethernet.ether_type().0 == 0x0806 {
-            return self.outbound_arp(to, from, carried);
+            let (sender, _) = read_arp(from, carried)?;
+            if !sender.is_unspecified() && self.is_question_due(sender) {
+                return Ok(Passed::Question(sender));
+            }
+            self.outbound_arp(to, from, carried)?;
+            return self.rewrite_arp(frame).map(Passed::As);
         }
-        let packet = Packet::read(carried)?;
+        let packet = Packet::read(carried, true)?;
         if packet.is_udp_to(67) || packet.is_udp_to(68) {
             self.outbound_dhcp_path(to, &packet)?;
             return self.outbound_dhcp(&packet);
+        }
+        if self.is_question_due(packet.source) {
+            return Ok(Passed::Question(packet.source));
         }
         let Some(lease) = &self.lease else {
             return Err(vec!["no-lease"]);
@@ -37,7 +46,19 @@ impl Facts {
         let Some(lease) = self.valid_lease() else {
             return Err(vec!["lease-expired"]);
         };
+        if packet.quoted.is_some_and(|(source, destination)| {
+            destination != lease.address || source != packet.destination
+        }) {
+            return Err(vec!["icmp-quote"]);
+        }
         self.check_destination(&packet, lease)?;
+        let is_for_gateway = packet.destination == self.gateway;
+        if is_for_gateway
+            && !matches!(packet.protocol, 1 | 6 | 17)
+            && !self.allows_any_protocol_to_gateway
+        {
+            return Err(vec!["gateway-protocol"]);
+        }
         if is_group(to) {
             if group_mac(packet.destination, self.told_network) != Some(to) {
                 return Err(vec!["destination-group"]);
@@ -45,7 +66,44 @@ impl Facts {
         } else if self.is_isolated() && !self.is_gateway(to) {
             return Err(vec!["destination-mac"]);
         }
-        Ok(())
+        if packet.destination == self.gateway
+            && packet.protocol == 17
+            && packet.ports == Some((68, 4011))
+        {
+            let message = Message::read(packet.datagram())?;
+            return self.boot_request(&message, packet.end);
+        }
+        if packet.opens_connection && !self.connections.take(self.now) {
+            return Err(vec!["connection-rate"]);
+        }
+        Ok(Passed::As(frame.to_vec()))
+    }
+
+    /// From "What is rewritten in ARP": one that passes, unless there were too many.
+    fn rewrite_arp(&mut self, frame: &[u8]) -> Result<Vec<u8>, Faults> {
+        let mut frame = frame.to_vec();
+        frame[42..].fill(0);
+        let is_request = frame[20..22] == [0, 1];
+        if is_request {
+            frame[32..38].fill(0);
+        }
+        if frame[..6] != BROADCAST {
+            return Ok(frame);
+        }
+        let is_for_gateway = is_request && frame[38..42] == self.gateway.octets();
+        if let Some(gateway) = self.gateway_mac
+            && is_for_gateway
+            && self.is_isolated()
+            && self.unanswered < 2
+        {
+            self.unanswered += 1;
+            frame[..6].copy_from_slice(&gateway);
+            return Ok(frame);
+        }
+        if !self.broadcast_arp.take(self.now) {
+            return Err(vec!["arp-rate"]);
+        }
+        Ok(frame)
     }
 
     fn outbound_arp(&self, to: [u8; 6], from: [u8; 6], carried: &[u8]) -> Result<(), Faults> {
@@ -94,7 +152,7 @@ impl Facts {
         none(faults)
     }
 
-    fn outbound_dhcp(&mut self, packet: &Packet<'_>) -> Result<(), Faults> {
+    fn outbound_dhcp(&mut self, packet: &Packet<'_>) -> Result<Passed, Faults> {
         let message = Message::read(packet.datagram())?;
         self.request(packet.source, &message, packet.end)
     }
@@ -106,11 +164,14 @@ impl Facts {
         }
         let fault = self.destination_fault(address);
         let may_be_name_server = [
+            "isolation",
             "destination-private",
             "destination-link-local",
+            "destination-metadata",
             "destination-special",
         ];
         if packet.ports.is_some_and(|(_, to)| to == 53)
+            && !packet.is_short
             && lease.name_servers.contains(&address)
             && fault.is_some_and(|fault| may_be_name_server.contains(&fault))
         {
@@ -121,6 +182,16 @@ impl Facts {
 
     fn destination_fault(&self, address: Ipv4Addr) -> Option<&'static str> {
         let rule = self.longest_rule(address);
+        if self.is_isolated()
+            && address != self.gateway
+            && let Some(network) = self.network.filter(|net| net.contains(&address))
+            && rule.is_none_or(|(len, _)| len < network.prefix_len())
+        {
+            return Some(match rule {
+                Some((_, false)) => "destination-blocked",
+                _ => "isolation",
+            });
+        }
         let is_never_sent = matches!(address.octets()[0], 0 | 127);
         if is_never_sent && rule.is_none_or(|(len, _)| len < 8) {
             return Some("destination-local");
@@ -130,6 +201,12 @@ impl Facts {
         }
         if address == self.gateway {
             return None;
+        }
+        if self.blocks_host && self.host_addresses.contains(&address) {
+            return Some("destination-blocked");
+        }
+        if ["168.63.129.16", "192.80.8.124"].contains(&&*address.to_string()) {
+            return Some("destination-metadata");
         }
         let is_in = |net: &str| net.parse::<Ipv4Net>().unwrap().contains(&address);
         if address.is_broadcast() {
