@@ -18,6 +18,7 @@ use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::wire::dhcp::{self, Message};
 use crate::wire::ethernet::{Ethernet, ethertype};
+use crate::wire::ipv4::Header;
 use crate::wire::{Mac, arp, icmp, udp};
 
 /// The filter of frames for the VM.
@@ -76,15 +77,30 @@ impl Inbound {
             return Err(DropReason::DestinationMac);
         }
         match ethernet.ethertype.get() {
-            ethertype::IPV4 => self.ipv4(ethernet, carried),
+            ethertype::IPV4 => match shape::plain(carried) {
+                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
+                None => self.other_ipv4(ethernet, carried),
+            },
             ethertype::ARP => self.arp(ethernet, carried),
             other => Err(shape::foreign_ethertype(other)),
         }
     }
 
-    #[inline]
-    fn ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
-        let (header, transport) = shape::ipv4(carried)?;
+    #[cold]
+    #[inline(never)]
+    fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
+        let (header, transport) = shape::other_ipv4(carried)?;
+        self.ipv4::<true>(ethernet, header, transport)
+    }
+
+    /// Made twice, as outbound.
+    #[inline(always)]
+    fn ipv4<const RARE: bool>(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        transport: Transport,
+    ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
         match transport {
             Transport::Udp(port, udp::DHCP_CLIENT) => {
@@ -105,7 +121,8 @@ impl Inbound {
         if source == lease.address() {
             return Err(DropReason::SourceAddress);
         }
-        if let Transport::IcmpError(quote) = transport
+        if RARE
+            && let Transport::IcmpError(quote) = transport
             && quote.source != lease.address()
         {
             return Err(DropReason::IcmpQuote);

@@ -70,33 +70,48 @@ impl Outbound {
             return Err(DropReason::SourceMac);
         }
         match ethernet.ethertype.get() {
-            ethertype::IPV4 => self.ipv4(ethernet, carried),
+            ethertype::IPV4 => match shape::plain(carried) {
+                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
+                None => self.other_ipv4(ethernet, carried),
+            },
             ethertype::ARP => self.arp(ethernet, carried),
             other => Err(shape::foreign_ethertype(other)),
         }
     }
 
-    #[inline]
-    fn ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
-        let (header, transport) = shape::ipv4(carried)?;
+    #[cold]
+    #[inline(never)]
+    fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
+        let (header, transport) = shape::other_ipv4(carried)?;
+        self.ipv4::<true>(ethernet, header, transport)
+    }
+
+    /// Made twice: what only the rare kinds of packets take costs the others nothing then.
+    #[inline(always)]
+    fn ipv4<const RARE: bool>(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        transport: Transport,
+    ) -> Result<Step, DropReason> {
         let destination = header.destination.get();
         match transport {
             Transport::Udp(port, udp::DHCP_SERVER) => {
                 return self.dhcp_port(ethernet, destination, port);
             }
-            Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
             Transport::Udp(udp::DHCP_CLIENT, udp::PXE) if destination == self.parties.gateway => {
                 return self.boot_port(ethernet, header, transport);
             }
+            Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
             Transport::Trailed => return Ok(Step::Inspect),
             _ => {}
         }
-        self.ordinary(ethernet, header, transport)
+        self.ordinary::<RARE>(ethernet, header, transport)
     }
 
     /// By the lease and the rules.
-    #[inline]
-    fn ordinary(
+    #[inline(always)]
+    fn ordinary<const RARE: bool>(
         &self,
         ethernet: &Ethernet,
         header: &Header,
@@ -107,18 +122,18 @@ impl Outbound {
         if source != lease.address() || !lease.is_valid(self.now) {
             return self.unleased(lease, source, why_not_from(lease, source));
         }
-        if let Transport::IcmpError(quote) = transport
+        if RARE
+            && let Transport::IcmpError(quote) = transport
             && (quote.destination != lease.address() || quote.source != destination)
         {
             return Err(DropReason::IcmpQuote);
         }
         let verdict = self.rules.snapshot().table.get(destination);
-        if let Some(reason) = verdict.refusal()
-            && !self.is_dns(verdict, destination, transport)
-        {
-            return Err(reason);
+        if verdict != Destination::Pass {
+            self.exception(verdict, destination, transport.port() == Some(udp::DNS))?;
         }
-        if transport == Transport::Other
+        if RARE
+            && transport == Transport::Other
             && destination == self.parties.gateway
             && !self.may_reach_gateway(header.protocol)
         {
@@ -128,7 +143,8 @@ impl Outbound {
             self.destination_mac(ethernet.destination, destination)?;
         }
         Ok(match transport {
-            Transport::Tcp { opens: true, .. } | Transport::OpeningFragment => Step::Inspect,
+            Transport::Tcp { opens: true, .. } => Step::Inspect,
+            Transport::OpeningFragment if RARE => Step::Inspect,
             _ => Step::Done(Verdict::Forward),
         })
     }
@@ -149,13 +165,21 @@ impl Outbound {
         may_ask.then_some(Step::Inspect).ok_or(reason)
     }
 
-    /// A name server that the lease names is reached on port 53 although it is not public,
-    /// for it is often the resolver of a company's network.
-    fn is_dns(&self, verdict: Destination, destination: u32, transport: Transport) -> bool {
-        let (Transport::Udp(_, port) | Transport::Tcp { port, .. }) = transport else {
-            return false;
-        };
-        port == udp::DNS && verdict.may_be_name_server() && self.lease.has_name_server(destination)
+    /// To a destination that the table refuses. A name server that the lease names is reached on
+    /// port 53 all the same, for it is often the resolver of a company's network.
+    #[cold]
+    fn exception(
+        &self,
+        verdict: Destination,
+        destination: u32,
+        is_dns: bool,
+    ) -> Result<(), DropReason> {
+        let passes =
+            is_dns && verdict.may_be_name_server() && self.lease.has_name_server(destination);
+        match verdict.refusal() {
+            Some(reason) if !passes => Err(reason),
+            _ => Ok(()),
+        }
     }
 
     /// Frames for the gateway have passed already (RFC 7039 has a host's neighbours protected
@@ -204,7 +228,7 @@ impl Outbound {
         header: &Header,
         transport: Transport,
     ) -> Result<Step, DropReason> {
-        self.ordinary(ethernet, header, transport)?;
+        self.ordinary::<false>(ethernet, header, transport)?;
         Ok(Step::Inspect)
     }
 

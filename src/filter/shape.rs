@@ -47,26 +47,30 @@ pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp,
 /// An IPv4 packet without harmful options or fragments, and what of its payload matters. One
 /// with more than padding behind it is not looked into: that is to be cut off first.
 ///
-/// Most of all traffic is whole packets of TCP and UDP without IP options, which a few
-/// comparisons at fixed places tell. What else there may be is a call away.
-#[inline]
+/// The two halves of it are for who takes them apart on the path of every frame.
 pub(super) fn ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
-    let Some(plain) = Plain::parse(carried) else {
-        return any_ipv4(carried);
-    };
+    plain(carried).map_or_else(|| other_ipv4(carried), Ok)
+}
+
+/// Most of all traffic: a whole packet of TCP or UDP without IP options, which a few comparisons
+/// at fixed places tell. `None` says nothing about what else it is.
+#[inline]
+pub(super) fn plain(carried: &[u8]) -> Option<(&ipv4::Header, Transport)> {
+    let plain = Plain::parse(carried)?;
     let (source, destination) = (plain.source_port.get(), plain.destination_port.get());
     let transport = match plain.header.protocol {
         protocol::TCP => Transport::Tcp {
             port: destination,
-            opens: Plain::tcp(carried).is_some_and(Tcp::opens_connection),
+            opens: plain.opens_connection(),
         },
         _ => Transport::Udp(source, destination),
     };
-    Ok((&plain.header, transport))
+    Some((&plain.header, transport))
 }
 
+/// What else there may be.
 #[inline(never)]
-fn any_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
+pub(super) fn other_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
     let packet = Ipv4::parse(carried).ok_or(DropReason::Ipv4Malformed)?;
     if packet.trailer_len != 0 && carried.len() > PADDED_MAX {
         return Ok((packet.header, Transport::Trailed));
@@ -99,6 +103,17 @@ pub(super) enum Transport {
     Other,
     /// There are bytes behind the packet, which [`cut_trailer`] takes off.
     Trailed,
+}
+
+impl Transport {
+    /// The port that it is for, if it has one.
+    #[inline]
+    pub(super) fn port(self) -> Option<u16> {
+        match self {
+            Self::Tcp { port, .. } | Self::Udp(_, port) => Some(port),
+            _ => None,
+        }
+    }
 }
 
 /// Whose packet an ICMP error is about.

@@ -6,7 +6,7 @@ use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum;
-use super::tcp::Tcp;
+use super::tcp;
 
 /// The fixed part of the header, 20 bytes.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -122,8 +122,9 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// Both headers of a whole packet that has no options and ends with its frame, as far as TCP
-/// and UDP have something in common: 28 bytes, all at fixed places.
+/// Both headers of a whole packet that has no options and ends with its frame: 40 bytes, all at
+/// fixed places. That is as long as the headers of TCP, so that one look at the length is enough;
+/// datagrams of UDP with less than 12 bytes of data are not told by it.
 #[derive(Debug, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Plain {
@@ -133,9 +134,12 @@ pub struct Plain {
     pub source_port: U16,
     /// The port that it is for.
     pub destination_port: U16,
-    /// UDP's alone, as is what follows: it makes the view as long as the shorter header.
+    /// Of UDP alone.
     datagram_len: U16,
-    _checksum: U16,
+    _other: [u8; 7],
+    /// Of TCP alone.
+    flags: u8,
+    _more: [u8; 6],
 }
 
 impl Plain {
@@ -150,21 +154,23 @@ impl Plain {
             && header.flags_and_offset.get() & (MORE_FRAGMENTS | OFFSET) == 0
             && usize::from(header.total_len.get()) == bytes.len();
         let len = bytes.len().wrapping_sub(size_of::<Header>());
-        let is_long_enough = match header.protocol {
-            protocol::TCP => len >= size_of::<Tcp>(),
+        let is_right_len = match header.protocol {
+            protocol::TCP => true,
             protocol::UDP => len == usize::from(plain.datagram_len.get()),
             _ => false,
         };
-        (is_plain && is_long_enough).then_some(plain)
+        (is_plain && is_right_len).then_some(plain)
     }
 
-    /// The TCP header of such a packet, if it is of TCP.
+    /// Whether it opens a connection, if it is of TCP.
     #[must_use]
     #[inline]
-    pub fn tcp(bytes: &[u8]) -> Option<&Tcp> {
-        Tcp::parse(bytes.get(size_of::<Header>()..)?)
+    pub const fn opens_connection(&self) -> bool {
+        tcp::opens_connection(self.flags)
     }
 }
+
+const _: () = assert!(size_of::<Plain>() == size_of::<Header>() + size_of::<tcp::Tcp>());
 
 /// Where a fragment belongs in its packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,6 +281,9 @@ mod tests {
         // Shorter than a header, and saying so.
         (datagram[3], datagram[25]) = (24, 4);
         assert!(Plain::parse(&datagram[..24]).is_none());
+        // Whole, with less data than the view is long.
+        (datagram[3], datagram[25]) = (39, 19);
+        assert!(Plain::parse(&datagram[..39]).is_none());
     }
 
     #[test]

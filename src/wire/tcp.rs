@@ -25,12 +25,17 @@ impl Tcp {
         Self::ref_from_prefix(payload).ok().map(|(tcp, _)| tcp)
     }
 
-    /// Whether the segment opens a connection: SYN without ACK, whatever else is set.
+    /// Whether the segment opens a connection.
     #[must_use]
-    #[inline]
     pub const fn opens_connection(&self) -> bool {
-        self.flags & (SYN | ACK) == SYN
+        opens_connection(self.flags)
     }
+}
+
+/// Whether a segment with these flags opens a connection: SYN without ACK, whatever else is set.
+#[inline]
+pub(super) const fn opens_connection(flags: u8) -> bool {
+    flags & (SYN | ACK) == SYN
 }
 
 const SYN: u8 = 0x02;
