@@ -1,9 +1,9 @@
 //! Frames that move as one: received together, judged in place, sent together.
 //!
-//! A batch owns one buffer cut into slots of equal length, each at a cache line. An endpoint fills the first
-//! slots, the filter queues those that may pass, and the other endpoint sends the queue from
-//! its front. Nothing is copied between the two: a batch that has to wait for room moves to
-//! the writer's thread as a pointer.
+//! A batch owns one buffer cut into slots of equal length, each at a cache line. An endpoint
+//! fills the first slots, the filter queues those that may pass, and the other endpoint sends
+//! the queue from its front. Nothing is copied between the two: a batch that has to wait for
+//! room moves to the writer's thread as a pointer.
 //!
 //! ```text
 //!   slots     | frame 0 | frame 1 | frame 2 | frame 3 | untouched ...
@@ -16,9 +16,9 @@ use std::fmt;
 
 use arrayvec::ArrayVec;
 
-/// The most frames that a batch holds. For one thread 8 buy 95 % of what batching gains, and
-/// 128 cost more in cache than they save in system calls; two threads that take turns wait for
-/// each other once a batch, which 64 make up for (docs/performance.md).
+/// The most frames that a batch holds. For one thread, 8 reach 95 % of what batching gains, and
+/// 128 cost more in cache than they save in system calls. Two threads that alternate wait for
+/// each other once a batch, and 64 frames make up for that (docs/performance.md).
 pub const FRAMES_MAX: usize = 64;
 
 /// A reusable set of frames. See the [module's documentation](self).
@@ -238,7 +238,133 @@ pub(crate) fn assert_at_cache_lines(addresses: &[usize]) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What the stations of a frame's way do with a batch.
+    #[derive(Debug, Clone)]
+    enum Operation {
+        /// An endpoint receives frames of these lengths, of so many that it may receive.
+        Receive(Vec<u32>, usize),
+        /// The filter lets the next frame pass.
+        Queue,
+        /// It drops the next frame.
+        Drop,
+        /// It lets the next frame pass with another length.
+        Rewrite(usize),
+        /// The other endpoint sends so many frames, or drops them.
+        Advance(usize),
+    }
+
+    /// A batch, and what it must hold: each frame is as many equal bytes as it is long.
+    struct Model {
+        batch: Batch,
+        frames: Vec<Vec<u8>>,
+        judged: usize,
+        pending: VecDeque<usize>,
+        /// The byte of the next frame.
+        byte: u8,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            Self {
+                batch: Batch::new(MAX_FRAME),
+                frames: Vec::new(),
+                judged: 0,
+                pending: VecDeque::new(),
+                byte: 0,
+            }
+        }
+
+        fn apply(&mut self, operation: &Operation) {
+            match operation {
+                Operation::Receive(lens, limit) => self.receive(lens, *limit),
+                Operation::Advance(count) => {
+                    self.batch.advance(*count);
+                    self.pending.drain(..self.pending.len().min(*count));
+                }
+                _ if self.judged == self.frames.len() => {}
+                Operation::Drop => self.judged += 1,
+                Operation::Queue => self.queue(),
+                Operation::Rewrite(len) => {
+                    let frame = &mut self.frames[self.judged];
+                    frame.resize((*len).min(SLOT), frame.first().copied().unwrap_or(0));
+                    let mut slot = self.batch.slot(self.judged);
+                    slot.whole().0[..frame.len()].copy_from_slice(frame);
+                    slot.set_len(*len);
+                    self.queue();
+                }
+            }
+            self.check();
+        }
+
+        fn receive(&mut self, lens: &[u32], limit: usize) {
+            self.frames.clear();
+            let (slots, slot_lens) = self.batch.fill(limit);
+            for ((slot, slot_len), len) in slots.zip(slot_lens).zip(lens) {
+                self.byte = self.byte.wrapping_add(1);
+                // As the system does, which says how long the frame was before it was cut.
+                let kept = slot.len().min(*len as usize);
+                slot[..kept].fill(self.byte);
+                *slot_len = *len;
+                self.frames.push(vec![self.byte; kept]);
+            }
+            self.batch.set_received(self.frames.len());
+            self.judged = 0;
+            self.pending.clear();
+        }
+
+        fn queue(&mut self) {
+            self.batch.queue(self.judged);
+            self.pending.push_back(self.judged);
+            self.judged += 1;
+        }
+
+        fn check(&self) {
+            assert_eq!(self.batch.received(), self.frames.len());
+            let bytes = self.frames.iter().map(Vec::len).sum::<usize>();
+            assert_eq!(self.batch.received_bytes(), bytes);
+            for (index, frame) in self.frames.iter().enumerate() {
+                assert_eq!(self.batch.frame(index), frame);
+            }
+            let pending = self.pending.iter().map(|&index| &self.frames[index][..]);
+            assert!(self.batch.pending().eq(pending), "out of order, or changed");
+            assert_eq!(self.batch.pending().len(), self.pending.len());
+        }
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let lens = prop::collection::vec(0..=2 * SLOT_LEN, 0..=FRAMES_MAX);
+        prop_oneof![
+            1 => (lens, 0..=FRAMES_MAX + 1)
+                .prop_map(|(lens, limit)| Operation::Receive(lens, limit)),
+            8 => Just(Operation::Queue),
+            2 => Just(Operation::Drop),
+            2 => (0..=2 * SLOT).prop_map(Operation::Rewrite),
+            3 => (0..=8_usize).prop_map(Operation::Advance),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_holds_what_it_was_given_in_order(
+            operations in prop::collection::vec(operation(), 1..300),
+        ) {
+            let mut model = Model::new();
+            for operation in &operations {
+                model.apply(operation);
+            }
+        }
+    }
+
+    const MAX_FRAME: usize = 100;
+    /// How long a slot for such a frame is.
+    const SLOT: usize = 128;
+    const SLOT_LEN: u32 = 128;
 
     fn filled(frames: &[&[u8]]) -> Batch {
         let mut batch = Batch::new(100);

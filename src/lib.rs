@@ -3,16 +3,19 @@
 //! The way of a frame, and where each station is. *Outbound* always means leaving the VM.
 //!
 //! ```text
-//!             endpoint::vm_socket                            endpoint::tap
-//!                    |                                             ^
-//!   outbound:   recv | batch    forward::reader     nonblocking    | send
-//!                    +--------> filter::outbound ------------------+
-//!                                     | would block                |
-//!                                     +--> forward::writer --------+
+//!              forward::reader, in one thread:
+//!   outbound:  forward::receive ----> forward::judge -----> forward::send ---> host
+//!              endpoint::vm_socket    filter::outbound      endpoint::tap
+//!              endpoint::datagrams                               | no room
+//!                                                                v
+//!                                     forward::ring ---> forward::writer ----> host
 //!
-//!   inbound: the same two files, from the host's endpoint to the VM's socket, with
-//!   filter::inbound between them; what DHCP granted passes back through filter::lease.
+//!   inbound:   the same files of forward, with the endpoints exchanged and filter::inbound
+//!              between them; what DHCP granted passes back through filter::lease.
 //! ```
+//!
+//! `endpoint::datagrams` is where frames of the VM's socket are received and sent. On macOS
+//! `endpoint::vmnet` is in the place of `endpoint::tap`.
 //!
 //! Modules are listed in the order of their layers; each imports only from those above it
 //! (`tests/layers.rs` holds that).

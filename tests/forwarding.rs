@@ -123,8 +123,8 @@ fn a_slow_vm_loses_frames_that_are_counted_and_keeps_the_order_of_the_rest() {
 }
 
 #[test]
-fn under_load_two_threads_carry_in_turns_and_keep_the_order() {
-    for (hand_over, frames, takes_turns) in [
+fn under_load_two_threads_alternate_and_keep_the_order() {
+    for (hand_over, frames, alternates) in [
         (HandOver::Load, QUEUED, true),
         (HandOver::Auto, QUEUED, false),
         // A batch or two are no load.
@@ -145,7 +145,7 @@ fn under_load_two_threads_carry_in_turns_and_keep_the_order() {
         }
         for (counts, frames) in forwarding.finish().into_iter().zip(frames) {
             assert_eq!(counts.forwarded, u64::from(frames));
-            assert_eq!(counts.handed_over > 0, takes_turns, "{counts:?}");
+            assert_eq!(counts.handed_over > 0, alternates, "{counts:?}");
         }
     }
 }

@@ -84,7 +84,7 @@ fn no_thread_allocates_once_frames_flow() {
     }
 }
 
-/// What a socket's queue holds: little, to be full soon; for turns several batches.
+/// What a socket's queue holds: little, to be full soon; to alternate, several batches.
 fn queue(hand_over: HandOver) -> usize {
     match hand_over {
         HandOver::Load => 1 << 20,

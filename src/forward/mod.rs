@@ -1,15 +1,30 @@
-//! Moves frames between the VM and the host: two lanes, one per direction, with a reader and
-//! a writer thread each.
+//! Moves frames between the VM and the host. Each direction has a reader's thread, which does
+//! everything while the other side keeps up, and a writer's thread, which takes over what has to
+//! wait for room.
 //!
-//! The reader does it all while the other side keeps up; the writer only takes over what
-//! would have to wait, or a turn of its own under load (see `reader.rs`, `writer.rs` and
-//! `turns.rs`). The lanes share nothing but the stop
-//! flag, the lease inside the filters, and counters.
+//! The files, in the order in which a frame meets them:
+//!
+//! | file | does |
+//! |---|---|
+//! | `reader.rs` | the loop of the reader's thread, over the next three |
+//! | `receive.rs` | waits for frames and takes in a batch |
+//! | `judge.rs` | has the filter decide about each, and queues those that may pass |
+//! | `send.rs` | sends the queue: nearly always the frame is gone then |
+//! | `ring.rs` | without room: the batch goes to the writer, and comes back empty |
+//! | `writer.rs` | the loop of the writer's thread: waits for room, and sends |
+//! | `alternate.rs` | `--hand-over load` alone: both threads receive and send in alternation |
+//!
+//! `lane.rs` has what the threads of a direction share, and `channel.rs` chooses the channels.
+//! The directions share nothing but the stop flag, the lease inside the filters, and counters.
 
-mod intake;
+mod alternate;
+mod channel;
+mod judge;
 mod lane;
 mod reader;
-mod turns;
+mod receive;
+mod ring;
+mod send;
 mod writer;
 
 use std::fmt;
@@ -21,7 +36,7 @@ use std::thread::{Builder, JoinHandle};
 use std::{thread, time::Duration};
 
 use crate::direction::Direction;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Sink, Source};
 use crate::filter::Filter;
 use crate::stats::{Counts, Stats};
 use crate::stop::Stop;
@@ -29,7 +44,8 @@ use crate::stop::Stop;
 use crate::sys::interrupt;
 
 use self::lane::Lane;
-use self::reader::Reader;
+use self::receive::ReceiveStage;
+use self::send::SendStage;
 
 /// When a batch goes to the writer's thread instead of being sent by the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,8 +56,8 @@ pub enum HandOver {
     /// Always: a pipeline. Costs twice the wake-ups and so twice the CPU time at low load,
     /// and gains throughput where two cores are free.
     Always,
-    /// As [`Auto`](Self::Auto), and under a load of small frames the two threads take turns:
-    /// each carries every other batch, if it has a core of its own. Gains a third or more of
+    /// As [`Auto`](Self::Auto), and under a load of small frames the two threads alternate:
+    /// each carries every other batch, if it has a core of its own. Gains at least a third of
     /// throughput for half as much CPU time again a frame, and costs nothing without load.
     Load,
     /// Never: the reader waits for room itself.
@@ -119,12 +135,12 @@ pub fn start<V: Endpoint, H: Endpoint>(
         stats: [Arc::new(Stats::new()), Arc::new(Stats::new())],
         threads: Vec::with_capacity(4),
     };
-    let out = forwarding.lane(Direction::Outbound);
-    let reader = Reader::new(out.clone(), from_vm, outbound, to_host.clone(), max_frame);
-    forwarding.spawn_lane(out, reader, to_host, max_frame, options)?;
-    let back = forwarding.lane(Direction::Inbound);
-    let reader = Reader::new(back.clone(), from_host, inbound, to_vm.clone(), max_frame);
-    forwarding.spawn_lane(back, reader, to_vm, max_frame, options)?;
+    let lane = forwarding.lane(Direction::Outbound);
+    let receive = ReceiveStage::new(lane.clone(), from_vm, outbound, max_frame);
+    forwarding.spawn_lane(lane, receive, to_host, max_frame, options)?;
+    let lane = forwarding.lane(Direction::Inbound);
+    let receive = ReceiveStage::new(lane.clone(), from_host, inbound, max_frame);
+    forwarding.spawn_lane(lane, receive, to_vm, max_frame, options)?;
     Ok(forwarding)
 }
 
@@ -167,28 +183,43 @@ impl Forwarding {
     fn spawn_lane<Src, F, Snk>(
         &mut self,
         lane: Lane,
-        reader: Reader<Src, F, Snk>,
+        receive: ReceiveStage<Src, F>,
         sink: Snk,
         max_frame: usize,
         options: &Options,
     ) -> io::Result<()>
     where
-        Src: crate::endpoint::Source + 'static,
+        Src: Source + 'static,
         F: Filter + 'static,
-        Snk: crate::endpoint::Sink + 'static,
+        Snk: Sink + Clone + 'static,
     {
         let direction = lane.direction;
-        if options.hand_over == HandOver::Never {
-            return self.spawn(direction, "reader", options, move || reader.run_alone());
+        let writer_send = SendStage::new(lane.clone(), sink.clone());
+        let send = SendStage::new(lane, sink);
+        match options.hand_over {
+            HandOver::Never => self.spawn(direction, "reader", options, move || {
+                reader::run_alone(receive, send);
+            }),
+            hand_over @ (HandOver::Auto | HandOver::Always) => {
+                let always = hand_over == HandOver::Always;
+                let (reader_side, writer_side) = ring::new(max_frame);
+                self.spawn(direction, "writer", options, move || {
+                    writer::run(writer_send, &writer_side);
+                })?;
+                self.spawn(direction, "reader", options, move || {
+                    reader::run(receive, send, reader_side, always);
+                })
+            }
+            HandOver::Load => {
+                let (reader_side, writer_side) = alternate::new(max_frame);
+                self.spawn(direction, "writer", options, move || {
+                    alternate::run_writer(writer_send, &writer_side);
+                })?;
+                self.spawn(direction, "reader", options, move || {
+                    alternate::run_reader(receive, send, reader_side);
+                })
+            }
         }
-        let (ours, theirs) = lane::ring(max_frame);
-        self.spawn(direction, "writer", options, move || {
-            writer::run(&lane, sink, &theirs);
-        })?;
-        let hand_over = options.hand_over;
-        self.spawn(direction, "reader", options, move || {
-            reader.run(ours, hand_over);
-        })
     }
 
     fn spawn(

@@ -1,17 +1,17 @@
-//! Keeping a thread off the core that another one works on: macOS does that by itself, as far
-//! as its scheduler is known, and lets nobody choose a core. The same functions as on Linux.
+//! CPU affinity: the same functions as on Linux, which do nothing. macOS lets no program choose a
+//! core; as far as its scheduler is known, it keeps two busy threads apart by itself.
 
 /// A thread.
 #[derive(Debug)]
-pub(crate) struct Apart;
+pub(crate) struct ThreadAffinity;
 
-impl Apart {
+impl ThreadAffinity {
     /// The calling thread.
-    pub(crate) const fn me() -> Self {
+    pub(crate) const fn of_this_thread() -> Self {
         Self
     }
 
     /// Does nothing.
     #[allow(clippy::unused_self)] // As on Linux.
-    pub(crate) const fn keep_off_here(&mut self) {}
+    pub(crate) const fn keep_off_this_core(&mut self) {}
 }

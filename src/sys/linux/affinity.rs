@@ -1,23 +1,24 @@
-//! Keeping a thread off the core that another one works on. The scheduler wakes a thread near
-//! the one that wakes it, at times on the same core. There it has to wait until that one
-//! sleeps, or for milliseconds, before it may even ask for another core: so it is not the one
-//! that asks.
+//! CPU affinity: keeps a thread off the core that another one works on.
+//!
+//! The scheduler wakes a thread near the one that wakes it, at times on the same core. There it
+//! cannot run until the other one sleeps, or until milliseconds have passed, so it cannot ask for
+//! another core itself: the thread that wakes it does.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
 /// A thread, and where it may run.
 #[derive(Debug)]
-pub(crate) struct Apart {
+pub(crate) struct ThreadAffinity {
     thread: Pid,
     allowed: CpuSet,
-    /// The core that it is kept off.
+    /// The core that it was last kept off.
     off: Option<usize>,
 }
 
-impl Apart {
+impl ThreadAffinity {
     /// The calling thread.
-    pub(crate) fn me() -> Self {
+    pub(crate) fn of_this_thread() -> Self {
         let thread = gettid();
         Self {
             thread,
@@ -26,9 +27,9 @@ impl Apart {
         }
     }
 
-    /// Keeps it off the core that the calling thread runs on now, as far as it is allowed on
-    /// others, until it is to be kept off another one.
-    pub(crate) fn keep_off_here(&mut self) {
+    /// Keeps it off the core that the calling thread runs on now, if it may run on others; until
+    /// the next call for another core.
+    pub(crate) fn keep_off_this_core(&mut self) {
         let Ok(here) = sched_getcpu() else {
             return;
         };
@@ -36,7 +37,7 @@ impl Apart {
             return;
         }
         let mut others = self.allowed;
-        // Refused where it is pinned to this one core: it stays.
+        // The kernel refuses if the thread is pinned to this one core; then it stays there.
         let _ = others
             .unset(here)
             .and_then(|()| sched_setaffinity(self.thread, &others));
@@ -49,8 +50,9 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
 
-    /// Where a thread may run that was kept off the core which is left to this one. It is itself
-    /// pinned to that core before, if so.
+    /// Pins this thread to the core that it runs on, keeps another thread off it, and returns
+    /// where that one may run then, and the core. With `is_pinned` the other thread is pinned to
+    /// the same core before.
     fn kept_off(is_pinned: bool) -> (CpuSet, usize) {
         let here = sched_getcpu().unwrap();
         let mut one = CpuSet::new();
@@ -61,12 +63,12 @@ mod tests {
         let other = thread::spawn(move || {
             let all = if is_pinned { one } else { every() };
             sched_setaffinity(gettid(), &all).unwrap();
-            say.send(Apart::me()).unwrap();
+            say.send(ThreadAffinity::of_this_thread()).unwrap();
             let _ = ended.recv();
         });
-        let mut apart = said.recv().unwrap();
-        apart.keep_off_here();
-        let cores = sched_getaffinity(apart.thread).unwrap();
+        let mut affinity = said.recv().unwrap();
+        affinity.keep_off_this_core();
+        let cores = sched_getaffinity(affinity.thread).unwrap();
         drop(end);
         other.join().unwrap();
         (cores, here)

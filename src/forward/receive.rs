@@ -1,33 +1,33 @@
-//! Where a direction takes its frames in: receives a batch, and lets the filter judge each
-//! frame in place.
+//! Receiving: takes a batch of frames in and has the filter judge it.
 //!
-//! Whoever has the intake is the only one that receives. That is the reader, which may lend
-//! it to the writer for a batch (see `turns.rs`).
+//! Only one thread of a direction receives at a time: the one that has the [`ReceiveStage`]. That
+//! is the reader; with `--hand-over load` it lends the stage to the writer (`alternate.rs`).
 
 use std::io;
 use std::mem;
 use std::time::Duration;
 
+use super::judge::judge;
 use super::lane::Lane;
 use crate::batch::{Batch, FRAMES_MAX};
 use crate::clock::{self, Tick};
 use crate::endpoint::{Received, Source};
-use crate::filter::{Filter, Verdict};
+use crate::filter::Filter;
 
-/// The source and the filter of one direction, with the batch that they fill.
+/// The source and the filter of one direction, and the batch that they fill.
 #[derive(Debug)]
-pub(super) struct Intake<Src, F> {
+pub(super) struct ReceiveStage<Src, F> {
     lane: Lane,
     source: Src,
     filter: F,
-    /// The frames taken in last; those that may pass are pending.
+    /// The frames received last. Those that the filter lets through are pending.
     pub(super) batch: Box<Batch>,
     limit: Limit,
-    /// How many batches in a row came out full. The last one promises more, if it did.
+    /// How many full batches came in a row. If the last one was full, more frames are waiting.
     full: u32,
 }
 
-impl<Src: Source, F: Filter> Intake<Src, F> {
+impl<Src: Source, F: Filter> ReceiveStage<Src, F> {
     pub(super) fn new(lane: Lane, source: Src, filter: F, max_frame: usize) -> Self {
         Self {
             lane,
@@ -39,7 +39,7 @@ impl<Src: Source, F: Filter> Intake<Src, F> {
         }
     }
 
-    /// Waits for frames, takes in a batch of them and judges it. Returns false when it is time
+    /// Waits for frames, receives a batch of them and judges it. Returns false when it is time
     /// to stop.
     pub(super) fn fill(&mut self) -> bool {
         while !self.lane.stop.is_set() {
@@ -52,12 +52,13 @@ impl<Src: Source, F: Filter> Intake<Src, F> {
         false
     }
 
-    /// The same with what is there, if anything.
+    /// Receives and judges what is there now, which may be nothing.
     pub(super) fn fill_now(&mut self) {
         self.receive(false);
     }
 
-    /// Whether more small frames are there than one thread has just taken, twice in a row.
+    /// Whether small frames arrive faster than one thread takes them: at least the last two
+    /// batches were full.
     pub(super) fn is_loaded(&self) -> bool {
         self.full >= LOADED && self.limit.frames() == FRAMES_MAX
     }
@@ -84,7 +85,8 @@ impl<Src: Source, F: Filter> Intake<Src, F> {
                 }
                 let clock = clock::read();
                 self.limit.follow(frames, bytes, clock);
-                self.judge(Tick::from(clock));
+                let now = Tick::from(clock);
+                judge(&mut self.filter, &mut self.batch, &self.lane.stats, now);
                 return true;
             }
             Received::Nothing => {}
@@ -94,21 +96,6 @@ impl<Src: Source, F: Filter> Intake<Src, F> {
         false
     }
 
-    /// Queues the frames that may pass, and counts those that may not.
-    fn judge(&mut self, now: Tick) {
-        self.filter.begin(now);
-        for index in 0..self.batch.received() {
-            match self.filter.decide(&mut self.batch.slot(index)) {
-                Verdict::Forward => self.batch.queue(index),
-                Verdict::Drop(reason) => {
-                    self.lane
-                        .stats
-                        .add_filtered(reason, self.batch.frame(index));
-                }
-            }
-        }
-    }
-
     /// An endpoint that fails again and again must not keep a core busy.
     fn pause_after(&self, error: &io::Error) {
         self.lane.stats.add_error(error);
@@ -116,10 +103,10 @@ impl<Src: Source, F: Filter> Intake<Src, F> {
     }
 }
 
-/// How many frames to receive at once: as many as make about 128 KiB, so that what was
-/// received is still in the core's cache (2 MiB at most, shared) when it is sent.
+/// How many frames to receive at once: about 128 KiB of them, so that they are still in the
+/// core's cache (2 MiB at most, shared) when they are sent.
 ///
-/// One, after a frame that came alone: asking for more would cost a look at an empty queue.
+/// After a frame that came alone it is one. Asking for more would cost a look at an empty queue.
 #[derive(Debug)]
 struct Limit {
     mean_len: usize,
@@ -136,17 +123,17 @@ impl Limit {
         }
     }
 
-    /// Follows the lengths of frames, a quarter of the way with each batch, and looks how long
-    /// the last one took to come.
+    /// Updates the mean length, in which each batch counts for a quarter, and notes how long
+    /// this batch took to arrive.
     fn follow(&mut self, frames: usize, bytes: usize, clock: Duration) {
         self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
         self.is_sparse = frames == 1 && clock.saturating_sub(self.last) > ALONE;
         self.last = clock;
     }
 
-    /// The reader was held up: that a frame comes late then says nothing about the pace of
-    /// frames. Without this, one frame at a time would be taken, and dropped after a wait of
-    /// its own, from a full queue towards a VM that does not read.
+    /// Forgets when the last batch arrived, because the reader was held up after it: the time
+    /// until the next one says nothing about the pace of frames. Otherwise, when a VM does not
+    /// read, frames would leave a full queue one at a time, each dropped after a wait of its own.
     fn forget_pace(&mut self) {
         self.is_sparse = false;
         self.last = Duration::MAX;
@@ -161,7 +148,7 @@ impl Limit {
         }
     }
 
-    /// Whether a batch of so many frames says that there are others.
+    /// Whether a batch of `frames` frames means that more are waiting.
     fn promises_more(&self, frames: usize) -> bool {
         frames == self.frames() && !self.is_sparse
     }
@@ -169,12 +156,14 @@ impl Limit {
 
 const BATCH_BYTES: usize = 128 << 10;
 const FRAMES_MIN: usize = 4;
-/// From this length on a frame goes alone, through one buffer that stays in the first cache.
+/// A frame of at least this length goes alone, so that one slot is used again and again and
+/// stays in the first-level cache.
 const JUMBO: usize = 8 << 10;
-/// A frame that comes this long after the one before does not belong to a burst.
+/// A frame that arrives later than this after the last batch is not part of a burst.
 const ALONE: Duration = Duration::from_micros(20);
+/// How long to wait before receiving again after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
-/// So many full batches in a row are a load, and not only one large burst.
+/// This many full batches in a row are a load, not just one large burst.
 const LOADED: u32 = 2;
 
 #[cfg(test)]
@@ -211,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_hold_up_a_frame_is_not_thought_to_come_alone() {
+    fn a_frame_that_arrives_after_a_hold_up_does_not_count_as_alone() {
         let mut limit = Limit::new();
         limit.follow(1, 1514, Duration::from_millis(1));
         assert_eq!(limit.frames(), 1);
@@ -222,7 +211,7 @@ mod tests {
             assert_eq!(
                 limit.frames(),
                 FRAMES_MAX,
-                "the frame waited for us, not we for it"
+                "the frame waited for the reader, not the reader for the frame"
             );
         }
         limit.follow(1, 1514, Duration::from_millis(6));

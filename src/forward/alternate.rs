@@ -1,0 +1,347 @@
+//! All of `--hand-over load` ([`HandOver::Load`](super::HandOver::Load)): the two threads of a
+//! direction alternate. The writer carries every other batch itself, from the source to the
+//! sink, while frames are small, more of them arrive than one thread takes, and a core is free.
+//!
+//! ```text
+//!   reader   | receive 1 | send 1    | receive 3 | send 3    |
+//!   writer               | receive 2 | send 2    | receive 4 | send 4
+//! ```
+//!
+//! One *round* is two batches: the reader lends its receive stage to the writer and sends its own
+//! batch meanwhile; the writer gives the stage back as soon as it has received, and sends its
+//! batch once the reader's is gone. So only one thread receives at a time and only one sends,
+//! and frames keep their order. A frame stays on the core that received it: in a pipeline it
+//! crosses to the other one, which costs half of what the second core gains
+//! (docs/performance.md).
+//!
+//! The threads wait for each other without sleeping, but not for long. If one comes late, the
+//! other probably has no core of its own, and the reader goes on alone: for a number of batches
+//! that grows with each failure, because a single one may be chance.
+//!
+//! Without load the threads work as in `reader.rs` and `writer.rs`.
+
+use std::hint;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::channel::{Receiver, Sender, bounded};
+use super::receive::ReceiveStage;
+use super::ring;
+use super::send::SendStage;
+use crate::batch::Batch;
+use crate::endpoint::{Sink, Source};
+use crate::filter::Filter;
+use crate::sys::affinity::ThreadAffinity;
+
+/// The reader's side of the ring, and of what a round needs besides. `R` is the direction's
+/// receive stage.
+#[derive(Debug)]
+pub(super) struct ReaderSide<R> {
+    ring: ring::ReaderSide<Job<R>>,
+    /// Where the stage comes back.
+    stages: Receiver<Box<R>>,
+    /// Says that the reader's batch is sent.
+    sent: Sender<()>,
+    started: Receiver<ThreadAffinity>,
+    /// The writer's thread, once it has started.
+    writer: Option<ThreadAffinity>,
+    /// Whether the last round went well: the writer is awake, and may still be sending.
+    is_on: bool,
+    /// For how many more loaded batches the reader goes on alone.
+    alone: u32,
+    backoff: Backoff,
+}
+
+/// The writer's side.
+#[derive(Debug)]
+pub(super) struct WriterSide<R> {
+    ring: ring::WriterSide<Job<R>>,
+    stages: Sender<Box<R>>,
+    sent: Receiver<()>,
+    started: Sender<ThreadAffinity>,
+}
+
+/// What the reader asks of the writer.
+#[derive(Debug)]
+enum Job<R> {
+    /// To send this batch.
+    Send(Box<Batch>),
+    /// To receive a batch, leave the spare in its place, give the stage back, and send the batch.
+    Carry(Box<R>, Box<Batch>),
+}
+
+impl<R> From<Box<Batch>> for Job<R> {
+    fn from(batch: Box<Batch>) -> Self {
+        Self::Send(batch)
+    }
+}
+
+/// Makes the ring and the channels.
+pub(super) fn new<R>(max_frame: usize) -> (ReaderSide<R>, WriterSide<R>) {
+    let (reader_ring, writer_ring) = ring::new(max_frame);
+    let (give_back, stages) = bounded(1);
+    let (say_sent, sent) = bounded(1);
+    let (say_started, started) = bounded(1);
+    let reader_side = ReaderSide {
+        ring: reader_ring,
+        stages,
+        sent: say_sent,
+        started,
+        writer: None,
+        is_on: false,
+        alone: 0,
+        backoff: Backoff(0),
+    };
+    let writer_side = WriterSide {
+        ring: writer_ring,
+        stages: give_back,
+        sent,
+        started: say_started,
+    };
+    (reader_side, writer_side)
+}
+
+/// The reader's thread: forwards until it is time to stop.
+pub(super) fn run_reader<Src: Source, F: Filter>(
+    receive: ReceiveStage<Src, F>,
+    mut send: SendStage<impl Sink>,
+    mut side: ReaderSide<ReceiveStage<Src, F>>,
+) {
+    let mut receive = Box::new(receive);
+    side.warm_up();
+    while receive.fill() {
+        if receive.batch.pending().len() == 0 {
+            continue;
+        }
+        if side.may_send() {
+            if side.is_worthwhile(&receive) {
+                match side.round(receive, &mut send) {
+                    Some(back) => receive = back,
+                    None => return,
+                }
+                continue;
+            }
+            if send.send_now(&mut receive.batch) {
+                continue;
+            }
+        }
+        send.lane.stats.add_handed_over();
+        if !side.ring.hand_over(&mut receive.batch) {
+            return;
+        }
+        receive.forget_pace();
+    }
+}
+
+impl<Src: Source, F: Filter> ReaderSide<ReceiveStage<Src, F>> {
+    /// Waits for the writer to start; for the rest see [`ring::ReaderSide::warm_up`].
+    fn warm_up(&mut self) {
+        self.writer = self.started.recv().ok();
+        self.ring.warm_up();
+        let _ = self.stages.recv_timeout(WARM_UP);
+    }
+
+    /// Whether the writer has nothing left to send. Waits for that if it is sending its batch
+    /// of a round.
+    fn may_send(&mut self) -> bool {
+        if self.ring.writer_is_idle() {
+            return true;
+        }
+        if !self.is_on {
+            return false;
+        }
+        let in_time = soon(MOMENT, || self.ring.writer_is_idle().then_some(())).is_some();
+        if !in_time {
+            self.fail();
+        }
+        in_time
+    }
+
+    /// Whether to begin a round with the batch that was just received.
+    fn is_worthwhile(&mut self, receive: &ReceiveStage<Src, F>) -> bool {
+        if !receive.is_loaded() {
+            self.is_on = false;
+            return false;
+        }
+        let alone = self.alone;
+        self.alone = alone.saturating_sub(1);
+        alone == 0
+    }
+
+    /// The reader's part of a round: lends the stage to the writer, which is idle, sends the
+    /// batch that was in it, and takes the stage back. `None` means that the writer is gone,
+    /// which only a panic there can cause.
+    fn round(
+        &mut self,
+        mut receive: Box<ReceiveStage<Src, F>>,
+        send: &mut SendStage<impl Sink>,
+    ) -> Option<Box<ReceiveStage<Src, F>>> {
+        let (next, spare) = (self.ring.take_spare()?, self.ring.take_spare()?);
+        let mut batch = mem::replace(&mut receive.batch, next);
+        let moment = if self.is_on { MOMENT } else { WAKING };
+        if let Some(writer) = &mut self.writer {
+            writer.keep_off_this_core();
+        }
+        self.ring.give(Job::Carry(receive, spare));
+        let waited = send.send_patiently(&mut batch);
+        self.ring.keep(batch);
+        let _ = self.sent.send(());
+        let back = soon(moment, || self.stages.try_recv().ok());
+        // If the sink is full, a second thread does not help either.
+        if back.is_some() && !waited {
+            self.is_on = true;
+            self.backoff.ease();
+        } else {
+            self.fail();
+        }
+        let mut receive = back.or_else(|| self.stages.recv().ok())?;
+        if waited {
+            receive.forget_pace();
+        }
+        Some(receive)
+    }
+
+    fn fail(&mut self) {
+        self.is_on = false;
+        self.alone = self.backoff.grow();
+    }
+}
+
+/// The writer's thread: does what the reader asks, in order, until the reader ends.
+pub(super) fn run_writer<Src: Source, F: Filter>(
+    mut send: SendStage<impl Sink>,
+    side: &WriterSide<ReceiveStage<Src, F>>,
+) {
+    side.warm_up();
+    let mut job = side.ring.next();
+    while let Some(next) = job {
+        job = match next {
+            Job::Send(mut batch) => {
+                send.send_patiently(&mut batch);
+                side.ring.give_back(batch);
+                None
+            }
+            Job::Carry(receive, spare) => {
+                let Some(mut batch) = side.receive(receive, spare) else {
+                    return;
+                };
+                if batch.received() > 0 {
+                    send.lane.stats.add_handed_over();
+                }
+                send.send_patiently(&mut batch);
+                side.ring.give_back(batch);
+                // The next round probably begins at once.
+                soon(MOMENT, || side.ring.next_now())
+            }
+        }
+        .or_else(|| side.ring.next());
+    }
+}
+
+impl<Src: Source, F: Filter> WriterSide<ReceiveStage<Src, F>> {
+    /// As [`ReaderSide::warm_up`]. Last of all it tells the reader which thread this is: from
+    /// then on a word through `sent` may come.
+    fn warm_up(&self) {
+        let _ = self.sent.recv_timeout(WARM_UP);
+        let _ = self.started.send(ThreadAffinity::of_this_thread());
+    }
+
+    /// Receives the writer's batch of a round, and waits until it may be sent. `None` means that
+    /// the reader is gone, which only a panic there can cause.
+    fn receive(
+        &self,
+        mut receive: Box<ReceiveStage<Src, F>>,
+        spare: Box<Batch>,
+    ) -> Option<Box<Batch>> {
+        receive.fill_now();
+        let batch = mem::replace(&mut receive.batch, spare);
+        self.stages.send(receive).ok()?;
+        soon(MOMENT, || self.sent.try_recv().ok()).or_else(|| self.sent.recv().ok())?;
+        Some(batch)
+    }
+}
+
+/// For how many batches the reader goes on alone after a round that failed.
+///
+/// A failure costs about as much as 16 rounds gain. So the number doubles with a failure and
+/// shrinks by one with a round that succeeds: it grows when fewer than 16 lie between two
+/// failures, up to where attempts cost next to nothing.
+#[derive(Debug)]
+struct Backoff(u32);
+
+impl Backoff {
+    fn grow(&mut self) -> u32 {
+        self.0 = (2 * self.0).clamp(ALONE_MIN, ALONE_MAX);
+        self.0
+    }
+
+    fn ease(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+}
+
+/// Waits without sleeping for what another thread is about to give, for no longer than `moment`.
+fn soon<T>(moment: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let mut start = None;
+    loop {
+        for _ in 0..LOOKS {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            hint::spin_loop();
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() > moment {
+            return None;
+        }
+    }
+}
+
+/// Receiving or sending a batch takes 20 to 60 microseconds.
+const MOMENT: Duration = Duration::from_micros(100);
+/// Waking a thread on a core that sleeps may take longer, above all in a virtual machine.
+const WAKING: Duration = Duration::from_micros(500);
+/// How often to look before the time is read again.
+const LOOKS: u32 = 32;
+/// As many batches as pass in one or two milliseconds under load.
+const ALONE_MIN: u32 = 32;
+/// As many as in some 50 ms under load: a failed attempt costs [`MOMENT`] of that.
+const ALONE_MAX: u32 = 1024;
+/// How long a thread waits in vain for each channel before frames flow.
+const WARM_UP: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For how many batches the reader goes on alone after each of 100 failures, with so many
+    /// rounds that succeed before each.
+    fn alone(good_rounds: u32) -> [u32; 100] {
+        let mut backoff = Backoff(0);
+        [(); 100].map(|()| {
+            for _ in 0..good_rounds {
+                backoff.ease();
+            }
+            backoff.grow()
+        })
+    }
+
+    #[test]
+    fn attempts_in_vain_become_rare() {
+        assert_eq!(alone(0)[..7], [32, 64, 128, 256, 512, 1024, 1024]);
+        assert_eq!(
+            alone(15)[99],
+            ALONE_MAX,
+            "a failure costs more than they gain"
+        );
+    }
+
+    #[test]
+    fn failures_by_chance_hardly_interrupt() {
+        assert_eq!(alone(16), [ALONE_MIN; 100]);
+        let mut backoff = Backoff(ALONE_MAX);
+        for _ in 0..ALONE_MAX {
+            backoff.ease();
+        }
+        assert_eq!(backoff.grow(), ALONE_MIN, "all is forgiven");
+    }
+}

@@ -1,0 +1,145 @@
+//! The ring in which batches go round between the reader and the writer of a direction.
+//!
+//! ```text
+//!   home --> reader ----- jobs -----> writer
+//!     ^                                  |
+//!     +------------- empty --------------+
+//! ```
+//!
+//! It is two bounded channels of pointers, and the spare batches at home with the reader, which
+//! has one more in its receive stage. A batch has one owner at any time. Both channels have room
+//! for all spares, so neither thread ever waits to send; the reader waits only when it needs a
+//! spare and the writer has them all.
+//!
+//! The writer is idle exactly when all spares are home again, so it needs no other way to say
+//! that it has caught up.
+
+use std::mem;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use super::channel::{Receiver, Sender, bounded};
+use crate::batch::Batch;
+
+/// The reader's side. A job `J` is a batch to send, and may be more (`alternate.rs`).
+#[derive(Debug)]
+pub(super) struct ReaderSide<J> {
+    jobs: Sender<J>,
+    empty: Receiver<Box<Batch>>,
+    /// Spares. The one used last is on top, since its memory is the most likely to be in cache.
+    home: ArrayVec<Box<Batch>, SPARES>,
+}
+
+/// The writer's side.
+#[derive(Debug)]
+pub(super) struct WriterSide<J> {
+    jobs: Receiver<J>,
+    empty: Sender<Box<Batch>>,
+}
+
+/// Makes the ring, with its spare batches at home.
+pub(super) fn new<J>(max_frame: usize) -> (ReaderSide<J>, WriterSide<J>) {
+    let (to_writer, jobs) = bounded(SPARES);
+    let (to_reader, empty) = bounded(SPARES);
+    let reader_side = ReaderSide {
+        jobs: to_writer,
+        empty,
+        home: (0..SPARES)
+            .map(|_| Box::new(Batch::new(max_frame)))
+            .collect(),
+    };
+    let writer_side = WriterSide {
+        jobs,
+        empty: to_reader,
+    };
+    (reader_side, writer_side)
+}
+
+impl<J> ReaderSide<J> {
+    /// Sends an empty batch round, so that the writer has started, and then waits for one in
+    /// vain: a thread allocates memory when it first sleeps at a channel, which is to happen in
+    /// both threads before frames flow.
+    pub(super) fn warm_up(&mut self)
+    where
+        J: From<Box<Batch>>,
+    {
+        if let Some(batch) = self.take_spare() {
+            self.give(batch.into());
+        }
+        self.home.extend(self.empty.recv().ok());
+        let _ = self.empty.recv_timeout(WARM_UP);
+    }
+
+    /// Takes home the batches that the writer gave back. Returns whether the writer has nothing
+    /// to do: every batch that it was given is home.
+    pub(super) fn writer_is_idle(&mut self) -> bool {
+        while !self.home.is_full() {
+            let Ok(batch) = self.empty.try_recv() else {
+                return false;
+            };
+            self.home.push(batch);
+        }
+        true
+    }
+
+    /// Hands a batch over to the writer, and puts a spare in its place; waits for the writer to
+    /// give one back if there is none. Returns false if the writer is gone, which only a panic
+    /// there can cause.
+    pub(super) fn hand_over(&mut self, batch: &mut Box<Batch>) -> bool
+    where
+        J: From<Box<Batch>>,
+    {
+        let Some(spare) = self.take_spare() else {
+            return false;
+        };
+        self.give(mem::replace(batch, spare).into());
+        true
+    }
+
+    /// Takes a spare batch, and waits for the writer to give one back if there is none. `None`
+    /// means that the writer is gone.
+    pub(super) fn take_spare(&mut self) -> Option<Box<Batch>> {
+        self.writer_is_idle();
+        self.home.pop().or_else(|| self.empty.recv().ok())
+    }
+
+    /// Keeps a batch as a spare, which was taken as one and not given to the writer.
+    pub(super) fn keep(&mut self, batch: Box<Batch>) {
+        self.home.push(batch);
+    }
+
+    /// Gives the writer a job, with a spare that was taken before.
+    pub(super) fn give(&self, job: J) {
+        // There is room for every batch that can be away, so this does not wait.
+        let _ = self.jobs.send(job);
+    }
+}
+
+impl<J> WriterSide<J> {
+    /// Waits for the next job. `None` means that the reader has ended.
+    pub(super) fn next(&self) -> Option<J> {
+        self.jobs.recv().ok()
+    }
+
+    /// The next job, if there is one already.
+    pub(super) fn next_now(&self) -> Option<J> {
+        self.jobs.try_recv().ok()
+    }
+
+    /// Gives back a batch that was sent.
+    pub(super) fn give_back(&self, batch: Box<Batch>) {
+        // If the reader has ended, the batches that are left still have to be sent.
+        let _ = self.empty.send(batch);
+    }
+}
+
+/// How long the reader waits in [`ReaderSide::warm_up`].
+const WARM_UP: Duration = Duration::from_millis(1);
+
+/// Spare batches per direction. They absorb a pause of the other side. More would only lengthen
+/// the queue in front of a slow receiver, and cost memory: 96 KiB each at an MTU of 1500.
+const SPARES: usize = 2;
+
+#[cfg(test)]
+mod tests;
