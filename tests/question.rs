@@ -117,8 +117,8 @@ fn softnet_asks_for_what_the_vm_could_have_and_for_nothing_else() {
         let mut world = World::new(FRESH, "", "");
         let refused = world.provoke(&tcp(address, INTERNET, 443));
         assert_eq!(refused, Err(Err(NoLease)), "{address}");
-        assert!(world.provoke(&is_the_gateway_there(address)).is_err());
-        assert!(world.provoke(&renewal(address).broadcast()).is_err());
+        let _ = world.provoke(&is_the_gateway_there(address)).unwrap_err();
+        world.provoke(&renewal(address).broadcast()).unwrap_err();
     }
     for (address, may_be) in [
         ("10.0.0.2", true),
@@ -132,7 +132,7 @@ fn softnet_asks_for_what_the_vm_could_have_and_for_nothing_else() {
     // A VM with a lease is known.
     let mut world = World::new(LEASED, "", "");
     for frame in [tcp(OTHER_IP, INTERNET, 443), is_the_gateway_there(OTHER_IP)] {
-        assert!(world.provoke(&frame).is_err());
+        let _ = world.provoke(&frame).unwrap_err();
     }
     let renewal_of_anothers = renewal(OTHER_IP).broadcast();
     assert_eq!(
@@ -159,7 +159,7 @@ fn softnet_asks_for_what_the_vm_could_have_and_for_nothing_else() {
     ] {
         assert!(world.provoke(&frame).is_err(), "{frame:?}");
     }
-    assert!(world.provoke(&web()).is_ok());
+    world.provoke(&web()).unwrap();
 }
 
 #[test]

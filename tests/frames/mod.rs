@@ -429,7 +429,7 @@ impl World {
     /// why there is none.
     pub fn provoke(&mut self, frame: &Frame) -> Result<Frame, Outcome> {
         match self.send_dhcp(frame.clone()) {
-            Ok(passed) if is_question(&frame, &passed) => Ok(passed),
+            Ok(passed) if is_question(frame, &passed) => Ok(passed),
             outcome => Err(outcome.map(|_| ())),
         }
     }

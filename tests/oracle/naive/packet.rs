@@ -186,7 +186,7 @@ fn are_options_harmless(options: &[u8], protocol: u8) -> bool {
             0 => return true,
             1 => at += 1,
             148 if protocol == 2 && options.get(at + 1) == Some(&4) && at + 4 <= options.len() => {
-                at += 4
+                at += 4;
             }
             _ => return false,
         }
