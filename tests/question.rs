@@ -118,7 +118,7 @@ fn softnet_asks_for_what_the_vm_could_have_and_for_nothing_else() {
         let refused = world.provoke(&tcp(address, INTERNET, 443));
         assert_eq!(refused, Err(Err(NoLease)), "{address}");
         let _ = world.provoke(&is_the_gateway_there(address)).unwrap_err();
-        world.provoke(&renewal(address).broadcast()).unwrap_err();
+        let _ = world.provoke(&renewal(address).broadcast()).unwrap_err();
     }
     for (address, may_be) in [
         ("10.0.0.2", true),
