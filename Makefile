@@ -47,6 +47,11 @@ unit: setup-rust ## cargo's tests only; as root they include those that need it
 e2e: release ## Tests in network namespaces, with a stand-in VM and a QEMU guest (root)
 	$(AS_ROOT) bash tests/e2e/run.sh
 
+.PHONY: clients
+clients: release ## Five real DHCP clients, two servers, and a boot ROM through softnet (root, 3 min)
+	@bash tests/setup/clients.sh
+	$(AS_ROOT) bash tests/e2e/run.sh -m clients test_clients.py
+
 .PHONY: macos
 macos: setup-macos ## Binaries for Macs, from Debian: dist/ (the first run takes ten minutes)
 	bash tests/macos/dist.sh

@@ -10,11 +10,16 @@ import pytest
 sys.dont_write_bytecode = True
 
 from lab import Bench, namespace, paths  # noqa: E402
+from lab.clients import Client  # noqa: E402
 from lab.guest import Guest  # noqa: E402
 from lab.network import Network  # noqa: E402
 from lab.standin import StandIn  # noqa: E402
 
-LACKING = {StandIn: paths.lacking_for_standin(), Guest: paths.lacking_for_guest()}
+LACKING = {
+    StandIn: paths.lacking_for_standin(),
+    Guest: paths.lacking_for_guest(),
+    Client: paths.lacking_for_clients(),
+}
 _banners = []
 
 
@@ -35,6 +40,8 @@ def pytest_terminal_summary(terminalreporter):
     for banner in _banners:
         terminalreporter.section("SKIPPED", sep="!", red=True, bold=True)
         terminalreporter.write_line(banner)
+    if paths.CLIENTS_TABLE.exists():
+        terminalreporter.write_line(paths.CLIENTS_TABLE.read_text())
     if paths.LOGS.exists():
         terminalreporter.write_line(f"logs: {paths.LOGS}")
 
@@ -65,6 +72,12 @@ def standin(network):
 def needs_guest():
     """For a test that starts a guest in its own way."""
     needs(Guest)
+
+
+@pytest.fixture(scope="session")
+def needs_clients():
+    """For tests with DHCP clients that are Debian's."""
+    needs(Client)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
-"""The servers of the laboratory: dnsmasq as the gateway's, udhcpd for all others, httpd."""
+"""The servers of the laboratory: dnsmasq as the gateway's, Kea in its place for the tests of
+clients, udhcpd for all others, httpd."""
 
 import contextlib
+import csv
 import hashlib
 import itertools
+import json
 import os
 import signal
 from pathlib import Path
@@ -17,21 +20,22 @@ _ports = itertools.count(8000)
 class Dnsmasq:
     """The gateway's DHCP and DNS server, from its making to `end`."""
 
-    def __init__(self, where, pool, names, leases_file=None):
+    def __init__(self, where, pool, names, leases_file=None, *options, seconds=600):
         number = next(_numbers)
         logs = paths.log_directory()
         self.leases_file = leases_file or logs / f"leases{number}"
+        self.log = logs / f"dnsmasq{number}.log"
         self.process = spawn(
             *namespace.command_in(where, "dnsmasq"),
             # In this mode it stays root, also where that is the root of a user namespace.
             *("--no-daemon", "--conf-file=/dev/null"),
             *("--interface=br0", "--bind-interfaces", "--except-interface=lo"),
-            f"--dhcp-range={pool[0]},{pool[1]},255.255.255.0,600",
+            f"--dhcp-range={pool[0]},{pool[1]},255.255.255.0,{seconds}",
             # Without the ping by which it checks an address a lease comes at once.
             *("--dhcp-authoritative", "--no-ping", f"--dhcp-leasefile={self.leases_file}"),
             *("--no-resolv", "--no-hosts", *(f"--address=/{it}/{names[it]}" for it in names)),
-            "--log-dhcp",
-            log=logs / f"dnsmasq{number}.log",
+            *("--log-dhcp", *options),
+            log=self.log,
         )
         assert until(lambda: namespace.listens(where, 53), timeout=5), (
             f"dnsmasq did not start: see {logs}"
@@ -52,8 +56,75 @@ class Dnsmasq:
 
     def leases(self):
         """The addresses that are granted, each with the MAC of who has it."""
-        lines = self.leases_file.read_text().splitlines() if self.leases_file.exists() else []
-        return {line.split()[2]: line.split()[1] for line in lines}
+        return {line[2]: line[1] for line in self._lines()}
+
+    def expiry(self, address):
+        """When the lease of an address ends, in seconds since 1970; 0 without a lease."""
+        return next((int(line[0]) for line in self._lines() if line[2] == address), 0)
+
+    def _lines(self):
+        text = self.leases_file.read_text() if self.leases_file.exists() else ""
+        # While dnsmasq writes the file, its last line may be there in part.
+        return [line.split() for line in text.splitlines() if len(line.split()) >= 3]
+
+
+class Kea:
+    """ISC's DHCP server, from its making to `end`. `extra` goes into its configuration."""
+
+    def __init__(self, where, gateway, pool, seconds, renew, rebind, **extra):
+        base = paths.log_directory() / f"kea{next(_numbers)}"
+        self.leases_file, self.log = Path(f"{base}.csv"), Path(f"{base}.log")
+        data = {"routers": gateway, "domain-name-servers": gateway}
+        configuration = {
+            "interfaces-config": {"interfaces": ["br0"]},
+            "lease-database": {"type": "memfile", "name": str(self.leases_file), "lfc-interval": 0},
+            "authoritative": True,
+            **{"valid-lifetime": seconds, "renew-timer": renew, "rebind-timer": rebind},
+            "option-data": [{"name": name, "data": data[name]} for name in data],
+            "subnet4": [
+                {
+                    **{"id": 1, "subnet": f"{gateway}/24", "interface": "br0"},
+                    "pools": [{"pool": " - ".join(pool)}],
+                }
+            ],
+            "loggers": [
+                {"name": "kea-dhcp4", "severity": "INFO", "output_options": [{"output": "stdout"}]}
+            ],
+            **extra,
+        }
+        Path(f"{base}.conf").write_text(json.dumps({"Dhcp4": configuration}, indent=1))
+        self.process = spawn(
+            *namespace.command_in(where, paths.unpacked("kea-dhcp4"), "-c", f"{base}.conf"),
+            log=self.log,
+            env=paths.environment_of_unpacked()
+            | {"KEA_LOCKFILE_DIR": "none", "KEA_PIDFILE_DIR": str(base.parent)},
+        )
+        ready = until(lambda: "DHCP4_STARTED" in self.log.read_text(), timeout=20)
+        assert ready, f"Kea did not start: see {self.log}"
+
+    def end(self):
+        """Ends it."""
+        end(self.process)
+
+    def leases(self):
+        """The addresses that are granted, each with the MAC of who has it."""
+        return {it: row["hwaddr"] for it, row in self._rows().items()}
+
+    def expiry(self, address):
+        """When the lease of an address ends, in seconds since 1970; 0 without a lease."""
+        return int(self._rows().get(address, {"expire": 0})["expire"])
+
+    def _rows(self):
+        # Kea appends: what it wrote last about an address holds. A lease that was given back
+        # has no lifetime, or is in another state than the first.
+        text = self.leases_file.read_text() if self.leases_file.exists() else ""
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        rows = {row["address"]: row for row in csv.DictReader(whole)}
+        return {
+            it: row
+            for it, row in rows.items()
+            if row["valid_lifetime"] != "0" and row["state"] == "0"
+        }
 
 
 def udhcpd_configuration(interface, server, mac, address, seconds):
