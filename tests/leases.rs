@@ -73,10 +73,12 @@ fn no_renewal_passes_without_a_lease() {
 #[test]
 fn an_ack_grants_what_was_asked_for_and_nothing_else() {
     let wants = |option: &'static str, client: &'static str| Dhcp {
+        xid: 9,
         ciaddr: client,
         ..Dhcp::request(3).address(50, option)
     };
     let renews = Dhcp {
+        xid: 9,
         ciaddr: VM_IP,
         ..Dhcp::request(3)
     };
@@ -87,9 +89,10 @@ fn an_ack_grants_what_was_asked_for_and_nothing_else() {
     ] {
         for other in [OTHER_IP, VM_IP, "192.168.64.20", "0.0.0.0"] {
             let mut world = World::new(LEASED, "", "");
-            let before = world.lease.lease();
             assert_eq!(world.send(request.broadcast()), Ok(()));
+            let before = world.lease.lease();
             let ack = |address| Dhcp {
+                xid: 9,
                 yiaddr: address,
                 ..Dhcp::ack()
             };
@@ -225,6 +228,7 @@ fn declining_an_offer_leaves_the_lease() {
 fn a_new_address_replaces_the_old() {
     let mut world = World::new(LEASED, "", "");
     let grant = Dhcp {
+        xid: 9,
         yiaddr: "192.168.64.9",
         ..Dhcp::ack()
     };

@@ -256,7 +256,7 @@ fn only_the_servers_yes_to_the_very_address_binds() {
 #[test]
 fn a_no_to_softnet_takes_nothing_from_the_vm() {
     let mut world = World::new(FRESH, "", "");
-    let question = world.provoke(&tcp(OTHER_IP, INTERNET, 443)).unwrap();
+    let question = world.provoke(&web()).unwrap();
     // Meanwhile the VM has asked itself.
     world.ask(1);
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
@@ -272,11 +272,27 @@ fn a_no_to_softnet_takes_nothing_from_the_vm() {
 #[test]
 fn a_late_yes_changes_no_lease_that_the_vm_has_got_itself() {
     let mut world = World::new(FRESH, "", "");
-    let question = world.provoke(&tcp(OTHER_IP, INTERNET, 443)).unwrap();
+    let question = world.provoke(&web()).unwrap();
     assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
     let before = world.lease.lease();
-    let late = world.receive(ack(&question, OTHER_IP).answer());
+    world.now = world.now.after(10);
+    let late = world.receive(ack(&question, VM_IP).answer());
     assert_eq!((late, world.lease.lease()), (Err(DhcpOwnAnswer), before));
+}
+
+/// The server frees what it granted to softnet when the VM asks it for another address.
+#[test]
+fn the_vms_wish_for_another_address_voids_the_question() {
+    for wish in [
+        Dhcp::request(3).address(50, OTHER_IP),
+        Dhcp::request(1).option(80, &[]),
+    ] {
+        let mut world = World::new(FRESH, "", "");
+        let question = world.provoke(&web()).unwrap();
+        assert_eq!(world.send(wish.broadcast()), Ok(()));
+        let late = world.receive(ack(&question, VM_IP).answer());
+        assert_eq!((late, world.lease.lease()), (Err(DhcpTransaction), None));
+    }
 }
 
 #[test]

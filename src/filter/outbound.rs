@@ -316,7 +316,9 @@ impl Outbound {
         };
         let noted = Noted::of(&message, is_boot);
         self.guard.pass(&noted, slot, self.now, &*self.claims)?;
-        if let Some(address) = given_back {
+        // Read when nothing that was asked before binds another any more.
+        let leased = self.lease.hot().address();
+        if let Some(address) = given_back.or((!noted.leaves(leased)).then_some(leased)) {
             self.lease.give_up(address);
             // Before the server hears of it, and may give the address to another VM.
             self.claims.settle(&|| self.lease.address_at(self.now));

@@ -397,7 +397,11 @@ impl World {
         match &answer.0[58..62] {
             [0, 0, 0, 0] => self.ask(3),
             granted => {
-                let request = Dhcp::request(3).option(50, granted);
+                let xid = u32::from_be_bytes(answer.0[46..50].try_into().unwrap());
+                let request = Dhcp {
+                    xid,
+                    ..Dhcp::request(3).option(50, granted)
+                };
                 assert_eq!(self.send(request.broadcast()), Ok(()));
             }
         }

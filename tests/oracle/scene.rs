@@ -95,6 +95,7 @@ impl Scene {
             lease: None,
             offered: None,
             asked: Vec::new(),
+            wishes: Vec::new(),
             answered: None,
             messages: Allowance::one_in(1, 32),
             declines: Allowance::one_in(60, 4),

@@ -35,7 +35,8 @@ pub(in crate::filter) struct Noted {
     /// Whether it is to or from the port of PXE.
     is_boot: bool,
     is_rapid: bool,
-    /// What a REQUEST asks for (RFC 2131, table 4); zero for nothing.
+    /// The address that a REQUEST asks for, or a DISCOVER would like (RFC 2131, table 4); zero for
+    /// none.
     wanted: u32,
     /// What an ACK grants.
     granted: u32,
@@ -65,12 +66,17 @@ impl Noted {
     fn asks(&self) -> Option<Asked> {
         Some(match self.kind {
             _ if self.is_boot => Asked::Boot,
-            dhcp::DISCOVER if self.is_rapid => Asked::OfferOrLease,
+            dhcp::DISCOVER if self.is_rapid => Asked::OfferOrLease(self.wanted),
             dhcp::DISCOVER => Asked::Offer,
             dhcp::REQUEST_LEASE => Asked::Lease(self.wanted),
             dhcp::INFORM => Asked::Information,
             _ => return None,
         })
+    }
+
+    /// Whether a lease of this address goes on when this request has left.
+    pub(in crate::filter) fn leaves(&self, address: u32) -> bool {
+        self.asks().is_none_or(|asked| asked.leaves(address))
     }
 }
 
@@ -144,7 +150,7 @@ impl RequestGuard {
                 since: now,
             }),
             // What was asked before is void.
-            None => open.give_back(),
+            None => open.give_back(now),
         }
         Ok(())
     }
@@ -264,10 +270,10 @@ impl ReplyGuard {
 /// Whether this may be the answer to that, and grants what was asked for.
 fn check_answer(reply: &Noted, asked: Asked) -> Result<(), DropReason> {
     let grants_right = match (reply.kind, asked) {
-        (dhcp::OFFER, Asked::Offer | Asked::OfferOrLease)
+        (dhcp::OFFER, Asked::Offer | Asked::OfferOrLease(_))
         | (dhcp::NAK, Asked::Lease(_))
         | (dhcp::OFFER | dhcp::ACK, Asked::Boot) => true,
-        (dhcp::ACK, Asked::OfferOrLease) if reply.is_rapid => true,
+        (dhcp::ACK, Asked::OfferOrLease(_)) if reply.is_rapid => true,
         (dhcp::ACK, Asked::Lease(wanted)) => reply.granted == wanted && wanted != 0,
         // RFC 2131, 4.3.5.
         (dhcp::ACK, Asked::Information) => reply.granted == 0 && !reply.has_lease_time,

@@ -12,6 +12,12 @@
 //!
 //! So an answer on its way either binds the lease before the VM gives it back, and the lease
 //! ends with that, or finds no question any more.
+//!
+//! Nor may the VM ask once more what such an answer would fit: whether the server has seen a
+//! message is more than softnet can know (its checksum may be wrong, its TTL zero). So what an
+//! xid has asked for is kept for as long as an answer may be under way, answered or not. With a
+//! wish for another address, or with the end of the lease, those wishes are void, and their xids
+//! are refused.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +35,19 @@ pub(in crate::filter) struct Open {
     /// The oldest first.
     questions: ArrayVec<Question, QUESTIONS_MAX>,
     own: Option<Own>,
+    /// What may still be answered with a lease, or might have been.
+    wishes: ArrayVec<Wish, WISHES_MAX>,
+}
+
+/// That the VM asked for a lease under an xid.
+#[derive(Debug)]
+struct Wish {
+    xid: u32,
+    /// [`Asked::Lease`] or [`Asked::OfferOrLease`].
+    asked: Asked,
+    is_void: bool,
+    /// When it was asked last, or became void.
+    since: Tick,
 }
 
 /// A question of the VM.
@@ -46,14 +65,32 @@ pub(super) struct Question {
 pub(super) enum Asked {
     /// DISCOVER: an offer.
     Offer,
-    /// DISCOVER with rapid commit (RFC 4039): an offer, or a lease at once.
-    OfferOrLease,
+    /// DISCOVER with rapid commit (RFC 4039): an offer, or a lease at once, of this address if
+    /// the server likes.
+    OfferOrLease(u32),
     /// REQUEST: a lease of this address, or a refusal.
     Lease(u32),
     /// INFORM: what goes with an address that the VM has already.
     Information,
     /// Anything on the port of PXE: what to boot.
     Boot,
+}
+
+impl Asked {
+    /// Whether the answer may be a lease.
+    fn is_wish(self) -> bool {
+        matches!(self, Self::Lease(_) | Self::OfferOrLease(_))
+    }
+
+    /// Whether a lease of this address may go on beside what is asked. The server ends it when it
+    /// grants another.
+    pub(super) fn leaves(self, address: u32) -> bool {
+        match self {
+            Self::Lease(wanted) => wanted == address,
+            Self::OfferOrLease(_) => false,
+            Self::Offer | Self::Information | Self::Boot => true,
+        }
+    }
 }
 
 /// softnet's own question: does the VM have this address?
@@ -71,19 +108,37 @@ impl Transactions {
 }
 
 impl Open {
-    /// Whether an answer to this could be taken for one to another question that is open.
+    /// Whether an answer to this could be taken for one to another question, or the answer to
+    /// that for one to this.
     pub(super) fn is_ambiguous(&self, xid: u32, asked: Asked, now: Tick) -> bool {
+        if asked == Asked::Boot {
+            return false;
+        }
+        let mut wishes = self.wishes.iter();
+        let collides = |wish: &Wish| {
+            let follows = matches!(
+                (wish.asked, asked),
+                (Asked::OfferOrLease(_), Asked::Lease(_))
+            );
+            let differs = asked.is_wish() && asked != wish.asked && !follows;
+            wish.xid == xid && is_recent(wish.since, now) && (wish.is_void || differs)
+        };
+        if wishes.any(collides) {
+            return true;
+        }
         let is_information = asked == Asked::Information;
         let other = self.questions.iter().find(|other| {
             other.xid == xid && is_recent(other.since, now) && other.asked != Asked::Boot
         });
-        asked != Asked::Boot
-            && other.is_some_and(|other| (other.asked == Asked::Information) != is_information)
+        other.is_some_and(|other| (other.asked == Asked::Information) != is_information)
     }
 
     /// Remembers a question, in the place of an earlier one of the same transaction, or of
-    /// the oldest.
+    /// the oldest. Voids the wishes that do not go with it.
     pub(super) fn open(&mut self, question: Question) {
+        if question.asked.is_wish() {
+            self.wish(&question);
+        }
         let is_boot = question.asked == Asked::Boot;
         let same =
             |other: &Question| other.xid == question.xid && is_boot == (other.asked == Asked::Boot);
@@ -94,6 +149,29 @@ impl Open {
         // The answer is the VM's then.
         self.own = self.own.filter(|own| own.xid != question.xid);
         self.questions.push(question);
+    }
+
+    /// Only the last wish counts, as it does for the server: it gives one client one address, and
+    /// frees the one before.
+    fn wish(&mut self, question: &Question) {
+        let &Question {
+            xid, asked, since, ..
+        } = question;
+        let is_rapid = matches!(asked, Asked::OfferOrLease(_));
+        self.void(since, |wish| {
+            wish.xid != xid && (wish.asked != asked || is_rapid)
+        });
+        self.own = self.own.filter(|own| asked.leaves(own.address));
+        self.wishes.retain(|wish| wish.xid != xid);
+        if self.wishes.is_full() {
+            self.wishes.remove(0);
+        }
+        self.wishes.push(Wish {
+            xid,
+            asked,
+            is_void: false,
+            since,
+        });
     }
 
     /// Looks for an open question of the VM, on the port of PXE or on that of DHCP.
@@ -134,8 +212,24 @@ impl Open {
 
     /// Voids all that was asked: an answer that the server sent before it knew of this would
     /// bind an address that is free again. To be called before the lease is given up.
-    pub(super) fn give_back(&mut self) {
-        *self = Self::default();
+    pub(super) fn give_back(&mut self, now: Tick) {
+        self.void(now, |_| true);
+        self.questions.clear();
+        self.own = None;
+    }
+
+    /// Makes wishes void that may still be answered, and forgets those that cannot be.
+    fn void(&mut self, now: Tick, is_meant: impl Fn(&Wish) -> bool) {
+        self.wishes.retain(|wish| is_recent(wish.since, now));
+        for wish in &mut self.wishes {
+            if !wish.is_void && is_meant(wish) {
+                (wish.is_void, wish.since) = (true, now);
+            }
+        }
+        let wishes = &self.wishes;
+        let is_void = |xid| wishes.iter().any(|wish| wish.is_void && wish.xid == xid);
+        self.questions
+            .retain(|it| it.asked == Asked::Boot || !is_void(it.xid));
     }
 }
 
@@ -146,6 +240,10 @@ fn is_recent(since: Tick, now: Tick) -> bool {
 /// A client has one transaction at a time; after a reboot or with an INFORM between, two or
 /// three may be waiting.
 const QUESTIONS_MAX: usize = 8;
+
+/// More than can be open and void at once: of so many messages `dhcp-rate` lets pass 32 and one a
+/// second, and each is kept for twice [`PATIENCE`] at most.
+const WISHES_MAX: usize = 32 + 2 * 64 + 1;
 
 /// How long a question waits, in seconds. A client asks again after 64 at most, and opens it
 /// anew (RFC 2131, 4.1).
@@ -178,7 +276,7 @@ mod tests {
     fn a_question_is_found_as_it_was_asked_until_it_is_answered() {
         let mut open = Open::default();
         assert_eq!(asked(&open, 0, 0), None);
-        for it in [Asked::Offer, Asked::OfferOrLease, Asked::Lease(9)] {
+        for it in [Asked::Offer, Asked::OfferOrLease(0), Asked::Lease(9)] {
             open.open(question(7, it, 1000));
             assert_eq!(asked(&open, 7, 1000), Some(it));
             assert_eq!(open.find(7, false, NOW).unwrap().identifier[..], [1, 2, 3]);
@@ -234,7 +332,7 @@ mod tests {
         assert!(!open.is_ambiguous(7, Asked::Information, Tick::from_secs(1064)));
         open.open(question(8, Asked::Information, 1000));
         assert!(open.is_ambiguous(8, Asked::Lease(9), NOW));
-        assert!(open.is_ambiguous(8, Asked::OfferOrLease, NOW));
+        assert!(open.is_ambiguous(8, Asked::OfferOrLease(0), NOW));
     }
 
     #[test]
@@ -258,6 +356,46 @@ mod tests {
     }
 
     #[test]
+    fn only_the_last_wish_counts() {
+        let mut open = Open::default();
+        open.open(question(1, Asked::Lease(8), 1000));
+        open.open(question(2, Asked::Lease(8), 1000));
+        assert_eq!(asked(&open, 1, 1000), Some(Asked::Lease(8)));
+        // What does not ask for a lease changes nothing.
+        open.open(question(3, Asked::Offer, 1000));
+        assert_eq!(asked(&open, 1, 1000), Some(Asked::Lease(8)));
+        open.open(question(3, Asked::Lease(9), 1000));
+        assert_eq!(asked(&open, 1, 1000), None);
+        assert_eq!(asked(&open, 2, 1000), None);
+        assert!(open.is_ambiguous(1, Asked::Lease(8), NOW));
+        open.open(question(4, Asked::OfferOrLease(0), 1001));
+        assert_eq!(asked(&open, 3, 1001), None);
+        open.open(question(4, Asked::Lease(9), 1001));
+        assert_eq!(asked(&open, 4, 1001), Some(Asked::Lease(9)));
+    }
+
+    #[test]
+    fn an_xid_asks_for_one_address_answered_or_not() {
+        let mut open = Open::default();
+        open.open(question(1, Asked::OfferOrLease(0), 1000));
+        assert!(!open.is_ambiguous(1, Asked::OfferOrLease(0), NOW));
+        assert!(open.is_ambiguous(1, Asked::OfferOrLease(8), NOW));
+        assert!(!open.is_ambiguous(1, Asked::Lease(8), NOW));
+        open.open(question(1, Asked::Lease(8), 1000));
+        open.close(1, false);
+        open.open(question(1, Asked::Offer, 1000));
+        for (again, is_refused) in [
+            (Asked::Lease(8), false),
+            (Asked::Lease(9), true),
+            (Asked::OfferOrLease(0), true),
+            (Asked::Offer, false),
+            (Asked::Boot, false),
+        ] {
+            assert_eq!(open.is_ambiguous(1, again, NOW), is_refused, "{again:?}");
+        }
+    }
+
+    #[test]
     fn giving_back_voids_what_was_asked_before() {
         let mut open = Open::default();
         open.open(question(7, Asked::Lease(9), 1000));
@@ -267,9 +405,11 @@ mod tests {
             since: NOW,
         };
         assert!(open.ask(own));
-        open.give_back();
+        open.give_back(NOW);
         assert_eq!((asked(&open, 7, 1000), open.own(8, NOW)), (None, None));
-        open.open(question(7, Asked::Lease(9), 1000));
-        assert_eq!(asked(&open, 7, 1000), Some(Asked::Lease(9)));
+        assert!(open.is_ambiguous(7, Asked::Lease(9), NOW));
+        assert!(!open.is_ambiguous(9, Asked::Lease(9), NOW));
+        assert!(open.is_ambiguous(7, Asked::Offer, Tick::from_secs(1063)));
+        assert!(!open.is_ambiguous(7, Asked::Offer, Tick::from_secs(1064)));
     }
 }

@@ -14,10 +14,37 @@ pub(crate) struct Asked {
     /// 67, or 4011.
     pub(crate) port: u16,
     /// The address that a REQUEST asks for.
-    wanted: Ipv4Addr,
+    pub(crate) wanted: Ipv4Addr,
     is_rapid: bool,
     identifier: Vec<u8>,
     pub(super) until: u64,
+}
+
+/// That the VM has asked for a lease.
+#[derive(Debug, Clone)]
+pub(crate) struct NotedWish {
+    xid: u32,
+    wish: Wish,
+    is_void: bool,
+    until: u64,
+}
+
+/// A REQUEST, or a DISCOVER with rapid commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    For(Ipv4Addr),
+    /// Any, but that one if the server likes.
+    Any(Ipv4Addr),
+}
+
+impl Wish {
+    fn of(message: &Message) -> Option<Self> {
+        match message.kind() {
+            3 => Some(Self::For(message.wanted())),
+            1 if message.option(80).is_some() => Some(Self::Any(message.wanted())),
+            _ => None,
+        }
+    }
 }
 
 /// What is saved up, from which each event takes its price.
@@ -80,7 +107,8 @@ impl Facts {
         };
         let open = self.asked.iter().find(is_open);
         let mixes = |asked: &Asked| (asked.kind == 8) != (kind == 8);
-        if port == 67 && matches!(kind, 1 | 3 | 8) && open.is_some_and(mixes) {
+        let is_question = port == 67 && matches!(kind, 1 | 3 | 8);
+        if is_question && (open.is_some_and(mixes) || self.is_xid_taken(message)) {
             return Err(vec!["dhcp-transaction"]);
         }
         if !self.messages.take(self.now) || kind == 4 && !self.declines.take(self.now) {
@@ -96,7 +124,11 @@ impl Facts {
         if matches!(kind, 4 | 7) {
             self.asked.clear();
             self.question = None;
+            self.void_wishes(|_| true);
         } else {
+            if let Some(wish) = Wish::of(message).filter(|_| port == 67) {
+                self.wish(xid, wish);
+            }
             self.asked
                 .retain(|asked| (asked.port, asked.xid) != (port, xid));
             if port == 67 {
@@ -113,6 +145,59 @@ impl Facts {
             });
         }
         Ok(())
+    }
+
+    /// Whether this asks for something else than the xid stands for.
+    fn is_xid_taken(&self, message: &Message) -> bool {
+        let mut noted = self
+            .wishes
+            .iter()
+            .filter(|noted| noted.xid == message.xid && u64::from(self.now) < noted.until);
+        noted.any(|noted| {
+            let is_other = Wish::of(message).is_some_and(|wish| {
+                let follows = matches!((noted.wish, wish), (Wish::Any(_), Wish::For(_)));
+                wish != noted.wish && !follows
+            });
+            noted.is_void || is_other
+        })
+    }
+
+    /// The VM asks for a lease: what it wished before is void, unless it is the same.
+    fn wish(&mut self, xid: u32, wish: Wish) {
+        self.void_wishes(|noted| {
+            noted.xid != xid && (noted.wish != wish || matches!(wish, Wish::Any(_)))
+        });
+        let goes_with = |address| wish == Wish::For(address);
+        self.question = self
+            .question
+            .take()
+            .filter(|question| goes_with(question.address));
+        if self
+            .lease
+            .as_ref()
+            .is_some_and(|lease| !goes_with(lease.address))
+        {
+            self.lease = None;
+        }
+        self.wishes.retain(|noted| noted.xid != xid);
+        self.wishes.push(NotedWish {
+            xid,
+            wish,
+            is_void: false,
+            until: u64::from(self.now) + 64,
+        });
+    }
+
+    fn void_wishes(&mut self, are_meant: impl Fn(&NotedWish) -> bool) {
+        let now = u64::from(self.now);
+        for noted in &mut self.wishes {
+            if !noted.is_void && now < noted.until && are_meant(noted) {
+                (noted.is_void, noted.until) = (true, now + 64);
+                let xid = noted.xid;
+                self.asked
+                    .retain(|asked| asked.port != 67 || asked.xid != xid);
+            }
+        }
     }
 
     /// A reply that the rules allow: what it answers.

@@ -17,7 +17,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-pub(crate) use self::guard::{Allowance, Asked, udp_sum};
+pub(crate) use self::guard::{Allowance, Asked, NotedWish, udp_sum};
 pub(crate) use self::question::Question;
 
 /// What a VM and its network are, and what has been learned so far.
@@ -60,6 +60,8 @@ pub(crate) struct Facts {
     pub(crate) lease: Option<Lease>,
     pub(crate) offered: Option<Ipv4Addr>,
     pub(crate) asked: Vec<Asked>,
+    /// Under which xid the VM has asked for a lease, and which.
+    pub(crate) wishes: Vec<NotedWish>,
     /// What the last reply answered.
     pub(crate) answered: Option<Asked>,
     pub(crate) messages: Allowance,
