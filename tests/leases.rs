@@ -224,6 +224,32 @@ fn declining_an_offer_leaves_the_lease() {
     assert_eq!(world.send(web()), Ok(()));
 }
 
+/// Somebody else may have the address by then.
+#[test]
+fn an_offer_is_none_for_ever() {
+    let probe = || arp(1, (VM, "0.0.0.0"), VM_IP);
+    let decline = || Dhcp::decline().broadcast();
+    let mut world = World::new(OFFERED, "", "");
+    world.now = START.after(63);
+    assert_eq!(world.send(probe()), Ok(()));
+    assert_eq!(world.send(decline()), Ok(()));
+    world.now = START.after(64);
+    assert_eq!(world.send(probe()), Err(ArpProbe));
+    assert_eq!(world.send(decline()), Err(DhcpDecline));
+    // Offered again.
+    let offer = Dhcp {
+        xid: 9,
+        ..Dhcp::reply(2)
+    };
+    let discover = Dhcp {
+        xid: 9,
+        ..Dhcp::request(1)
+    };
+    assert_eq!(world.send(discover.broadcast()), Ok(()));
+    assert_eq!(world.receive(offer.answer()), Ok(()));
+    assert_eq!(world.send(probe()), Ok(()));
+}
+
 #[test]
 fn a_new_address_replaces_the_old() {
     let mut world = World::new(LEASED, "", "");

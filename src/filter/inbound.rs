@@ -224,10 +224,10 @@ impl Inbound {
     /// When the address that it grants is another VM's.
     fn learn(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
         match message.kind {
-            dhcp::OFFER => self.lease.set_offered(message.header.yours.get()),
+            dhcp::OFFER => self.lease.set_offered(message.header.yours.get(), self.now),
             dhcp::NAK => {
                 self.lease.clear();
-                self.lease.set_offered(0);
+                self.lease.forget_offered();
                 self.claims.settle(&|| self.lease.address_at(self.now));
             }
             _ => self.bind(ethernet, message)?,

@@ -41,8 +41,8 @@ pub struct LeaseCell {
     hot: AtomicU64,
     /// [`UNKNOWN_MAC`], or the number of the address.
     gateway_mac: AtomicU64,
-    /// The address that the server offered last, zero for none.
-    offered: AtomicU32,
+    /// The address that the server offered last, and until when that counts; zero for none.
+    offered: AtomicU64,
     sequence: AtomicU32,
     name_servers: [AtomicU32; NAME_SERVERS_MAX],
 }
@@ -54,7 +54,7 @@ impl LeaseCell {
         Self {
             hot: AtomicU64::new(0),
             gateway_mac: AtomicU64::new(gateway_mac.map_or(UNKNOWN_MAC, Mac::to_u64)),
-            offered: AtomicU32::new(0),
+            offered: AtomicU64::new(0),
             sequence: AtomicU32::new(0),
             name_servers: std::array::from_fn(|_| AtomicU32::new(0)),
         }
@@ -141,7 +141,7 @@ impl LeaseCell {
         self.hot.swap(hot.0, Ordering::AcqRel);
         self.sequence
             .store(sequence.wrapping_add(2), Ordering::Release);
-        self.offered.store(0, Ordering::Relaxed);
+        self.forget_offered();
     }
 
     /// Forgets the lease: the server took it back. For the inbound side only.
@@ -159,13 +159,24 @@ impl LeaseCell {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, without);
     }
 
-    /// The address that the server offered and that the VM may probe for.
-    pub(super) fn offered(&self) -> u32 {
-        self.offered.load(Ordering::Relaxed)
+    /// The address that the server has offered lately, and that the VM may probe for; zero for
+    /// none.
+    pub(super) fn offered(&self, now: Tick) -> u32 {
+        let offer = Hot(self.offered.load(Ordering::Relaxed));
+        if offer.is_valid(now) {
+            offer.address()
+        } else {
+            0
+        }
     }
 
-    pub(super) fn set_offered(&self, address: u32) {
-        self.offered.store(address, Ordering::Relaxed);
+    pub(super) fn set_offered(&self, address: u32, now: Tick) {
+        let offer = Hot::new(address, now.after(OFFER_LASTS));
+        self.offered.store(offer.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn forget_offered(&self) {
+        self.offered.store(0, Ordering::Relaxed);
     }
 
     /// Reads all of the lease, or finds that it is being written.
@@ -227,6 +238,10 @@ impl Hot {
 }
 
 pub(super) const NAME_SERVERS_MAX: usize = 4;
+
+/// How long a server's offer counts, in seconds: as long as a question for it waits. A server
+/// keeps the address for less (dnsmasq for 30 s, dhcp-common.h), and then offers it to others.
+const OFFER_LASTS: u32 = 64;
 
 /// A grant takes some nanoseconds to write.
 const ATTEMPTS_MAX: usize = 16;

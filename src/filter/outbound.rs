@@ -241,7 +241,7 @@ impl Outbound {
         if sender == 0 {
             // A probe asks whether the address is free (RFC 5227).
             let is_leased = target == lease.address() && lease.is_valid(self.now);
-            let may_probe = target != 0 && (is_leased || target == self.lease.offered());
+            let may_probe = target != 0 && (is_leased || target == self.lease.offered(self.now));
             if !may_probe || arp.operation.get() != arp::REQUEST {
                 return Err(DropReason::ArpProbe);
             }
@@ -318,7 +318,8 @@ impl Outbound {
         self.guard.pass(&noted, slot, self.now, &*self.claims)?;
         // Read when nothing that was asked before binds another any more.
         let leased = self.lease.hot().address();
-        if let Some(address) = given_back.or((!noted.leaves(leased)).then_some(leased)) {
+        let left = (leased != 0 && !noted.leaves(leased)).then_some(leased);
+        if let Some(address) = given_back.or(left) {
             self.lease.give_up(address);
             // Before the server hears of it, and may give the address to another VM.
             self.claims.settle(&|| self.lease.address_at(self.now));

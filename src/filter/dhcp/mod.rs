@@ -90,7 +90,7 @@ impl Parties {
             dhcp::RELEASE if leased == 0 || client != leased => {
                 return Err(DropReason::DhcpRelease);
             }
-            dhcp::DECLINE if !declines_its_own(message, leased, lease.offered()) => {
+            dhcp::DECLINE if !declines_its_own(message, leased, lease.offered(now)) => {
                 return Err(DropReason::DhcpDecline);
             }
             dhcp::RELEASE | dhcp::DECLINE => leased,

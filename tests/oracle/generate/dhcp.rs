@@ -86,9 +86,10 @@ fn request(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
     let kind = choices.pick(&[3, 1, 7, 4, 8, 3, 1, 3, 1, 3, 1, 8, 3, 2, 5, 13, 0]);
     let mut options = vec![53, 1, kind];
     if choices.sometimes(130) || kind == 4 {
-        let wanted = match choices.sometimes(16) {
-            true => scene.facts.taken[0],
-            false => own_or(choices, scene, scene.address),
+        let wanted = if choices.sometimes(30) {
+            scene.facts.taken[0]
+        } else {
+            own_or(choices, scene, scene.address)
         };
         option(&mut options, 50, &wanted.octets());
     }
@@ -189,9 +190,12 @@ fn reply(choices: &mut Choices<'_>, scene: &Scene) -> Vec<u8> {
         Ipv4Addr::UNSPECIFIED
     } else if choices.sometimes(16) {
         scene.facts.taken[0]
-    } else if choices.sometimes(80) {
+    } else if let Some(asked) = asked
+        && asked.kind == 3
+        && choices.sometimes(160)
+    {
         // The server grants what it was asked for.
-        asked.map_or(scene.address, |asked| asked.wanted)
+        asked.wanted
     } else {
         own_or(choices, scene, scene.address)
     };

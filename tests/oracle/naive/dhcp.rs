@@ -208,7 +208,7 @@ impl Facts {
             faults.push("dhcp-release");
         }
         let declines_own = requested.is_some_and(|address| {
-            !address.is_unspecified() && (Some(address) == leased || Some(address) == self.offered)
+            !address.is_unspecified() && (Some(address) == leased || self.is_offered(address))
         });
         if kind == 4 && !declines_own {
             faults.push("dhcp-decline");
@@ -316,7 +316,7 @@ impl Facts {
             (5, Some(_)) if grants && self.taken.contains(&yiaddr) => {
                 return Err(vec!["dhcp-address-taken"]);
             }
-            (2, _) => self.offered = Some(yiaddr),
+            (2, _) => self.offered = Some((yiaddr, u64::from(self.now) + 64)),
             (6, _) => (self.lease, self.offered) = (None, None),
             (5, Some(time)) if grants => self.bind(from, message, time.try_into().unwrap()),
             _ => {}

@@ -58,7 +58,8 @@ pub(crate) struct Facts {
     /// From when on it may ask again.
     pub(crate) may_ask_at: u64,
     pub(crate) lease: Option<Lease>,
-    pub(crate) offered: Option<Ipv4Addr>,
+    /// What was offered last, and until when that counts.
+    pub(crate) offered: Option<(Ipv4Addr, u64)>,
     pub(crate) asked: Vec<Asked>,
     /// Under which xid the VM has asked for a lease, and which.
     pub(crate) wishes: Vec<NotedWish>,
@@ -100,6 +101,11 @@ impl Facts {
         let lease = self.lease.as_ref()?;
         let is_over = lease.expires.is_some_and(|second| self.now >= second);
         (!is_over).then_some(lease)
+    }
+
+    fn is_offered(&self, address: Ipv4Addr) -> bool {
+        self.offered
+            .is_some_and(|(offered, until)| offered == address && u64::from(self.now) < until)
     }
 
     fn is_gateway(&self, mac: [u8; 6]) -> bool {

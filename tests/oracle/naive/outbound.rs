@@ -111,8 +111,8 @@ impl Facts {
         let leased = self.valid_lease().map(|lease| lease.address);
         if sender.is_unspecified() {
             let is_request = carried[7] == 1;
-            let is_own = !target.is_unspecified()
-                && (Some(target) == leased || Some(target) == self.offered);
+            let is_own =
+                !target.is_unspecified() && (Some(target) == leased || self.is_offered(target));
             if !is_request || !is_own {
                 return Err(vec!["arp-probe"]);
             }
