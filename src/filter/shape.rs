@@ -166,7 +166,9 @@ fn icmp(payload: &[u8]) -> Result<Transport, DropReason> {
             &(icmp::SOURCE_QUENCH
             | icmp::ROUTER_ADVERTISEMENT
             | icmp::ROUTER_SOLICITATION
-            | icmp::INFORMATION_REQUEST..=icmp::ADDRESS_MASK_REPLY),
+            | icmp::INFORMATION_REQUEST..=icmp::ADDRESS_MASK_REPLY
+            | icmp::EXTENDED_ECHO_REQUEST
+            | icmp::EXTENDED_ECHO_REPLY),
         ) => return Err(DropReason::IcmpType),
         _ => {}
     }

@@ -76,6 +76,10 @@ pub const TIMESTAMP: u8 = 13;
 pub const INFORMATION_REQUEST: u8 = 15;
 /// The last of them.
 pub const ADDRESS_MASK_REPLY: u8 = 18;
+/// Which interfaces has the host, and is a station its neighbour? (RFC 8335)
+pub const EXTENDED_ECHO_REQUEST: u8 = 42;
+/// The answer to that.
+pub const EXTENDED_ECHO_REPLY: u8 = 43;
 
 /// The code of [`DESTINATION_UNREACHABLE`] for a packet that is too large.
 pub const FRAGMENTATION_NEEDED: u8 = 4;

@@ -199,8 +199,10 @@ pub mod protocol {
 fn are_harmless(mut options: &[u8], may_alert: bool) -> bool {
     loop {
         options = match options {
-            // What follows the end of the list is padding.
-            [] | [END_OF_OPTIONS, ..] => return true,
+            [] => return true,
+            // What follows the end of the list is padding, and zero (RFC 791, 3.1). A parser that
+            // goes on behind the end would find other options there.
+            [END_OF_OPTIONS, padding @ ..] => return padding.iter().all(|byte| *byte == 0),
             [NO_OPERATION, rest @ ..] => rest,
             [ROUTER_ALERT, 4, _, _, rest @ ..] if may_alert => rest,
             _ => return false,
@@ -350,7 +352,7 @@ mod tests {
             packet[20..24].copy_from_slice(&options);
             Ipv4::parse(&packet).unwrap().has_only_harmless_options()
         };
-        for harmless in [[0, 0, 0, 0], [1, 1, 1, 0], [148, 4, 0, 0], [0, 131, 3, 4]] {
+        for harmless in [[0, 0, 0, 0], [1, 1, 1, 0], [148, 4, 0, 0]] {
             assert!(allowed(protocol::IGMP, harmless), "{harmless:?}");
             let is_alert = harmless[0] == ROUTER_ALERT;
             assert_eq!(allowed(protocol::UDP, harmless), !is_alert, "{harmless:?}");
@@ -363,6 +365,8 @@ mod tests {
             [148, 8, 0, 0], // router alert that claims more than there is
             [148, 0, 0, 0],
             [1, 1, 1, 148],
+            [0, 131, 3, 4], // behind the end
+            [1, 0, 0, 1],
         ] {
             assert!(!allowed(protocol::IGMP, harmful), "{harmful:?}");
         }

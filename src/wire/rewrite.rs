@@ -33,13 +33,14 @@ pub fn set_destination(frame: &mut [u8], mac: Mac) {
 /// Zeroes what means nothing in an ARP frame: what follows the message, and of a request the
 /// target's hardware address (RFC 826). Without effect on what is no ARP frame.
 pub fn clean_arp(frame: &mut [u8]) {
-    let Ok((_, carried)) = Ethernet::mut_from_prefix(frame) else {
+    let Ok((ethernet, carried)) = Ethernet::mut_from_prefix(frame) else {
         return;
     };
+    let is_for_all = ethernet.destination == Mac::BROADCAST;
     let Ok((arp, padding)) = Arp::mut_from_prefix(carried) else {
         return;
     };
-    if arp.operation.get() == arp::REQUEST {
+    if is_for_all || arp.operation.get() == arp::REQUEST {
         arp.target_mac = Mac([0; 6]);
     }
     padding.fill(0);
@@ -245,6 +246,14 @@ mod tests {
             if is_request {
                 expected[32..38].fill(0);
             }
+            assert_eq!(cleaned, expected, "{operation}");
+
+            // For everybody.
+            let mut cleaned = frame.clone();
+            cleaned[..6].fill(0xff);
+            clean_arp(&mut cleaned);
+            expected[..6].fill(0xff);
+            expected[32..38].fill(0);
             assert_eq!(cleaned, expected, "{operation}");
         }
         // Too short for one.

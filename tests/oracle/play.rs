@@ -15,18 +15,21 @@ pub(crate) fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> R
             scene.wait(choices.pick(&[1, 7, 1, 7, 30, 64, 1, 599, 600, 100_000, u32::MAX]));
         }
         let frame = generate::frame(&mut choices, &scene, outbound);
-        // Only thousands of new connections are too many.
+        let outcome = scene.pass(outbound, &frame)?;
+        count(outbound, outcome.err().unwrap_or("forward"));
+        // Only thousands of new connections are too many, of which the last alone counts.
         let opens_connection = outbound && frame.get(23) == Some(&6) && frame.get(47) == Some(&2);
-        let times = if opens_connection && choices.sometimes(2) {
-            9000
+        if opens_connection && outcome.is_ok() && choices.sometimes(6) {
+            let mut last = outcome;
+            for _ in 0..9000 {
+                last = scene.pass(outbound, &frame)?;
+            }
+            count(outbound, last.err().unwrap_or("forward"));
         } else if choices.sometimes(6) {
-            choices.below(96)
-        } else {
-            1
-        };
-        for _ in 0..times {
-            let outcome = scene.pass(outbound, &frame)?;
-            count(outbound, outcome.err().unwrap_or("forward"));
+            for _ in 1..choices.below(96) {
+                let outcome = scene.pass(outbound, &frame)?;
+                count(outbound, outcome.err().unwrap_or("forward"));
+            }
         }
     }
     Ok(())

@@ -65,11 +65,40 @@ fn an_error_for_the_vm_is_about_what_it_has_sent() {
     check(rows, World::receive);
 }
 
+/// A parser that does not stop at the end would find a source route there.
+#[test]
+fn nothing_but_zeros_is_behind_the_end_of_ip_options() {
+    for (options, outcome) in [
+        ([0; 8], Ok(())),
+        ([1, 1, 0, 0, 0, 0, 0, 0], Ok(())),
+        ([0, 131, 7, 4, 1, 2, 3, 4], Err(Ipv4Options)),
+        ([0, 0, 0, 0, 0, 0, 0, 1], Err(Ipv4Options)),
+        ([0, 1, 1, 1, 0, 0, 0, 0], Err(Ipv4Options)),
+    ] {
+        let mut world = World::new(LEASED, "", "");
+        assert_eq!(world.send(web().options(&options)), outcome, "{options:?}");
+        let back = inbound(tcp(INTERNET, VM_IP, 22)).options(&options);
+        assert_eq!(world.receive(back), outcome, "{options:?}");
+    }
+}
+
+/// A place for six bytes to every neighbour.
+#[test]
+fn an_arp_reply_for_everybody_names_no_target_mac() {
+    let reply = || arp(2, (VM, VM_IP), VM_IP).set(32, &[7; 6]);
+    let mut world = World::new(LEASED, "", "");
+    let passed = world.send_dhcp(reply()).unwrap();
+    assert_eq!(passed, reply().set(32, &[0; 6]));
+    // Which the gateway may want to read.
+    let alone = reply().to(GATEWAY);
+    assert_eq!(world.send_dhcp(alone.clone()), Ok(alone));
+}
+
 #[test]
 fn types_that_no_host_has_a_use_for_are_dropped() {
     let out = |kind| icmp(VM_IP, INTERNET, kind);
     let back = |kind| inbound(icmp(INTERNET, VM_IP, kind));
-    for kind in [4, 9, 10, 15, 16, 17, 18] {
+    for kind in [4, 9, 10, 15, 16, 17, 18, 42, 43] {
         let mut world = World::new(LEASED, "0.0.0.0/0", "");
         assert_eq!(world.send(out(kind)), Err(IcmpType), "{kind}");
         assert_eq!(world.receive(back(kind)), Err(IcmpType), "{kind}");
@@ -80,7 +109,7 @@ fn types_that_no_host_has_a_use_for_are_dropped() {
         assert_eq!(world.send(short), Err(IcmpType), "{kind} alone");
     }
     let mut world = World::new(LEASED, "", "");
-    for kind in [0, 8, 14, 19, 42] {
+    for kind in [0, 8, 14, 19, 41, 44] {
         assert_eq!(world.send(out(kind)), Ok(()), "{kind}");
         assert_eq!(world.receive(back(kind)), Ok(()), "{kind}");
     }

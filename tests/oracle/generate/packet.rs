@@ -64,7 +64,8 @@ fn transport(choices: &mut Choices<'_>, protocol: u8) -> Vec<u8> {
             payload.extend([0, 0]);
         }
         1 => {
-            payload[0] = choices.pick(&[8, 0, 3, 3, 3, 5, 11, 12, 9, 10, 4, 13, 14, 15, 18]);
+            payload[0] =
+                choices.pick(&[8, 0, 3, 3, 3, 5, 11, 12, 9, 10, 4, 13, 14, 15, 18, 42, 43]);
             payload[1] = choices.pick(&[4, 3, 1, 0]);
             payload.extend([0, 0]);
             payload.extend(u16::to_be_bytes(choices.pick(&[1400, 0, 1, 67, 68, 552])));

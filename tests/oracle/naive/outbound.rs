@@ -84,7 +84,7 @@ impl Facts {
         let mut frame = frame.to_vec();
         frame[42..].fill(0);
         let is_request = frame[20..22] == [0, 1];
-        if is_request {
+        if is_request || frame[..6] == BROADCAST {
             frame[32..38].fill(0);
         }
         if frame[..6] != BROADCAST {

@@ -147,7 +147,7 @@ fn icmp_faults(payload: &[u8], is_outbound: bool) -> Faults {
     if *kind == 5 {
         faults.push("icmp-redirect");
     }
-    if matches!(kind, 4 | 9 | 10 | 15..=18) || *kind == 13 && !is_outbound {
+    if matches!(kind, 4 | 9 | 10 | 15..=18 | 42 | 43) || *kind == 13 && !is_outbound {
         faults.push("icmp-type");
     }
     if payload.len() < 8 {
@@ -183,7 +183,7 @@ fn are_options_harmless(options: &[u8], protocol: u8) -> bool {
     let mut at = 0;
     while at < options.len() {
         match options[at] {
-            0 => return true,
+            0 => return options[at..].iter().all(|byte| *byte == 0),
             1 => at += 1,
             148 if protocol == 2 && options.get(at + 1) == Some(&4) && at + 4 <= options.len() => {
                 at += 4;
