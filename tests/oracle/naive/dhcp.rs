@@ -316,7 +316,11 @@ impl Facts {
             (5, Some(_)) if grants && self.taken.contains(&yiaddr) => {
                 return Err(vec!["dhcp-address-taken"]);
             }
-            (2, _) => self.offered = Some((yiaddr, u64::from(self.now) + 64)),
+            (2, _) => {
+                // Like a lease, it ends within the time that a lease can.
+                let until = self.now.saturating_add(64).min(u32::MAX - 1);
+                self.offered = Some((yiaddr, until.into()));
+            }
             (6, _) => (self.lease, self.offered) = (None, None),
             (5, Some(time)) if grants => self.bind(from, message, time.try_into().unwrap()),
             _ => {}
