@@ -19,7 +19,7 @@ pub(crate) fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> R
         count(outbound, outcome.err().unwrap_or("forward"));
         // Only thousands of new connections are too many, of which the last alone counts.
         let opens_connection = outbound && frame.get(23) == Some(&6) && frame.get(47) == Some(&2);
-        if opens_connection && outcome.is_ok() && choices.sometimes(6) {
+        if opens_connection && outcome.is_ok() && choices.sometimes(16) {
             let mut last = outcome;
             for _ in 0..9000 {
                 last = scene.pass(outbound, &frame)?;
