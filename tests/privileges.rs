@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
@@ -126,24 +127,28 @@ fn only_stays_open(more: &[&str], besides: &[&str]) {
             .args(more);
         command.stdin(Stdio::from(OwnedFd::from(ours)));
         let program = Program::start_forwarding(&mut command);
-        let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", program.pid()))
-            .unwrap()
-            .map(|fd| {
-                fs::read_link(fd.unwrap().path())
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned()
-            })
-            .map(|target| target.split('[').next().unwrap().to_owned())
-            .collect();
+        let list = || -> Vec<String> {
+            let fds = fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap();
+            let targets = fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+            let name = |target: PathBuf| -> String {
+                let target = target.to_str().unwrap();
+                target.split('[').next().unwrap().to_owned()
+            };
+            targets.map(name).collect()
+        };
+        // At its start it reads for a moment which of its pages are in memory.
+        let mut open = list();
+        while open.iter().any(|target| target.ends_with("/maps")) {
+            open = list();
+        }
         open.sort();
         // The VM's, that of signals (two), the questions about the VM and about the gateway.
         let sockets = ["socket:"; 5];
         // Standard output and error, and the two ends of the stop flag's.
         let pipes = ["pipe:"; 4];
         let parent = ["anon_inode:"];
-        let registry = ["/run/softnet/addresses", "/run/softnet/macs"];
+        let registry = ["addresses", "macs", "names"].map(|file| format!("/run/softnet/{file}"));
+        let registry = registry.each_ref().map(String::as_str);
         let tap = ["/dev/net/tun"];
         let expected = [besides, &tap, &registry, &parent, &pipes, &sockets].concat();
         assert_eq!(open, expected);
