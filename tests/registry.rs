@@ -3,6 +3,7 @@
 
 mod program;
 
+use std::cell::Cell;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
@@ -26,6 +27,7 @@ struct Vm {
     softnet: Program,
     socket: UnixDatagram,
     server: UdpSocket,
+    attempts: Cell<u8>,
 }
 
 impl Vm {
@@ -43,12 +45,14 @@ impl Vm {
             softnet: Program::start_forwarding(command.args(more)),
             socket,
             server: dhcp_server_on(&tap),
+            attempts: Cell::new(0),
         }
     }
 
     fn send(&self, kind: u8) {
         let mut frame = dhcp(kind);
         frame[6..12].copy_from_slice(&self.mac);
+        frame[49] = self.attempts.get();
         frame[70..76].copy_from_slice(&self.mac);
         if kind == RELEASE {
             // As what it is known (ciaddr), and from whom it has that (option 54).
@@ -60,6 +64,8 @@ impl Vm {
 
     /// Asks for the address, and tells whether the grant gets through.
     fn gets_lease(&self, seconds: u32) -> bool {
+        // Each time by another transaction, as clients do.
+        self.attempts.set(self.attempts.get() + 1);
         self.send(DISCOVER);
         reply(&self.server, self.mac, DISCOVER, OFFER, seconds);
         assert!(self.hears(OFFER));
