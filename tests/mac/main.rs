@@ -117,7 +117,8 @@ fn ports_follow_the_lease_and_leave_with_it() {
         host.becomes("rules", "2222 192.168.64.2:22\n");
         host.lease(&vm, Ipv4Addr::new(192, 168, 64, 9));
         host.becomes("rules", "2222 192.168.64.9:22\n");
-        vm.send(&guest::dhcp(REQUEST)).unwrap();
+        let renewal = guest::dhcp_for(REQUEST, Ipv4Addr::new(192, 168, 64, 9));
+        vm.send(&renewal).unwrap();
         host.serve(REQUEST, NAK, Ipv4Addr::UNSPECIFIED);
         host.becomes("rules", "");
         interrupt(softnet);

@@ -95,11 +95,12 @@ pub(crate) fn dhcp(kind: u8) -> Vec<u8> {
     dhcp_for(kind, VM_ADDRESS)
 }
 
-/// The same, in which a REQUEST asks for this address.
+/// The same about this address, for which a REQUEST asks, by a transaction of its own.
 pub(crate) fn dhcp_for(kind: u8, address: Ipv4Addr) -> Vec<u8> {
     let mut message = vec![0; 300];
     message[..3].copy_from_slice(&[1, 1, 6]);
     message[4..8].copy_from_slice(b"tart");
+    message[7] ^= address.octets()[3] ^ VM_ADDRESS.octets()[3];
     message[10] = 0x80;
     message[28..34].copy_from_slice(&VM_MAC);
     message[236..240].copy_from_slice(&[99, 130, 83, 99]);
