@@ -178,14 +178,15 @@ struct ForwardingArgs {
     #[arg(long, value_name = "ADDR", value_parser = gateway)]
     gateway: Option<Named>,
 
-    /// Destinations to allow: IPv4 prefixes such as 10.0.0.0/8, addresses, or @host, the gateway
+    /// Rules that allow, such as 10.0.0.0/8, 1.2.3.4:443, "tcp 1.2.3.4" or @host, the gateway
     ///
-    /// Separated by commas; the flag may be repeated. The longest prefix that matches wins,
-    /// and of two equal ones --block.
+    /// Separated by commas; the flag may be repeated. Rules with ports come before those
+    /// without; then the longest prefix that matches wins, and of two equal ones --block.
+    /// docs/rules.md has the grammar.
     #[arg(long, value_name = "LIST")]
     allow: Vec<String>,
 
-    /// Destinations to block, likewise
+    /// Rules that block, likewise
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 

@@ -16,6 +16,7 @@ use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
+use crate::direction::Direction;
 use crate::wire::dhcp::{self, Message};
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::Header;
@@ -78,7 +79,9 @@ impl Inbound {
         }
         match ethernet.ethertype.get() {
             ethertype::IPV4 => match shape::plain(carried) {
-                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
+                Some((header, transport)) => {
+                    self.ipv4::<false>(ethernet, header, transport, carried)
+                }
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
@@ -90,7 +93,7 @@ impl Inbound {
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = shape::other_ipv4(carried)?;
-        self.ipv4::<true>(ethernet, header, transport)
+        self.ipv4::<true>(ethernet, header, transport, carried)
     }
 
     /// Made twice, as outbound.
@@ -100,6 +103,7 @@ impl Inbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
+        carried: &[u8],
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
         match transport {
@@ -128,7 +132,7 @@ impl Inbound {
             return Err(DropReason::IcmpQuote);
         }
         if destination != lease.address() || ethernet.destination != self.parties.vm {
-            self.group(ethernet.destination, destination)?;
+            self.group(ethernet.destination, destination, carried)?;
         }
         if self.mode == Mode::Host && source != self.parties.gateway {
             return Err(DropReason::HostOnly);
@@ -149,7 +153,7 @@ impl Inbound {
 
     /// Not for the VM alone: for all stations, or for a group that a rule lets it send to.
     #[cold]
-    fn group(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
+    fn group(&self, mac: Mac, address: u32, carried: &[u8]) -> Result<(), DropReason> {
         let Some(group) = group_mac(address, self.parties.subnet) else {
             return Err(if mac == self.parties.vm {
                 DropReason::DestinationAddress
@@ -157,9 +161,14 @@ impl Inbound {
                 DropReason::DestinationGroup
             });
         };
-        let is_wanted = group == Mac::BROADCAST
-            || self.rules.snapshot().table.get(address) == Destination::Pass;
-        if group == mac && is_wanted {
+        let rules = &self.rules.snapshot().outbound;
+        let mut verdict = rules.table.get(address);
+        if verdict == Destination::Closer {
+            // As if the VM sent it: the group is what the rule names, and so is the group's port.
+            let (kind, ports) = shape::for_rules(carried, Direction::Outbound);
+            verdict = rules.look_closer(address, kind, ports);
+        }
+        if group == mac && (group == Mac::BROADCAST || verdict == Destination::Pass) {
             Ok(())
         } else {
             Err(DropReason::DestinationGroup)
@@ -268,6 +277,7 @@ impl Inbound {
                 *subnet = Some(learned);
                 self.handle.set_subnet(learned.net());
             }
+            self.handle.set_name_servers(&lease.name_servers);
             self.lease.bind(&lease);
         };
         if self.claims.claim(lease.address, &mut bind) {

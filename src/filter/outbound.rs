@@ -17,6 +17,7 @@ use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
+use crate::direction::Direction;
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::{Header, protocol};
 use crate::wire::{Mac, arp, dhcp, udp};
@@ -71,7 +72,9 @@ impl Outbound {
         }
         match ethernet.ethertype.get() {
             ethertype::IPV4 => match shape::plain(carried) {
-                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
+                Some((header, transport)) => {
+                    self.ipv4::<false>(ethernet, header, transport, carried)
+                }
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
@@ -83,7 +86,7 @@ impl Outbound {
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = shape::other_ipv4(carried)?;
-        self.ipv4::<true>(ethernet, header, transport)
+        self.ipv4::<true>(ethernet, header, transport, carried)
     }
 
     /// Made twice: what only the rare kinds of packets take costs the others nothing then.
@@ -93,6 +96,7 @@ impl Outbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
+        carried: &[u8],
     ) -> Result<Step, DropReason> {
         let destination = header.destination.get();
         match transport {
@@ -100,13 +104,13 @@ impl Outbound {
                 return self.dhcp_port(ethernet, destination, port);
             }
             Transport::Udp(udp::DHCP_CLIENT, udp::PXE) if destination == self.parties.gateway => {
-                return self.boot_port(ethernet, header, transport);
+                return self.boot_port(ethernet, header, transport, carried);
             }
             Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
             Transport::Trailed => return Ok(Step::Inspect),
             _ => {}
         }
-        self.ordinary::<RARE>(ethernet, header, transport)
+        self.ordinary::<RARE>(ethernet, header, transport, carried)
     }
 
     /// By the lease and the rules.
@@ -116,6 +120,7 @@ impl Outbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
+        carried: &[u8],
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
         let lease = self.lease.hot();
@@ -128,15 +133,11 @@ impl Outbound {
         {
             return Err(DropReason::IcmpQuote);
         }
-        let verdict = self.rules.snapshot().table.get(destination);
+        let verdict = self.rules.snapshot().outbound.table.get(destination);
         if verdict != Destination::Pass {
-            self.exception(verdict, destination, transport.port() == Some(udp::DNS))?;
+            self.exception(verdict, destination, transport, carried)?;
         }
-        if RARE
-            && transport == Transport::Other
-            && destination == self.parties.gateway
-            && !self.may_reach_gateway(header.protocol)
-        {
+        if RARE && transport == Transport::Other && !self.may_reach(destination, header.protocol) {
             return Err(DropReason::GatewayProtocol);
         }
         if !self.lease.is_gateway_mac(ethernet.destination) {
@@ -149,10 +150,12 @@ impl Outbound {
         })
     }
 
-    /// A host's kernel takes part in tunnels and routing by itself, where no service listens.
-    fn may_reach_gateway(&self, protocol: u8) -> bool {
+    /// A host's kernel takes part in tunnels and routing by itself, where no service listens, and
+    /// at each of its addresses.
+    fn may_reach(&self, address: u32, protocol: u8) -> bool {
+        let closed = &self.rules.snapshot().closed_to_protocols;
         matches!(protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
-            || self.rules.snapshot().opens_protocols
+            || closed.binary_search(&address).is_err()
     }
 
     /// From an address that the VM has no lease of: softnet asks the server about it, if the VM
@@ -165,17 +168,25 @@ impl Outbound {
         may_ask.then_some(Step::Inspect).ok_or(reason)
     }
 
-    /// To a destination that the table refuses. A name server that the lease names is reached on
-    /// port 53 all the same, for it is often the resolver of a company's network.
+    /// To a destination that the table does not pass by its address alone. A name server that the
+    /// lease names is reached on port 53 even if the table refuses it, for it is often the
+    /// resolver of a company's network.
     #[cold]
     fn exception(
         &self,
-        verdict: Destination,
+        mut verdict: Destination,
         destination: u32,
-        is_dns: bool,
+        transport: Transport,
+        carried: &[u8],
     ) -> Result<(), DropReason> {
-        let passes =
-            is_dns && verdict.may_be_name_server() && self.lease.has_name_server(destination);
+        if verdict == Destination::Closer {
+            let (kind, ports) = shape::for_rules(carried, Direction::Outbound);
+            let rules = &self.rules.snapshot().outbound;
+            verdict = rules.look_closer(destination, kind, ports);
+        }
+        let passes = transport.port() == Some(udp::DNS)
+            && verdict.may_be_name_server()
+            && self.lease.has_name_server(destination);
         match verdict.refusal() {
             Some(reason) if !passes => Err(reason),
             _ => Ok(()),
@@ -227,8 +238,9 @@ impl Outbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
+        carried: &[u8],
     ) -> Result<Step, DropReason> {
-        self.ordinary::<false>(ethernet, header, transport)?;
+        self.ordinary::<false>(ethernet, header, transport, carried)?;
         Ok(Step::Inspect)
     }
 

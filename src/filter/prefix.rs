@@ -21,7 +21,7 @@ use super::verdict::DropReason;
 /// What the table says about a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Destination {
+pub(crate) enum Destination {
     Pass,
     Blocked,
     Private,
@@ -34,6 +34,8 @@ pub(super) enum Destination {
     Broadcast,
     HostOnly,
     Isolation,
+    /// The address alone does not decide.
+    Closer,
 }
 
 impl Destination {
@@ -53,6 +55,8 @@ impl Destination {
             Self::Broadcast => DropReason::DestinationBroadcast,
             Self::HostOnly => DropReason::HostOnly,
             Self::Isolation => DropReason::Isolation,
+            // A closer look has another answer; without one nothing passes.
+            Self::Closer => DropReason::DestinationBlocked,
         })
     }
 
@@ -69,38 +73,40 @@ impl Destination {
 /// A prefix and what it says about its addresses. Among those that hold an address the one
 /// with the greatest weight speaks, and of equal ones the later.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct Entry<T = Destination> {
     pub(super) prefix: Ipv4Net,
     pub(super) weight: u16,
-    pub(super) destination: Destination,
+    pub(super) says: T,
 }
 
 /// All addresses, cut into ranges.
 #[derive(Debug, Clone)]
-pub(super) struct PrefixTable {
-    directory: Box<[Slice; 256]>,
+pub(crate) struct PrefixTable<T = Destination> {
+    directory: Box<[Slice<T>; 256]>,
     /// The first address of each range, in order, beginning with zero.
     starts: Box<[u32]>,
-    destinations: Box<[Destination]>,
+    says: Box<[T]>,
 }
 
 /// The ranges that hold addresses with one first byte.
 #[derive(Debug, Clone, Copy)]
-struct Slice {
+struct Slice<T> {
     first: u16,
     len: u16,
     /// What the first of them says: the answer, when it is the only one.
-    destination: Destination,
+    says: T,
 }
 
-impl PrefixTable {
+impl<T: Copy + PartialEq> PrefixTable<T> {
     /// Cuts the addresses into ranges; those that no entry holds get `otherwise`.
-    pub(super) fn new(mut entries: Vec<Entry>, otherwise: Destination) -> Self {
+    pub(super) fn new(mut entries: Vec<Entry<T>>, otherwise: T) -> Self {
         // Enclosing prefixes before enclosed ones; the sort is stable.
         entries.sort_by_key(|entry| (u32::from(entry.prefix.network()), entry.prefix.prefix_len()));
-        let mut ranges = Ranges::default();
-        ranges.begin(0, otherwise);
-        let mut enclosing: Vec<Entry> = Vec::new();
+        let mut ranges = Ranges {
+            starts: vec![0],
+            says: vec![otherwise],
+        };
+        let mut enclosing: Vec<Entry<T>> = Vec::new();
         for mut entry in entries {
             let start = u32::from(entry.prefix.network());
             while let Some(inner) = enclosing.pop_if(|inner| last(inner) < start) {
@@ -109,71 +115,67 @@ impl PrefixTable {
             if let Some(outer) = enclosing.last()
                 && outer.weight > entry.weight
             {
-                (entry.weight, entry.destination) = (outer.weight, outer.destination);
+                (entry.weight, entry.says) = (outer.weight, outer.says);
             }
-            ranges.begin(start, entry.destination);
+            ranges.begin(start, entry.says);
             enclosing.push(entry);
         }
         while let Some(inner) = enclosing.pop() {
             ranges.resume(&inner, enclosing.last(), otherwise);
         }
-        let Ranges {
-            starts,
-            destinations,
-        } = ranges;
+        let Ranges { starts, says } = ranges;
         Self {
-            directory: directory(&starts, &destinations),
+            directory: directory(&starts, &says),
             starts: starts.into(),
-            destinations: destinations.into(),
+            says: says.into(),
         }
     }
 
     /// What the table says about an address.
     #[inline]
-    pub(super) fn get(&self, address: u32) -> Destination {
+    pub(super) fn get(&self, address: u32) -> T {
         let slice = &self.directory[(address >> 24) as usize];
         if slice.len == 1 {
-            return slice.destination;
+            return slice.says;
         }
         self.search(slice, address)
     }
 
     /// Among the ranges of a slice, which begins within the first of them.
-    fn search(&self, slice: &Slice, address: u32) -> Destination {
+    fn search(&self, slice: &Slice<T>, address: u32) -> T {
         let (first, len) = (usize::from(slice.first), usize::from(slice.len));
         let later = &self.starts[first..][1..len];
-        self.destinations[first + later.partition_point(|start| *start <= address)]
+        self.says[first + later.partition_point(|start| *start <= address)]
     }
 }
 
 /// Ranges under construction.
-#[derive(Default)]
-struct Ranges {
+struct Ranges<T> {
     starts: Vec<u32>,
-    destinations: Vec<Destination>,
+    says: Vec<T>,
 }
 
-impl Ranges {
-    fn begin(&mut self, start: u32, destination: Destination) {
+impl<T: Copy + PartialEq> Ranges<T> {
+    fn begin(&mut self, start: u32, says: T) {
         if self.starts.last() == Some(&start) {
             self.starts.pop();
-            self.destinations.pop();
+            self.says.pop();
         }
-        if self.destinations.last() != Some(&destination) {
+        if self.says.last() != Some(&says) {
             self.starts.push(start);
-            self.destinations.push(destination);
+            self.says.push(says);
         }
     }
 
     /// Goes on with what encloses `inner` after its last address, if there is one more.
-    fn resume(&mut self, inner: &Entry, outer: Option<&Entry>, otherwise: Destination) {
+    fn resume(&mut self, inner: &Entry<T>, outer: Option<&Entry<T>>, otherwise: T) {
         if let Some(next) = last(inner).checked_add(1) {
-            self.begin(next, outer.map_or(otherwise, |outer| outer.destination));
+            self.begin(next, outer.map_or(otherwise, |outer| outer.says));
         }
     }
 }
 
-fn directory(starts: &[u32], destinations: &[Destination]) -> Box<[Slice; 256]> {
+fn directory<T: Copy>(starts: &[u32], says: &[T]) -> Box<[Slice<T>; 256]> {
     Box::new(std::array::from_fn(|byte| {
         let byte = u32::try_from(byte).expect("of 256 entries") << 24;
         // The range that holds the first address, to the one that holds the last.
@@ -185,12 +187,12 @@ fn directory(starts: &[u32], destinations: &[Destination]) -> Box<[Slice; 256]> 
         Slice {
             first: small(first),
             len: small(end - first),
-            destination: destinations[first],
+            says: says[first],
         }
     }))
 }
 
-fn last(entry: &Entry) -> u32 {
+fn last<T>(entry: &Entry<T>) -> u32 {
     entry.prefix.broadcast().into()
 }
 
@@ -198,11 +200,11 @@ fn last(entry: &Entry) -> u32 {
 mod tests {
     use super::*;
 
-    fn entry(prefix: &str, weight: u16, destination: Destination) -> Entry {
+    fn entry(prefix: &str, weight: u16, says: Destination) -> Entry {
         Entry {
             prefix: prefix.parse().unwrap(),
             weight,
-            destination,
+            says,
         }
     }
 
@@ -215,7 +217,7 @@ mod tests {
                 best = Some(entry);
             }
         }
-        best.map_or(otherwise, |best| best.destination)
+        best.map_or(otherwise, |best| best.says)
     }
 
     fn compare(entries: &[Entry]) {
@@ -283,7 +285,7 @@ mod tests {
                     // Few first bytes, so that prefixes nest often.
                     let address = random() & 0x83ff_ff81;
                     let prefix = Ipv4Net::new(address.into(), len).unwrap().trunc();
-                    let destination = [
+                    let says = [
                         Destination::Pass,
                         Destination::Blocked,
                         Destination::Private,
@@ -295,7 +297,7 @@ mod tests {
                     Entry {
                         prefix,
                         weight,
-                        destination,
+                        says,
                     }
                 })
                 .collect();

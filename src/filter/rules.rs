@@ -20,8 +20,7 @@ use arc_swap::{ArcSwap, Cache};
 use ipnet::Ipv4Net;
 
 use super::Config;
-use super::policy::{Mode, Policy, Surroundings};
-use super::prefix::PrefixTable;
+use super::policy::{Compiled, Mode, Policy, Surroundings};
 
 /// The handle of one VM's rules: what is set here counts from each filter's next batch on.
 #[derive(Debug)]
@@ -38,13 +37,7 @@ struct Sources {
 }
 
 /// Rules compiled, for good.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    /// What becomes of each destination.
-    pub(super) table: PrefixTable,
-    /// Whether more protocols may go to the gateway than TCP, UDP and ICMP.
-    pub(super) opens_protocols: bool,
-}
+pub(super) type Snapshot = Compiled;
 
 /// The snapshot that one filter judges its batch by.
 #[derive(Debug)]
@@ -63,6 +56,7 @@ impl Rules {
                 isolation: config.isolation || config.mode == Mode::Host,
                 subnet: config.subnet,
                 host: Vec::new(),
+                name_servers: Vec::new(),
             },
         };
         Self {
@@ -71,31 +65,38 @@ impl Rules {
         }
     }
 
-    /// Replaces the policy. Isolation stays as it was: the interface was opened with or without
-    /// it.
-    pub fn set_policy(&self, policy: Policy) {
+    /// Replaces the policy; whether the new one differs. Isolation stays as it was: the interface
+    /// was opened with or without it.
+    pub fn set_policy(&self, policy: Policy) -> bool {
         let mut sources = self.sources();
-        sources.policy = policy;
-        self.replace(&sources);
+        let differs = sources.policy.normal_form() != policy.normal_form();
+        if differs {
+            sources.policy = policy;
+            self.replace(&sources);
+        }
+        differs
     }
 
-    /// Says which addresses this host answers to, the gateway's among them or not. They are
-    /// closed while the policy blocks `@host`; the first [`HOST_ADDRESSES_MAX`] count.
+    /// The policy, and how many different rules it makes once it is compiled.
+    #[must_use]
+    pub fn policy(&self) -> (Policy, usize) {
+        // Under the lock, so that the count is this policy's.
+        let sources = self.sources();
+        (sources.policy.clone(), self.current.load().rule_count)
+    }
+
+    /// Says which addresses this host answers to, the gateway's among them or not. They take
+    /// TCP, UDP and ICMP alone, and nothing while the policy blocks `@host`; the first
+    /// [`HOST_ADDRESSES_MAX`] count.
     pub fn set_host_addresses(&self, mut addresses: Vec<Ipv4Addr>) {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.truncate(HOST_ADDRESSES_MAX);
         let mut sources = self.sources();
         let before = mem::replace(&mut sources.surroundings.host, addresses);
-        if sources.policy.blocks_host() && before != sources.surroundings.host {
+        if before != sources.surroundings.host {
             self.replace(&sources);
         }
-    }
-
-    /// Whether the policy blocks `@host`, so that the host's addresses matter.
-    #[must_use]
-    pub fn blocks_host(&self) -> bool {
-        self.sources().policy.blocks_host()
     }
 
     /// Says which network the VM is in, for the inbound filter, which learns it with the first
@@ -104,6 +105,17 @@ impl Rules {
         let mut sources = self.sources();
         sources.surroundings.subnet = Some(subnet);
         self.replace(&sources);
+    }
+
+    /// Says which name servers the lease has, for the inbound filter.
+    pub(super) fn set_name_servers(&self, servers: &[Ipv4Addr]) {
+        let mut sources = self.sources();
+        if sources.surroundings.name_servers != servers {
+            sources.surroundings.name_servers = servers.to_vec();
+            if sources.policy.names_dns() {
+                self.replace(&sources);
+            }
+        }
     }
 
     pub(super) fn view(&self) -> View {
@@ -125,10 +137,7 @@ impl Rules {
 
 impl Sources {
     fn compile(&self) -> Snapshot {
-        Snapshot {
-            table: self.policy.compile(&self.surroundings),
-            opens_protocols: self.policy.opens_protocols_of(self.surroundings.gateway),
-        }
+        self.policy.compile(&self.surroundings)
     }
 }
 
@@ -176,7 +185,10 @@ mod tests {
     }
 
     fn says(view: &View, address: [u8; 4]) -> Destination {
-        view.snapshot().table.get(u32::from_be_bytes(address))
+        view.snapshot()
+            .outbound
+            .table
+            .get(u32::from_be_bytes(address))
     }
 
     #[test]
@@ -207,14 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_do_not_matter_or_are_the_same_compile_nothing() {
-        let unaware = rules("", "");
-        let mut view = unaware.view();
-        let before = Arc::clone(&view.snapshot);
-        unaware.set_host_addresses(vec![Ipv4Addr::new(4, 4, 4, 4)]);
-        view.refresh();
-        assert!(Arc::ptr_eq(&before, &view.snapshot));
-
+    fn addresses_that_are_the_same_compile_nothing() {
         let aware = rules("", "@host");
         let mut view = aware.view();
         let addresses = [[4, 4, 4, 4], [5, 5, 5, 5], [4, 4, 4, 4]].map(Ipv4Addr::from);

@@ -1,7 +1,9 @@
 //! What a frame must look like in either direction, before it matters who sent it.
 
+use super::policy::{Kind, PortPair};
 use super::verdict::DropReason;
 use crate::batch::Slot;
+use crate::direction::Direction;
 use crate::wire::arp::{self, Arp};
 use crate::wire::dhcp::Message;
 use crate::wire::ethernet::{Ethernet, ethertype};
@@ -228,6 +230,37 @@ fn is_dhcp(udp: &Udp) -> bool {
         (udp.source.get(), udp.destination.get()),
         (_, udp::DHCP_SERVER | udp::DHCP_CLIENT) | (udp::DHCP_CLIENT, udp::PXE)
     )
+}
+
+/// What rules ask about a packet that was found in order: its protocol, and the ports of TCP and
+/// UDP. The first fragment has them too; later ones do not, and nor do they arrive without the
+/// first.
+pub(super) fn for_rules(carried: &[u8], way: Direction) -> (Kind, Option<PortPair>) {
+    let Some(packet) = Ipv4::parse(carried) else {
+        return (Kind::Other, None);
+    };
+    let kind = match packet.header.protocol {
+        protocol::TCP => Kind::Tcp,
+        protocol::UDP => Kind::Udp,
+        protocol::ICMP => Kind::Icmp,
+        _ => Kind::Other,
+    };
+    let has_ports = matches!(kind, Kind::Tcp | Kind::Udp)
+        && packet.fragment().is_none_or(|place| place.offset == 0);
+    let ports = packet.payload.first_chunk().filter(|_| has_ports);
+    let ports = ports.map(|[a, b, c, d]| {
+        let (source, destination) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+        let (own, remote) = match way {
+            Direction::Outbound => (source, destination),
+            Direction::Inbound => (destination, source),
+        };
+        PortPair {
+            is_tcp: kind == Kind::Tcp,
+            remote,
+            own,
+        }
+    });
+    (kind, ports)
 }
 
 /// A DHCP message and what it came in.

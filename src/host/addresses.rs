@@ -1,4 +1,5 @@
-//! What this host answers to, beside the gateway: `--block @host` closes that too.
+//! What this host answers to, beside the gateway: the kernel takes tunnels there, and `--block
+//! @host` closes it.
 
 use std::net::Ipv4Addr;
 
@@ -33,13 +34,13 @@ impl HostAddresses {
         self.is_stale = true;
     }
 
-    /// Tells the rules, if `@host` is blocked and the addresses may have changed.
+    /// Tells the rules, if the addresses may have changed.
     ///
     /// # Errors
     /// When the system does not list them: what was told before holds, and the next call tries
     /// again.
     pub fn tell(&mut self, rules: &Rules) -> Result<(), HostError> {
-        if !self.is_stale || !rules.blocks_host() {
+        if !self.is_stale {
             return Ok(());
         }
         let addresses = answered()?;
@@ -47,8 +48,8 @@ impl HostAddresses {
         if addresses.len() > HOST_ADDRESSES_MAX && !self.has_warned {
             self.has_warned = true;
             warn!(
-                "--block @host closes only the first {HOST_ADDRESSES_MAX} of the host's {} \
-                 addresses: block the networks of the others by their prefixes",
+                "only the first {HOST_ADDRESSES_MAX} of the host's {} addresses are told from the \
+                 internet: block the networks of the others by their prefixes",
                 addresses.len()
             );
         }

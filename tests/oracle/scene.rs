@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use ipnet::Ipv4Net;
 use softnet::batch::Slot;
 use softnet::clock::Tick;
-use softnet::filter::policy::Target;
 use softnet::filter::{
     self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Names, Outbound, Policy,
     Step, Verdict,
@@ -83,8 +82,7 @@ impl Scene {
             host_only: choices.sometimes(40),
             isolation: !choices.sometimes(100),
             max_frame: choices.pick(&[1514, 1514, 1514, 9014, 590]),
-            allow: Vec::new(),
-            block: Vec::new(),
+            rules: Vec::new(),
             taken: vec![Ipv4Addr::from(u32::from(network.network()) + 7)],
             taken_names: vec!["taken".to_owned()],
             host_name: "mac".to_owned(),
@@ -102,26 +100,17 @@ impl Scene {
             connections: Allowance::per_second(1000, 8192),
             broadcast_arp: Allowance::per_second(16, 64),
             unanswered: 0,
-            allows_any_protocol_to_gateway: false,
-            blocks_host: false,
             host_addresses: vec![gateway, INTERNET, Ipv4Addr::new(10, 9, 8, 7)],
             now: 1000,
         };
         let (mut allow, mut block) = (Vec::new(), Vec::new());
         for _ in 0..choices.below(6) {
-            let target = rule(choices, &facts, network);
-            if choices.sometimes(100) {
-                block.push(target);
-            } else {
-                allow.push(target);
-            }
+            let text = rule(choices, &facts, network);
+            let allows = !choices.sometimes(100);
+            facts.rules.push(naive::Rule::read(&text, allows));
+            if allows { &mut allow } else { &mut block }.push(text);
         }
-        facts.blocks_host = block.contains(&Target::Host);
-        facts.allows_any_protocol_to_gateway = allow
-            .iter()
-            .any(|target| matches!(target, Target::Net(net) if net.contains(&gateway)));
-        (facts.allow, facts.block) = (prefixes(&allow, gateway), prefixes(&block, gateway));
-        let policy = Policy::new(allow, block).unwrap();
+        let (policy, _) = Policy::read(&allow, &block).unwrap();
         let config = Config {
             vm_mac: Mac(VM),
             gateway,
@@ -286,30 +275,32 @@ fn decide(
     }
 }
 
-fn rule(choices: &mut Choices<'_>, facts: &Facts, network: Ipv4Net) -> Target {
+fn rule(choices: &mut Choices<'_>, facts: &Facts, network: Ipv4Net) -> String {
     let net = match choices.below(8) {
-        0 => return Target::Host,
-        1 => Ipv4Net::default(),
-        2 => network,
-        3 => choices.pick(&generate::SPECIAL_RANGES).parse().unwrap(),
-        4 => Ipv4Net::new(facts.gateway, choices.pick(&[32, 31, 24, 9])).unwrap(),
-        5 => Ipv4Net::new(
-            generate::special_edge(choices),
-            choices.pick(&[32, 31, 16, 3]),
-        )
-        .unwrap(),
-        6 => Ipv4Net::new(INTERNET, choices.pick(&[32, 30, 8, 1])).unwrap(),
-        _ => Ipv4Net::new(choices.u32().into(), choices.byte() % 33).unwrap(),
+        0 => None,
+        1 => Some(Ipv4Net::default()),
+        2 => Some(network),
+        3 => Some(choices.pick(&generate::SPECIAL_RANGES).parse().unwrap()),
+        4 => Ipv4Net::new(facts.gateway, choices.pick(&[32, 31, 24, 9])).ok(),
+        5 => {
+            let address = generate::special_edge(choices);
+            Ipv4Net::new(address, choices.pick(&[32, 31, 16, 3])).ok()
+        }
+        6 => Ipv4Net::new(INTERNET, choices.pick(&[32, 30, 8, 1])).ok(),
+        _ => Ipv4Net::new(choices.u32().into(), choices.byte() % 33).ok(),
     };
-    Target::Net(net.trunc())
-}
-
-fn prefixes(targets: &[Target], gateway: Ipv4Addr) -> Vec<Ipv4Net> {
-    let prefix = |target: &Target| match target {
-        Target::Net(net) => *net,
-        Target::Host => Ipv4Net::new(gateway, 32).unwrap(),
-    };
-    targets.iter().map(prefix).collect()
+    let target = net.map_or_else(
+        || {
+            choices
+                .pick(&["@host", "@host", "@dns", "@private", "@metadata"])
+                .to_owned()
+        },
+        |net| net.trunc().to_string(),
+    );
+    let protocol = choices.pick(&["", "", "", "", "tcp ", "udp ", "icmp "]);
+    let ports = choices.pick(&["", "", "", "", ":53", ":443", ":1-1024", ":68-65535"]);
+    let ports = if protocol == "icmp " { "" } else { ports };
+    format!("{protocol}{target}{ports}")
 }
 
 pub(crate) const VM: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];

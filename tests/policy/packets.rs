@@ -152,6 +152,39 @@ fn no_later_fragment_writes_over_a_quote() {
 }
 
 #[test]
+fn the_hosts_other_addresses_are_sent_the_same_unless_a_prefix_holds_them() {
+    let outside = "9.9.9.1";
+    for (allow, outcome) in [
+        ("", Err(GatewayProtocol)),
+        ("@host", Err(GatewayProtocol)),
+        ("tcp 9.9.9.1", Err(GatewayProtocol)),
+        ("9.9.9.1:443", Err(GatewayProtocol)),
+        ("9.9.9.0/24", Ok(())),
+    ] {
+        let mut world = World::new(LEASED, allow, "");
+        for protocol in OTHER_PROTOCOLS {
+            let frame = ipv4(protocol, VM_IP, outside, &[0; 64]);
+            assert_eq!(
+                world.send(frame),
+                Ok(()),
+                "{protocol}: nobody said whose it is"
+            );
+        }
+        world.rules.set_host_addresses(vec![ip(outside)]);
+        for protocol in OTHER_PROTOCOLS {
+            let frame = ipv4(protocol, VM_IP, outside, &[0; 64]);
+            assert_eq!(world.send(frame), outcome, "{protocol}, {allow}");
+        }
+        for frame in [tcp(VM_IP, outside, 22), icmp(VM_IP, outside, 8)] {
+            assert_eq!(world.send(frame), Ok(()), "{allow}");
+        }
+        world.rules.set_host_addresses(Vec::new());
+        let frame = ipv4(47, VM_IP, outside, &[0; 64]);
+        assert_eq!(world.send(frame), Ok(()), "the address is gone");
+    }
+}
+
+#[test]
 fn the_gateway_is_sent_tcp_udp_and_icmp_unless_a_prefix_holds_it() {
     let refused = Err(GatewayProtocol);
     for (state, allow, outcome) in [

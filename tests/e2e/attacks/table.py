@@ -36,7 +36,7 @@ from attacks.victims import (
     reaches_vm,
     reaches_vm_from_host,
 )
-from lab.network import GATEWAY, GATEWAY_MAC, INTERNET, PEER, PEER_MAC
+from lab.network import GATEWAY, GATEWAY_MAC, HOST_OUTSIDE, INTERNET, PEER, PEER_MAC
 
 REQUEST, REPLY, REVERSE_REQUEST = 1, 2, 3
 ROUTE = ["10.9.8.7"]
@@ -140,6 +140,10 @@ BY_A_VM = (
         Attack(f"{name} to the host", "gateway-protocol", reaches_gateway(ip(proto=number, fill=40)))
         for name, number in PROTOCOLS.items()
     ),
+    *(
+        Attack(f"{name} to the host outside", "gateway-protocol", reaches_gateway(ip(to=HOST_OUTSIDE, proto=PROTOCOLS[name], fill=40)))
+        for name in ("IPIP", "GRE", "OSPF")
+    ),
     # DHCP
     Attack("a DHCP server of its own", "dhcp-role", reaches_peer(dhcp.offer_of_its_own)),
     Attack("udhcpd in the VM", "dhcp-role", dhcp.server_in_the_vm, INBOUND),
@@ -160,6 +164,8 @@ BY_A_VM = (
     Attack("DHCP to another of the host's addresses", "dhcp-destination", reaches_gateway(request("inform", source="own", ciaddr="own", to=(GATEWAY_MAC, dhcp.HOSTS_OTHER_ADDRESS)))),
     Attack("DHCP lease query", "dhcp-message-type", reaches_gateway(request("lease_query"))),
     Attack("DHCP with hidden options", "dhcp-malformed", reaches_gateway(request("discover", ("dhcp-option-overload", 2)))),
+    # Last, since it leaves nothing in the bucket for who comes next.
+    Attack("a flood of connections", "connection-rate", tools.connection_flood),
 )
 
 # By a VM that nobody has granted an address, and that has chosen one.

@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from scapy.layers.inet import ICMP, UDP
+from scapy.layers.inet import ICMP, TCP, UDP
 
 from attacks import PATIENCE, frames, unique
 from attacks.victims import patience
@@ -214,7 +214,24 @@ def arp_flood(target):
     return works
 
 
+def connection_flood(bench, lease):
+    """Takes so many ports of the host's NAT that no neighbour gets one: each connection that is
+    begun takes one, and keeps it for two minutes."""
+    network = bench.network
+    opening = [
+        bytes(frames.ip(TCP(sport=port, dport=9, flags="S"), to=INTERNET)(bench.vm.mac, lease, b""))
+        for port in range(1024, 1024 + CONNECTIONS)
+    ]
+    before = network.sent_to_internet()
+    for first in range(0, CONNECTIONS, FLOOD):
+        bench.vm.send(*opening[first : first + FLOOD])
+    left = patience(bench, lease)
+    return until(lambda: network.sent_to_internet() - before > CONNECTIONS * 0.8, left)
+
+
 # Below this the kernel does not go (ip_rt_min_pmtu).
 NARROW = 552
 # Fewer than wait at a TAP device, more than a bucket holds.
 FLOOD = 500
+# More than twice of what may be opened at once.
+CONNECTIONS = 20_000

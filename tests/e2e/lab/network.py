@@ -27,6 +27,8 @@ GATEWAY, GATEWAY_MAC = "192.168.64.1", "02:00:00:00:00:01"
 PEER, PEER_MAC = "192.168.64.50", "02:00:00:00:00:50"
 PEER_PORT = "peer0"
 # Not one of RFC 5737's documentation networks: a filter counts those as not global.
+# The host's address on its other network, which is one of the internet's.
+HOST_OUTSIDE = "9.9.9.1"
 INTERNET, OTHER_INTERNET = "1.2.3.4", "8.8.8.8"
 PRIVATE = ("10.9.8.7", "172.16.5.5", "169.254.169.254")
 NAME_OF_INTERNET = "inet.test"
@@ -75,6 +77,7 @@ class Network:
             f"link set {PEER_PORT} master br0 up",
             f"link add wan0 type veth peer name eth0 netns {self.inet}",
             "addr add 198.51.100.254/24 dev wan0",
+            f"addr add {HOST_OUTSIDE}/32 dev wan0",
             "link set wan0 up",
         )
         namespace.configure(
@@ -239,6 +242,11 @@ class Network:
     def route_of_host(self, address):
         """The same of the host."""
         return run("ip", "-n", self.host, "route", "get", address)[1]
+
+    def sent_to_internet(self):
+        """How many packets have left the host for the internet."""
+        links = run("ip", "-n", self.host, "-j", "-s", "link", "show", "wan0")[1]
+        return json.loads(links)[0]["stats64"]["tx"]["packets"]
 
     def watch_peer(self):
         """Keeps all frames that reach the other VM."""

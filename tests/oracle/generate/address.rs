@@ -20,7 +20,8 @@ pub(super) fn address(choices: &mut Choices<'_>, scene: &Scene) -> Ipv4Addr {
     let inside = |at: u32| Ipv4Addr::from(u32::from(scene.network.network()).wrapping_add(at));
     let servers = facts.lease.iter().flat_map(|lease| &lease.name_servers);
     let servers: Vec<Ipv4Addr> = servers.copied().collect();
-    let rules: Vec<&Ipv4Net> = facts.allow.iter().chain(&facts.block).collect();
+    let rules = facts.rules.iter().flat_map(|rule| facts.nets(&rule.target));
+    let rules: Vec<Ipv4Net> = rules.collect();
     match choices.below(16) {
         0 => INTERNET,
         1 | 2 => facts.gateway,
@@ -43,7 +44,7 @@ pub(super) fn address(choices: &mut Choices<'_>, scene: &Scene) -> Ipv4Addr {
         9 | 10 if !servers.is_empty() => choices.pick(&servers),
         11 | 12 if !rules.is_empty() => {
             let rule = choices.pick(&rules);
-            edge(choices, rule)
+            edge(choices, &rule)
         }
         12..=14 => special_edge(choices),
         15 => choices.u32().into(),

@@ -58,7 +58,7 @@ impl Facts {
             None => faults.push("destination-address"),
             Some(group) if group != to => faults.push("destination-group"),
             Some(BROADCAST) => {}
-            Some(_) if self.is_allowed_by_rule(packet.destination) => {}
+            Some(_) if self.is_allowed_by_rule(&packet) => {}
             Some(_) => faults.push("destination-group"),
         }
         none(faults)?;

@@ -12,6 +12,7 @@ mod names;
 mod outbound;
 mod packet;
 mod question;
+mod rules;
 
 use std::net::Ipv4Addr;
 
@@ -19,6 +20,7 @@ use ipnet::Ipv4Net;
 
 pub(crate) use self::guard::{Allowance, Asked, NotedWish, udp_sum};
 pub(crate) use self::question::Question;
+pub(crate) use self::rules::Rule;
 
 /// What a VM and its network are, and what has been learned so far.
 #[derive(Debug, Clone)]
@@ -35,13 +37,7 @@ pub(crate) struct Facts {
     pub(crate) host_only: bool,
     pub(crate) isolation: bool,
     pub(crate) max_frame: usize,
-    /// With the gateway in the place of `@host`.
-    pub(crate) allow: Vec<Ipv4Net>,
-    pub(crate) block: Vec<Ipv4Net>,
-    /// Whether an allowed prefix, which is not `@host`, holds the gateway.
-    pub(crate) allows_any_protocol_to_gateway: bool,
-    /// Whether `@host` is blocked.
-    pub(crate) blocks_host: bool,
+    pub(crate) rules: Vec<Rule>,
     /// The host's addresses besides the gateway's.
     pub(crate) host_addresses: Vec<Ipv4Addr>,
     /// Addresses that other VMs of the host have.

@@ -1,7 +1,5 @@
 //! Whether a frame may leave the VM.
 
-use std::net::Ipv4Addr;
-
 use etherparse::Ethernet2HeaderSlice;
 use ipnet::Ipv4Net;
 
@@ -52,10 +50,10 @@ impl Facts {
             return Err(vec!["icmp-quote"]);
         }
         self.check_destination(&packet, lease)?;
-        let is_for_gateway = packet.destination == self.gateway;
-        if is_for_gateway
+        let is_own = self.host_addresses.contains(&packet.destination);
+        if (is_own || packet.destination == self.gateway)
             && !matches!(packet.protocol, 1 | 6 | 17)
-            && !self.allows_any_protocol_to_gateway
+            && !self.opens_protocols(packet.destination)
         {
             return Err(vec!["gateway-protocol"]);
         }
@@ -162,7 +160,7 @@ impl Facts {
         if self.host_only && address != self.gateway {
             return Err(vec!["host-only"]);
         }
-        let fault = self.destination_fault(address);
+        let fault = self.destination_fault(packet);
         let may_be_name_server = [
             "isolation",
             "destination-private",
@@ -180,11 +178,24 @@ impl Facts {
         none(fault.into_iter().collect())
     }
 
-    fn destination_fault(&self, address: Ipv4Addr) -> Option<&'static str> {
-        let rule = self.longest_rule(address);
-        if self.is_isolated()
-            && address != self.gateway
-            && let Some(network) = self.network.filter(|net| net.contains(&address))
+    fn destination_fault(&self, packet: &Packet<'_>) -> Option<&'static str> {
+        let address = packet.destination;
+        let neighbours = self
+            .network
+            .filter(|net| self.is_isolated() && address != self.gateway && net.contains(&address));
+        let is_never_sent = matches!(address.octets()[0], 0 | 127);
+        match self.deciding(packet, address, true) {
+            Some((_, false)) => return Some("destination-blocked"),
+            Some((len, true)) => {
+                let is_wide = neighbours.is_some_and(|net| len < net.prefix_len());
+                if !(is_wide || is_never_sent && len < 8) {
+                    return None;
+                }
+            }
+            None => {}
+        }
+        let rule = self.deciding(packet, address, false);
+        if let Some(network) = neighbours
             && rule.is_none_or(|(len, _)| len < network.prefix_len())
         {
             return Some(match rule {
@@ -192,7 +203,6 @@ impl Facts {
                 _ => "isolation",
             });
         }
-        let is_never_sent = matches!(address.octets()[0], 0 | 127);
         if is_never_sent && rule.is_none_or(|(len, _)| len < 8) {
             return Some("destination-local");
         }
@@ -202,7 +212,7 @@ impl Facts {
         if address == self.gateway {
             return None;
         }
-        if self.blocks_host && self.host_addresses.contains(&address) {
+        if self.blocks_host(packet) && self.host_addresses.contains(&address) {
             return Some("destination-blocked");
         }
         if ["168.63.129.16", "192.80.8.124"].contains(&&*address.to_string()) {
@@ -234,22 +244,10 @@ impl Facts {
         None
     }
 
-    /// Its length, and whether it allows.
-    fn longest_rule(&self, address: Ipv4Addr) -> Option<(u8, bool)> {
-        let longest = |rules: &[Ipv4Net]| {
-            let holding = rules.iter().filter(|rule| rule.contains(&address));
-            holding.map(Ipv4Net::prefix_len).max()
-        };
-        match (longest(&self.allow), longest(&self.block)) {
-            (Some(allow), Some(block)) if allow > block => Some((allow, true)),
-            (_, Some(block)) => Some((block, false)),
-            (Some(allow), None) => Some((allow, true)),
-            (None, None) => None,
-        }
-    }
-
-    pub(super) fn is_allowed_by_rule(&self, address: Ipv4Addr) -> bool {
-        let is_allowed = self.longest_rule(address).is_some_and(|(_, allows)| allows);
-        is_allowed && !self.host_only
+    /// Whether a rule allows what a packet is for.
+    pub(super) fn is_allowed_by_rule(&self, packet: &Packet<'_>) -> bool {
+        let rule = |with_ports| self.deciding(packet, packet.destination, with_ports);
+        let deciding = rule(true).or_else(|| rule(false));
+        deciding.is_some_and(|(_, allows)| allows) && !self.host_only
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Packet<'a> {
     pub(super) protocol: u8,
     /// Of TCP and UDP; none in fragments.
     pub(super) ports: Option<(u16, u16)>,
+    /// The port that rules look at: of TCP and UDP, whole or in a first fragment.
+    pub(super) port_for_rules: Option<u16>,
     pub(super) payload: &'a [u8],
     /// Of TCP, whole or in a first fragment: SYN without ACK.
     pub(super) opens_connection: bool,
@@ -66,6 +68,7 @@ impl<'a> Packet<'a> {
             destination: header.destination_addr(),
             protocol,
             ports: has_ports.then(|| (port(0), port(2))),
+            port_for_rules: (matches!(protocol, 6 | 17) && offset == 0).then(|| port(2)),
             payload,
             opens_connection: protocol == 6 && offset == 0 && payload[13] & 0x12 == 0x02,
             is_short: protocol == 17

@@ -1,0 +1,86 @@
+//! What the rules say about one packet: by its address alone, or by all that rules can name.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+
+use super::super::prefix::{Destination, PrefixTable};
+use super::built_in::NEVER_SENT;
+use super::ports::{Action, PortPair, PortTable};
+
+/// What is said about the packets of one direction.
+#[derive(Debug)]
+pub(crate) struct Verdicts {
+    /// By the other machine's address alone.
+    pub(crate) table: PrefixTable,
+    pub(super) closer: Option<Box<Closer>>,
+}
+
+/// What the second look needs.
+#[derive(Debug)]
+pub(super) struct Closer {
+    pub(super) ports: PortTable,
+    /// Without ports, for TCP, UDP, ICMP, and what else there is.
+    pub(super) by_kind: [Arc<PrefixTable>; 4],
+    pub(super) guard: Guard,
+}
+
+/// The addresses that no wide rule opens.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    pub(super) gateway: u32,
+    /// The VM's network, if its neighbours are closed.
+    pub(super) neighbours: Option<Ipv4Net>,
+    pub(super) host_only: bool,
+}
+
+impl Verdicts {
+    /// What the rules say where addresses alone do not decide: about a packet of TCP or UDP with
+    /// its ports, if it has them, or of another kind.
+    #[inline(never)]
+    pub(crate) fn look_closer(
+        &self,
+        address: u32,
+        kind: Kind,
+        ports: Option<PortPair>,
+    ) -> Destination {
+        let Some(closer) = &self.closer else {
+            return self.table.get(address);
+        };
+        if closer.guard.host_only && address != closer.guard.gateway {
+            return Destination::HostOnly;
+        }
+        match ports.and_then(|ports| closer.ports.get(address, ports)) {
+            Some((Action::Block, _)) => return Destination::Blocked,
+            Some((Action::Allow, len)) if closer.guard.lets(address, len) => {
+                return Destination::Pass;
+            }
+            _ => {}
+        }
+        closer.by_kind[kind as usize].get(address)
+    }
+}
+
+/// The protocols that rules tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tcp,
+    Udp,
+    Icmp,
+    Other,
+}
+
+impl Guard {
+    /// Whether a rule for a prefix of this length opens an address in it.
+    fn lets(&self, address: u32, prefix_len: u8) -> bool {
+        if address == self.gateway {
+            return true;
+        }
+        let is_local = NEVER_SENT.contains(&address.to_be_bytes()[0]);
+        let is_neighbour = |net: &Ipv4Net| net.contains(&Ipv4Addr::from(address));
+        let neighbours = self.neighbours.filter(is_neighbour);
+        (!is_local || prefix_len >= 8)
+            && neighbours.is_none_or(|net| prefix_len >= net.prefix_len())
+    }
+}
