@@ -40,6 +40,8 @@ pub mod stats;
 
 pub mod forward;
 
+pub mod control;
+
 pub mod host;
 
 pub mod bench;

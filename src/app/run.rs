@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use softnet::control::Channel;
 use softnet::host::descriptors::{self, ForCommand, Inherited};
 use softnet::host::liveness::Parent;
 use softnet::host::{log, spawn};
-use tracing::warn;
 
 use super::cli::Invocation;
 use super::start::Session;
@@ -31,15 +31,12 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             // Early, for whoever started softnet may be gone any moment.
             let parent = Parent::watch();
             log::start();
-            if control.is_some() {
-                warn!(
-                    "--control-fd: rules cannot be changed at run time yet; those of the command line hold"
-                );
-            }
+            // What has come over it waits there until the rights are gone.
+            let control = control.map(Channel::new).transpose()?;
             let Some(session) = Session::open(&config, socket, Some(&rights))? else {
                 return Ok(ExitCode::SUCCESS);
             };
-            let (services, frames) = session.forward(&config, parent, None)?;
+            let (services, frames) = session.forward(&config, parent, control, None)?;
             supervise(services, frames).map(ExitCode::from)
         }
         Invocation::Run { command, config } => {
@@ -50,7 +47,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             };
             let command = (command, vms, passed);
-            let (services, frames) = session.forward(&config, None, Some(command))?;
+            let (services, frames) = session.forward(&config, None, None, Some(command))?;
             supervise(services, frames).map(ExitCode::from)
         }
         Invocation::Bench(args) => benchmark::run(&args),

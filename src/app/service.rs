@@ -18,6 +18,11 @@ pub(crate) trait Service {
         Vec::new()
     }
 
+    /// A descriptor that had no room, and wakes the main thread as soon as it has some.
+    fn full(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// When to call `poll` at the latest if nothing wakes the thread, or `None` if that can wait
     /// forever. A time that stays in the past keeps the thread from sleeping.
     fn deadline(&self, _now: Instant) -> Option<Instant> {

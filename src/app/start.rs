@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use nix::unistd;
+use softnet::control::Channel;
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::filter::{self, Claims, Inbound, LeaseCell, Names, NoClaims, Outbound, Rules};
 use softnet::forward::{self, Options};
@@ -24,7 +25,7 @@ use super::cli::Config;
 use super::service::Frames;
 #[cfg(target_os = "linux")]
 use super::services::memory;
-use super::services::{parent, registry, report, signals, uplink, vm};
+use super::services::{control, parent, registry, report, signals, uplink, vm};
 use super::supervise::Services;
 use super::uplink::{Rights, Uplink};
 
@@ -91,6 +92,7 @@ impl Session {
         self,
         config: &Config,
         parent: Option<Parent>,
+        control: Option<Channel>,
         command: Option<(Vec<OsString>, OwnedFd, ForCommand)>,
     ) -> anyhow::Result<(Services, Frames)> {
         let start = |(words, socket, _passed): (Vec<_>, _, _)| {
@@ -124,6 +126,7 @@ impl Session {
             signals::service(self.signals, command),
             parent::service(parent),
             vm::service(self.vm_watch, stop),
+            control::service(control, Arc::clone(&rules)),
             uplink::service(attendant, name, mac, Arc::clone(&lease), rules),
             // Closed before the uplink gives the lease back: as soon as the server has that, it
             // may grant the address to another VM, which then finds it free.

@@ -34,7 +34,7 @@ pub(crate) fn supervise(mut services: Services, mut frames: Frames) -> anyhow::R
     }
 }
 
-/// Sleeps until a descriptor is readable, or the first deadline has come.
+/// Sleeps until a descriptor is ready, or the first deadline has come.
 fn sleep(services: &Services) -> anyhow::Result<()> {
     let now = Instant::now();
     let mut fds: Vec<_> = services
@@ -42,6 +42,8 @@ fn sleep(services: &Services) -> anyhow::Result<()> {
         .flat_map(|service| service.descriptors())
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
         .collect();
+    let full = services.iter().filter_map(|service| service.full());
+    fds.extend(full.map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
     let deadlines = services.iter().filter_map(|service| service.deadline(now));
     let timeout = deadlines.min().map_or(PollTimeout::NONE, |deadline| {
         timeout(deadline.saturating_duration_since(now))

@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -142,13 +142,17 @@ pub(crate) fn outcome(command: &mut Command) -> Outcome {
 /// A running program; killed, if it still is one, when the test is over.
 pub(crate) struct Program {
     child: Child,
+    /// The other end of its standard output.
+    pub(crate) control: UnixStream,
     stdout: Capture,
     stderr: Capture,
 }
 
 impl Program {
     pub(crate) fn start(command: &mut Command) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A socket, which `--control-fd 1` takes as well, as Tart has it.
+        let (stdout, theirs) = UnixStream::pair().unwrap();
+        command.stdout(OwnedFd::from(theirs)).stderr(Stdio::piped());
         let mut child = loop {
             match command.spawn() {
                 // Another test's child, between its fork and its exec, still has open what
@@ -159,10 +163,14 @@ impl Program {
                 child => break child.unwrap(),
             }
         };
-        let stdout = Capture::start(child.stdout.take().unwrap());
+        // What the command holds would keep the socket open when the program is gone.
+        command.stdout(Stdio::null());
+        let control = stdout.try_clone().unwrap();
+        let stdout = Capture::start(stdout);
         let stderr = Capture::start(child.stderr.take().unwrap());
         Self {
             child,
+            control,
             stdout,
             stderr,
         }

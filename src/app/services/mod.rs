@@ -1,6 +1,8 @@
 //! The services, one file for each. The function that starts one is called `service`, and
 //! `app/start.rs` calls them all, in the order in which they are polled.
 
+pub(crate) mod control;
+
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 

@@ -28,18 +28,21 @@ class Bench:
     def __exit__(self, *_):
         self._cleanup.close()
 
-    def softnet(self, *options):
-        """softnet between the VM and the network, for a `with` statement."""
-        return self._forwarder(paths.SOFTNET, *options)
+    def softnet(self, *options, control=None):
+        """softnet between the VM and the network, for a `with` statement; with a client of its
+        control channel, if one is given."""
+        return self._forwarder(paths.SOFTNET, *options, control=control)
 
     def unfiltered(self):
         """A forwarder that lets everything through, for a `with` statement."""
         return self._forwarder(paths.UNFILTERED)
 
-    def _forwarder(self, program, *options):
+    def _forwarder(self, program, *options, control=None):
         # What one forwarder left unread would be the next one's first frames.
         self._drain()
-        return Forwarder(self.network, program, self._cable, self.vm.mac, *options)
+        return Forwarder(
+            self.network, program, self._cable, self.vm.mac, *options, control=control
+        )
 
     def _drain(self):
         with contextlib.suppress(BlockingIOError):

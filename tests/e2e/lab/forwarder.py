@@ -100,8 +100,10 @@ def check_account(direction, log):
 class Forwarder(_Started):
     """One that is given the VM's socket, as Tart does it."""
 
-    def __init__(self, network, program, cable, mac, *options):
+    def __init__(self, network, program, cable, mac, *options, control=None):
         super().__init__(network, program)
+        if control:
+            options += ("--control-fd", "1")
         with contextlib.ExitStack() as failing:
             failing.push(self._cleanup)
             self._output = self.log.with_suffix(".out")
@@ -109,7 +111,7 @@ class Forwarder(_Started):
                 self._start(
                     *("--vm-fd", "0", "--vm-mac-address", mac, "--tap", self.tap, *options),
                     stdin=cable,
-                    stdout=output,
+                    stdout=control.theirs if control else output,
                 )
             up = until(
                 lambda: network.tap_is_open(self.tap) or self.process.poll() is not None, timeout=5
