@@ -32,7 +32,7 @@ FILTERING = ("softnet", "always")
 LATENCY_RATE = 1000
 LATENCY_BURSTS = 8
 LATENCY_FRAMES = 40  # a burst
-# After that long softnet has given back what only its start needed.
+# After that long the start is over.
 SETTLED_SECONDS = 6
 # How far apart two runs of the same program may be, over enough rounds on a busy machine.
 NOISE = 0.02

@@ -136,11 +136,7 @@ fn only_stays_open(more: &[&str]) {
             };
             targets.map(name).collect()
         };
-        // At its start it reads for a moment which of its pages are in memory.
         let mut open = list();
-        while open.iter().any(|target| target.ends_with("/maps")) {
-            open = list();
-        }
         open.sort();
         // The VM's, standard output, that of signals (two), the questions about the VM and about
         // the gateway.

@@ -23,8 +23,6 @@ use tracing::{info, warn};
 
 use super::cli::Config;
 use super::service::Frames;
-#[cfg(target_os = "linux")]
-use super::services::memory;
 use super::services::{control, parent, registry, report, signals, uplink, vm};
 use super::supervise::Services;
 use super::uplink::{Rights, Uplink};
@@ -132,8 +130,6 @@ impl Session {
             // may grant the address to another VM, which then finds it free.
             registry::service(self.registry, lease),
             report::service(mac),
-            #[cfg(target_os = "linux")]
-            memory::service(),
         ];
         Ok((services, Frames::flowing(forwarding)))
     }

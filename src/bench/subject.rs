@@ -38,8 +38,6 @@ use crate::filter::{Filter, Inbound, Outbound, Step, Verdict};
 use crate::forward::{self, HandOver, Options};
 use crate::host::console;
 use crate::host::liveness::Parent;
-#[cfg(target_os = "linux")]
-use crate::host::memory;
 use crate::host::placement::{Pin, Placement};
 use crate::host::privileges::Identity;
 use crate::host::signals::Signals;
@@ -365,9 +363,6 @@ fn run_engine(
         let (outbound, inbound) = slowed(setup, filters()?);
         forward::start(vm, host, outbound, inbound, &options, &stop)?
     };
-    // As the program does it.
-    #[cfg(target_os = "linux")]
-    memory::give_back_code();
     end.wait();
     Ok(forwarding.finish())
 }

@@ -23,9 +23,6 @@ pub mod liveness;
 
 pub mod log;
 
-#[cfg(target_os = "linux")]
-pub mod memory;
-
 pub mod placement;
 
 #[cfg(vmnet)]

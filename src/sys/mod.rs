@@ -85,10 +85,6 @@ pub(crate) mod privileges;
 // --- linux alone ---
 
 #[cfg(target_os = "linux")]
-#[path = "linux/code.rs"]
-pub(crate) mod code;
-
-#[cfg(target_os = "linux")]
 #[path = "linux/interrupt.rs"]
 pub(crate) mod interrupt;
 

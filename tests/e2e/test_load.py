@@ -49,7 +49,7 @@ def test_a_flood_from_outside_leaves_the_vm_its_throughput(standin, bystander, o
                 with flood_from_peer(network, address, victim.mac) as flood:
                     reached.append(megabits(network, vm, INTERNET, options, TURN_SECONDS))
                 sent += flood() if reached is attacked else 0
-            # Its own: pages of the program's text are given back now and then, and come again.
+            # Its own: what it shares with others is theirs too.
             memory.append(int(softnet.status()["RssAnon"].split()[0]))
         softnet.stop()
         drops = softnet.drops("host->vm")

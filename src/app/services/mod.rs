@@ -3,9 +3,6 @@
 
 pub(crate) mod control;
 
-#[cfg(target_os = "linux")]
-pub(crate) mod memory;
-
 pub(crate) mod parent;
 
 pub(crate) mod registry;
