@@ -41,6 +41,7 @@ unit: setup-rust ## cargo's tests only; as root they include those that need it
 	@bash tests/setup/dnsmasq.sh
 	@bash tests/setup/rights.sh
 	cargo test --locked
+	cargo test --locked --benches
 	cargo test --locked --features vmnet-sim --lib --test vmnet --test vmnet_leaks --test vmnet_bench --test mac --test bench
 
 .PHONY: e2e
