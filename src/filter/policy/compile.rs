@@ -156,17 +156,19 @@ impl Surroundings {
         }
     }
 
+    /// The name servers that are machines: nobody sends to 0/8 or 127/8, and a group is none.
+    fn dns(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let servers = self.name_servers.iter().copied();
+        servers.filter(|server| !matches!(server.octets()[0], 0 | 127 | 224..))
+    }
+
     /// What a target stands for here.
     fn prefixes(&self, target: Target) -> Vec<Ipv4Net> {
         let nets = |list: &[([u8; 4], u8)]| list.iter().map(|(at, len)| net(*at, *len)).collect();
         match target {
             Target::Net(prefix) => vec![prefix],
             Target::Host => vec![self.gateway.into()],
-            Target::Dns => self
-                .name_servers
-                .iter()
-                .map(|it| Ipv4Net::from(*it))
-                .collect(),
+            Target::Dns => self.dns().map(Ipv4Net::from).collect(),
             Target::Private => nets(&PRIVATE),
             Target::Metadata => nets(&ALL_METADATA),
         }

@@ -48,6 +48,10 @@ impl Facts {
             "@host" => vec![format!("{}/32", self.gateway)],
             "@dns" => {
                 let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
+                let servers = servers.filter(|server| {
+                    let first = server.octets()[0];
+                    first != 0 && first != 127 && first < 224
+                });
                 servers.map(|server| format!("{server}/32")).collect()
             }
             "@private" => split("10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10"),
