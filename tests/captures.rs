@@ -14,7 +14,7 @@ use std::path::Path;
 
 use frames::*;
 use softnet::batch::Slot;
-use softnet::filter::Filter;
+use softnet::filter::{Filter, Why};
 use softnet::wire::Mac;
 
 #[test]
@@ -68,7 +68,15 @@ fn try_out(frame: &[u8], worlds: &mut [World], outcomes: &mut BTreeMap<&str, usi
             for filter in filters {
                 for mut frame in [outbound.0.clone(), inbound.0.clone(), Vec::new()] {
                     let mut len = u32::try_from(inbound.0.len()).unwrap();
-                    let _ = filter.inspect(&mut Slot::new(&mut frame, &mut len));
+                    for why in [
+                        Why::Trailer,
+                        Why::Dhcp,
+                        Why::Boot,
+                        Why::Arp,
+                        Why::Connection,
+                    ] {
+                        let _ = filter.inspect(&mut Slot::new(&mut frame, &mut len), why);
+                    }
                 }
             }
         }

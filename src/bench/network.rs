@@ -11,7 +11,9 @@ use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::filter::policy::{Mode, Policy};
-use crate::filter::{self, CONNECTION_RATE, Config, Filter, Inbound, Outbound, Step, Verdict};
+use crate::filter::{
+    self, CONNECTION_RATE, Config, DropReason, Filter, Inbound, Outbound, Step, Verdict, Why,
+};
 use crate::wire::Mac;
 
 /// Who is on the network.
@@ -171,8 +173,8 @@ impl<F: Filter> Filter for Slowed<F> {
         self.filter.judge(frame)
     }
 
-    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
-        self.filter.inspect(slot)
+    fn examine(&mut self, slot: &mut Slot<'_>, why: Why) -> Result<(), DropReason> {
+        self.filter.examine(slot, why)
     }
 }
 
@@ -198,7 +200,6 @@ fn pass_dhcp(filter: &mut impl Filter, mut message: Vec<u8>) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::bench::traffic::Traffic;
-    use crate::filter::DropReason;
 
     #[test]
     fn the_traffic_passes_the_filters_but_for_what_is_spoofed() {

@@ -34,7 +34,7 @@ use crate::endpoint::vm_socket::VmSocket;
 use crate::endpoint::vmnet::Vmnet;
 #[cfg(vmnet)]
 use crate::filter::Mode;
-use crate::filter::{Filter, Inbound, Outbound, Step, Verdict};
+use crate::filter::{DropReason, Filter, Inbound, Outbound, Step, Verdict, Why};
 use crate::forward::{self, HandOver, Options};
 use crate::host::console;
 use crate::host::liveness::Parent;
@@ -394,8 +394,8 @@ impl Filter for Pass {
         Step::Done(Verdict::Forward)
     }
 
-    fn inspect(&mut self, _: &mut Slot<'_>) -> Verdict {
-        Verdict::Forward
+    fn examine(&mut self, _: &mut Slot<'_>, _: Why) -> Result<(), DropReason> {
+        Ok(())
     }
 }
 

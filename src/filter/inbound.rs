@@ -12,7 +12,7 @@ use super::prefix::Destination;
 use super::rules::{Rules, View};
 use super::shape::{self, Transport};
 use super::subnet::{Subnet, group_mac};
-use super::verdict::{DropReason, Step, Verdict};
+use super::verdict::{DropReason, Step, Verdict, Why};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
@@ -112,7 +112,7 @@ impl Inbound {
             }
             Transport::Udp(_, udp::DHCP_SERVER) => return Err(DropReason::DhcpRole),
             Transport::Icmp(icmp::TIMESTAMP) => return Err(DropReason::IcmpType),
-            Transport::Trailed => return Ok(Step::Inspect),
+            Transport::Trailed => return Ok(Step::Inspect(Why::Trailer)),
             _ => {}
         }
         let lease = self.lease.hot();
@@ -194,7 +194,10 @@ impl Inbound {
         let may_be_new = self.pins_gateway && !self.lease.hot().is_valid(self.now);
         let is_gateway = may_be_new || self.lease.is_gateway_mac(ethernet.source);
         if source == self.parties.gateway && is_gateway {
-            Ok(Step::Inspect)
+            Ok(Step::Inspect(match source_port {
+                udp::PXE => Why::Boot,
+                _ => Why::Dhcp,
+            }))
         } else {
             Err(DropReason::DhcpRogueServer)
         }
@@ -219,7 +222,7 @@ impl Inbound {
             return Err(DropReason::Isolation);
         }
         if shape::is_trailed(carried) {
-            return Ok(Step::Inspect);
+            return Ok(Step::Inspect(Why::Trailer));
         }
         if sender == self.parties.gateway && message.operation.get() == arp::REPLY {
             self.unanswered.answered();
@@ -338,13 +341,8 @@ impl Filter for Inbound {
             .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
     }
 
-    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
-        if shape::cut_trailer(slot)
-            && let Step::Done(verdict) = self.judge(slot.frame())
-        {
-            return verdict;
-        }
-        self.reply(slot).into()
+    fn examine(&mut self, slot: &mut Slot<'_>, _: Why) -> Result<(), DropReason> {
+        self.reply(slot)
     }
 }
 

@@ -42,7 +42,7 @@ pub use lease::{Lease, LeaseCell, NameServers};
 pub use outbound::Outbound;
 pub use policy::{Mode, Policy};
 pub use rules::{HOST_ADDRESSES_MAX, Rules};
-pub use verdict::{DropReason, Step, Verdict};
+pub use verdict::{DropReason, Step, Verdict, Why};
 
 use crate::batch::Slot;
 use crate::clock::Tick;
@@ -53,7 +53,7 @@ use crate::wire::Mac;
 /// ```text
 ///   begin(now)                 once a batch
 ///   judge(frame) -> Step       every frame: the whole answer, or that it takes a closer look
-///   inspect(slot) -> Verdict   the few that do; it alone may rewrite the frame
+///   inspect(slot, why)         the few that do; it alone may rewrite the frame
 /// ```
 pub trait Filter: Send {
     /// Begins a batch: all of its frames are judged as of this moment.
@@ -62,9 +62,28 @@ pub trait Filter: Send {
     /// Decides about a frame as it is. On the path of every frame.
     fn judge(&mut self, frame: &[u8]) -> Step;
 
-    /// Decides about a frame for which [`judge`](Self::judge) answered [`Step::Inspect`], and
-    /// may rewrite it. Rare, so that it may be slow.
-    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict;
+    /// Decides about a frame by what [`judge`](Self::judge) has found in it, and may rewrite
+    /// it. Rare, so that it may be slow. Of [`Why::Trailer`] it is never asked.
+    ///
+    /// # Errors
+    /// Why the frame is dropped.
+    fn examine(&mut self, slot: &mut Slot<'_>, why: Why) -> Result<(), DropReason>;
+
+    /// Decides about a frame for which [`judge`](Self::judge) answered [`Step::Inspect`].
+    fn inspect(&mut self, slot: &mut Slot<'_>, why: Why) -> Verdict {
+        let why = if why == Why::Trailer {
+            shape::cut_trailer(slot);
+            match self.judge(slot.frame()) {
+                Step::Done(verdict) => return verdict,
+                // There is nothing left to cut off.
+                Step::Inspect(Why::Trailer) => return Verdict::Drop(DropReason::Ipv4Malformed),
+                Step::Inspect(why) => why,
+            }
+        } else {
+            why
+        };
+        self.examine(slot, why).into()
+    }
 
     /// Decides about a frame for good. A frame that needs inspection can get no verdict
     /// without it.
@@ -72,7 +91,7 @@ pub trait Filter: Send {
     fn decide(&mut self, slot: &mut Slot<'_>) -> Verdict {
         match self.judge(slot.frame()) {
             Step::Done(verdict) => verdict,
-            Step::Inspect => self.inspect(slot),
+            Step::Inspect(why) => self.inspect(slot, why),
         }
     }
 }

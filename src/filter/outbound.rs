@@ -13,7 +13,7 @@ use super::prefix::Destination;
 use super::rules::View;
 use super::shape::{self, Transport};
 use super::subnet::group_mac;
-use super::verdict::{DropReason, Step, Verdict};
+use super::verdict::{DropReason, Step, Verdict, Why};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
@@ -107,7 +107,7 @@ impl Outbound {
                 return self.boot_port(ethernet, header, transport, carried);
             }
             Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
-            Transport::Trailed => return Ok(Step::Inspect),
+            Transport::Trailed => return Ok(Step::Inspect(Why::Trailer)),
             _ => {}
         }
         self.ordinary::<RARE>(ethernet, header, transport, carried)
@@ -144,8 +144,8 @@ impl Outbound {
             self.destination_mac(ethernet.destination, destination)?;
         }
         Ok(match transport {
-            Transport::Tcp { opens: true, .. } => Step::Inspect,
-            Transport::OpeningFragment if RARE => Step::Inspect,
+            Transport::Tcp { opens: true, .. } => Step::Inspect(Why::Connection),
+            Transport::OpeningFragment if RARE => Step::Inspect(Why::Connection),
             _ => Step::Done(Verdict::Forward),
         })
     }
@@ -165,7 +165,8 @@ impl Outbound {
         let may_ask = !lease.is_valid(self.now)
             && self.guard.may_ask(self.now)
             && self.parties.may_be_asked_for(address);
-        may_ask.then_some(Step::Inspect).ok_or(reason)
+        let asks = Step::Inspect(Why::Unleased(address, reason));
+        may_ask.then_some(asks).ok_or(reason)
     }
 
     /// To a destination that the table does not pass by its address alone. A name server that the
@@ -227,7 +228,7 @@ impl Outbound {
         // As long as the gateway's MAC is not known, a VM that outlived the last softnet may
         // renew its lease by unicast all the same: it becomes softnet's question.
         self.broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
-        Ok(Step::Inspect)
+        Ok(Step::Inspect(Why::Dhcp))
     }
 
     /// To the gateway's boot server: an ordinary packet that carries a DHCP message, which
@@ -240,8 +241,12 @@ impl Outbound {
         transport: Transport,
         carried: &[u8],
     ) -> Result<Step, DropReason> {
-        self.ordinary::<false>(ethernet, header, transport, carried)?;
-        Ok(Step::Inspect)
+        Ok(
+            match self.ordinary::<false>(ethernet, header, transport, carried)? {
+                Step::Done(Verdict::Forward) => Step::Inspect(Why::Boot),
+                other => other,
+            },
+        )
     }
 
     /// ARP speaks for the VM's address only.
@@ -261,7 +266,11 @@ impl Outbound {
             return self.unleased(lease, sender, DropReason::ArpSenderAddress);
         }
         self.broadcast(ethernet.destination, !self.isolation)?;
-        Ok(Step::Inspect)
+        Ok(Step::Inspect(if shape::is_trailed(carried) {
+            Why::Trailer
+        } else {
+            Why::Arp
+        }))
     }
 
     /// ARP and DHCP go to everybody or to the gateway, or to any station if it is `open`.
@@ -279,29 +288,6 @@ impl Outbound {
 }
 
 impl Outbound {
-    /// Why a frame takes a closer look. `None` when it does not.
-    fn subject(&self, frame: &[u8]) -> Option<Subject> {
-        let (ethernet, carried) = shape::ethernet(frame, self.max_frame).ok()?;
-        let lease = self.lease.hot();
-        let is_leased = |address| address == lease.address() && lease.is_valid(self.now);
-        if ethernet.ethertype.get() == ethertype::ARP {
-            let sender = shape::arp(ethernet, carried).ok()?.sender.get();
-            return Some(if sender == 0 || is_leased(sender) {
-                Subject::Arp
-            } else {
-                Subject::Unleased(sender, DropReason::ArpSenderAddress)
-            });
-        }
-        let (header, transport) = shape::ipv4(carried).ok()?;
-        let source = header.source.get();
-        Some(match transport {
-            Transport::Udp(_, udp::DHCP_SERVER) => Subject::Dhcp { is_boot: false },
-            _ if !is_leased(source) => Subject::Unleased(source, why_not_from(lease, source)),
-            Transport::Udp(..) => Subject::Dhcp { is_boot: true },
-            _ => Subject::Connection,
-        })
-    }
-
     /// Every new connection takes an entry of the host's NAT, of which others need some too.
     fn open_connection(&mut self) -> Result<(), DropReason> {
         let now = self.now;
@@ -354,19 +340,6 @@ impl Outbound {
     }
 }
 
-/// Why a frame takes a closer look.
-#[derive(Debug, Clone, Copy)]
-enum Subject {
-    /// It carries a DHCP message, to the port of PXE or to its own.
-    Dhcp { is_boot: bool },
-    /// It names this address, of which the VM has no lease, and would be dropped for this reason.
-    Unleased(u32, DropReason),
-    /// It is an ARP message, which may go to everybody.
-    Arp,
-    /// It opens a TCP connection.
-    Connection,
-}
-
 impl Filter for Outbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
@@ -379,22 +352,18 @@ impl Filter for Outbound {
             .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
     }
 
-    fn inspect(&mut self, slot: &mut Slot<'_>) -> Verdict {
-        if shape::cut_trailer(slot)
-            && let Step::Done(verdict) = self.judge(slot.frame())
-        {
-            return verdict;
+    fn examine(&mut self, slot: &mut Slot<'_>, why: Why) -> Result<(), DropReason> {
+        match why {
+            Why::Dhcp => self.request(slot, false),
+            Why::Boot => self.request(slot, true),
+            Why::Unleased(address, reason) => self.ask(slot, address, reason),
+            Why::Arp => {
+                let gateway = self.lease.gateway_mac();
+                self.arp_guard.pass(slot, gateway, self.now)
+            }
+            Why::Connection => self.open_connection(),
+            Why::Trailer => Err(DropReason::Ipv4Malformed),
         }
-        let outcome = match self.subject(slot.frame()) {
-            Some(Subject::Dhcp { is_boot }) => self.request(slot, is_boot),
-            Some(Subject::Unleased(address, reason)) => self.ask(slot, address, reason),
-            Some(Subject::Arp) => self
-                .arp_guard
-                .pass(slot, self.lease.gateway_mac(), self.now),
-            Some(Subject::Connection) => self.open_connection(),
-            None => Err(DropReason::DhcpMalformed),
-        };
-        outcome.into()
     }
 }
 
@@ -437,10 +406,11 @@ mod tests {
             filter.judge(&frame)
         };
         // Its lease has run out: softnet may ask about it.
-        assert_eq!(step(0, 2, 600), Step::Inspect);
+        let asks = Why::Unleased(0xc0a8_4002, DropReason::LeaseExpired);
+        assert_eq!(step(0, 2, 600), Step::Inspect(asks));
         let mut verdict = |at, value, second| match step(at, value, second) {
             Step::Done(verdict) => verdict,
-            Step::Inspect => panic!("TCP takes no inspection"),
+            Step::Inspect(_) => panic!("TCP takes no inspection"),
         };
         assert_eq!(verdict(0, 2, 599), Verdict::Forward);
         assert_eq!(verdict(5, 9, 0), Verdict::Drop(DropReason::DestinationMac));
@@ -459,5 +429,32 @@ mod tests {
             let step = filter.judge(&SEGMENT[..len]);
             assert_ne!(step, Step::Done(Verdict::Forward), "{len}");
         }
+    }
+
+    /// The inbound thread binds the lease between the two looks: the frame, whose destination
+    /// nobody has looked at, must not pass for that.
+    #[test]
+    fn a_lease_that_comes_between_the_two_looks_opens_nothing() {
+        let (mut filter, _) = leased_pair();
+        let mut frame = SEGMENT;
+        // To 10.2.3.4, opening a connection.
+        (frame[30], frame[47]) = (10, 2);
+        filter.begin(Tick::from_secs(600));
+        let Step::Inspect(why) = filter.judge(&frame) else {
+            panic!("the lease has run out, which is to be asked about");
+        };
+        filter.lease.bind(&crate::filter::Lease {
+            address: Ipv4Addr::new(192, 168, 64, 2),
+            expires: Tick::from_secs(1200),
+            name_servers: Default::default(),
+        });
+        let mut len = 54;
+        let verdict = filter.inspect(&mut Slot::new(&mut frame, &mut len), why);
+        assert_eq!(verdict, Verdict::Drop(DropReason::LeaseExpired));
+        let step = filter.judge(&frame);
+        assert_eq!(
+            step,
+            Step::Done(Verdict::Drop(DropReason::DestinationPrivate))
+        );
     }
 }

@@ -16,7 +16,27 @@ pub enum Step {
     Done(Verdict),
     /// The frame takes a closer look, which may rewrite it:
     /// [`Filter::inspect`](super::Filter::inspect).
-    Inspect,
+    Inspect(Why),
+}
+
+/// Why a frame takes a closer look. It goes with the frame, since the lease may change between
+/// the two looks: a frame that may only be asked about must not pass because its sender has a
+/// lease by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There are bytes behind its packet or message, which are cut off before anything else.
+    Trailer,
+    /// It carries a DHCP message.
+    Dhcp,
+    /// It carries one between a client and the boot server's port.
+    Boot,
+    /// Outbound: an ARP message, which may go to everybody.
+    Arp,
+    /// Outbound: it opens a TCP connection.
+    Connection,
+    /// Outbound: it names this address, of which the VM has no lease, and would be dropped for
+    /// this reason. softnet asks the server about the address in its place.
+    Unleased(u32, DropReason),
 }
 
 impl From<Result<(), DropReason>> for Verdict {

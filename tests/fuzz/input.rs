@@ -14,7 +14,7 @@
 use std::cell::RefCell;
 
 use softnet::batch::Slot;
-use softnet::filter::{Filter, Step, Verdict};
+use softnet::filter::{Filter, Step, Verdict, Why};
 use softnet::wire::Mac;
 use softnet::wire::dhcp::{Message, identifier_of};
 
@@ -36,8 +36,8 @@ pub fn outbound(input: &[u8]) {
         }
         step
     });
-    if step == Some(Step::Inspect) {
-        look_into(&mut world(input[0]).outbound, &input[1..]);
+    if let Some(Step::Inspect(why)) = step {
+        look_into(&mut world(input[0]).outbound, &input[1..], why);
     }
 }
 
@@ -57,8 +57,8 @@ pub fn inbound(input: &[u8]) {
         }
         step
     });
-    if step == Some(Step::Inspect) {
-        look_into(&mut world(input[0]).inbound, &input[1..]);
+    if let Some(Step::Inspect(why)) = step {
+        look_into(&mut world(input[0]).inbound, &input[1..], why);
     }
 }
 
@@ -108,15 +108,18 @@ fn frame(input: &[u8], check: impl FnOnce(&mut World, &[u8]) -> Step) -> Option<
 }
 
 /// Has a frame inspected that takes it. As it goes on it passes again, or is inspected again.
-fn look_into(filter: &mut impl Filter, frame: &[u8]) {
+fn look_into(filter: &mut impl Filter, frame: &[u8], why: Why) {
     let mut slot = frame.to_vec();
     let mut len = u32::try_from(frame.len()).unwrap();
     slot.resize(SLOT.max(frame.len()), 0);
     filter.begin(START);
     let mut slot = Slot::new(&mut slot, &mut len);
-    if filter.inspect(&mut slot) == Verdict::Forward {
+    if filter.inspect(&mut slot, why) == Verdict::Forward {
         let step = filter.judge(slot.frame());
-        assert!(matches!(step, Step::Inspect | Step::Done(Verdict::Forward)));
+        assert!(matches!(
+            step,
+            Step::Inspect(_) | Step::Done(Verdict::Forward)
+        ));
     }
 }
 
@@ -164,15 +167,15 @@ fn exchange(world: &mut World, flags: u8, message: &[u8]) {
         &mut world.outbound
     };
     filter.begin(world.now);
-    if filter.judge(&frame.0) == Step::Inspect
-        && filter.inspect(&mut Slot::new(&mut slot, &mut len)) == Verdict::Forward
+    if let Step::Inspect(why) = filter.judge(&frame.0)
+        && filter.inspect(&mut Slot::new(&mut slot, &mut len), why) == Verdict::Forward
     {
         let len = len as usize;
         // softnet's own question, which has another xid, has no checksum.
         let is_the_same = slot[46..50] == frame.0[46..50];
         holds_together(&slot[..len], flags & WITH_SUM != 0 && is_the_same);
         // What passed once passes again in the form that it was given.
-        assert_eq!(filter.judge(&slot[..len]), Step::Inspect);
+        assert!(matches!(filter.judge(&slot[..len]), Step::Inspect(_)));
         if flags & REPLY == 0 {
             let message = Message::parse(&slot[42..len]).expect("a request that can be read");
             let own = identifier_of(VM);

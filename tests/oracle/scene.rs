@@ -256,11 +256,11 @@ fn decide(
     let verdict = match step {
         Step::Done(Verdict::Forward) => return Ok(None),
         Step::Done(verdict) => verdict,
-        Step::Inspect => {
+        Step::Inspect(why) => {
             let mut slot = frame.to_vec();
             let mut len = u32::try_from(frame.len()).unwrap();
             slot.resize((facts.max_frame + 1).next_multiple_of(64), 0xee);
-            match filter.inspect(&mut Slot::new(&mut slot, &mut len)) {
+            match filter.inspect(&mut Slot::new(&mut slot, &mut len), why) {
                 Verdict::Forward => {
                     slot.truncate(len as usize);
                     return Ok(Some(slot));
