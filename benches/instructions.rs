@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use gungraun::{LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use softnet::batch::{Batch, FRAMES_MAX, Slot};
-use softnet::bench::network::{Conversation, LAB, Slowed};
+use softnet::bench::network::{Conversation, LAB, NOW, Slowed};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::direction::Direction;
 use softnet::filter::{Filter, Inbound, Outbound, Step, Verdict};
@@ -27,6 +27,20 @@ fn filter_outbound((mut filter, frames): Judged<Outbound>) -> Judged<Outbound> {
 #[bench::mixed(inbound(Traffic::Mixed))]
 fn filter_inbound((mut filter, frames): Judged<Inbound>) -> Judged<Inbound> {
     judge(&mut filter, &frames);
+    (filter, frames)
+}
+
+#[library_benchmark]
+#[bench::outbound(tracked(Traffic::Flow(64), 32).0)]
+fn filter_tracked_outbound((mut filter, mut frames): Judged<Outbound>) -> Judged<Outbound> {
+    decide(&mut filter, &mut frames);
+    (filter, frames)
+}
+
+#[library_benchmark]
+#[bench::inbound(tracked(Traffic::Flow(64), 32).1)]
+fn filter_tracked_inbound((mut filter, mut frames): Judged<Inbound>) -> Judged<Inbound> {
+    decide(&mut filter, &mut frames);
     (filter, frames)
 }
 
@@ -84,6 +98,20 @@ fn inbound(traffic: Traffic) -> Judged<Inbound> {
     )
 }
 
+/// Both filters while a rule names a direction, and the frames of connections that are open.
+fn tracked(traffic: Traffic, rules: usize) -> (Judged<Outbound>, Judged<Inbound>) {
+    let (mut outbound, mut inbound) = LAB.tracking_filters_with_lease(rules, 1514).unwrap();
+    outbound.begin(NOW);
+    inbound.begin(NOW);
+    let [mut sent, mut received] = Direction::ALL.map(|direction| frames(traffic, direction));
+    decide(&mut outbound, &mut sent);
+    decide(&mut inbound, &mut received);
+    (
+        (Slowed::new(outbound, slow()), sent),
+        (Slowed::new(inbound, slow()), received),
+    )
+}
+
 /// How many turns slower to make the filter: perf/check.py shows with it that it can fail.
 fn slow() -> u32 {
     std::env::var(SLOW).map_or(0, |turns| turns.parse().unwrap())
@@ -113,12 +141,20 @@ fn judge(filter: &mut impl Filter, frames: &[Vec<u8>]) {
     }
 }
 
+/// To the end, which where connections are tracked takes the second look.
+fn decide(filter: &mut impl Filter, frames: &mut [Vec<u8>]) {
+    for frame in frames {
+        let mut len = u32::try_from(frame.len()).unwrap();
+        let verdict = filter.decide(&mut Slot::new(black_box(frame), &mut len));
+        assert_eq!(verdict, Verdict::Forward);
+    }
+}
+
 fn pass(filter: &mut impl Filter, slot: &mut [u8], len: usize) {
     let mut len = u32::try_from(len).unwrap();
     let mut slot = Slot::new(slot, &mut len);
-    let Step::Inspect(why) = filter.judge(slot.frame()) else {
-        panic!("DHCP takes inspection");
-    };
+    let why = filter.judge(slot.frame());
+    assert_eq!(why, Step::Dhcp);
     assert_eq!(black_box(filter.inspect(&mut slot, why)), Verdict::Forward);
 }
 
@@ -131,7 +167,14 @@ const ROOM: usize = 64;
 
 library_benchmark_group!(
     name = data_path,
-    benchmarks = [filter_outbound, filter_inbound, filter_dhcp, batch]
+    benchmarks = [
+        filter_outbound,
+        filter_inbound,
+        filter_tracked_outbound,
+        filter_tracked_inbound,
+        filter_dhcp,
+        batch
+    ]
 );
 main!(
     config = LibraryBenchmarkConfig::default().pass_through_env(SLOW);

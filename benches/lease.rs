@@ -8,7 +8,7 @@ use softnet::batch::Slot;
 use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::direction::Direction;
-use softnet::filter::{Filter, LeaseCell, Why};
+use softnet::filter::{Filter, LeaseCell, Step};
 
 fn lease(c: &mut Criterion) {
     let mut group = c.benchmark_group("lease");
@@ -21,7 +21,7 @@ fn lease(c: &mut Criterion) {
         b.iter(|| {
             let mut slot = ack.clone();
             let mut len = u32::try_from(slot.len()).unwrap();
-            black_box(inbound.inspect(&mut Slot::new(&mut slot, &mut len), Why::Dhcp))
+            black_box(inbound.inspect(&mut Slot::new(&mut slot, &mut len), Step::Dhcp))
         });
     });
     let (mut outbound, _) = LAB.filters(0, 1514).unwrap();

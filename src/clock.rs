@@ -53,6 +53,13 @@ impl Tick {
         self.0 >> SHIFT
     }
 
+    /// Whole sixteenths of a second since [`Tick::ZERO`].
+    #[must_use]
+    #[inline]
+    pub const fn in_sixteenths(self) -> u64 {
+        self.0 >> (SHIFT - 4)
+    }
+
     /// This many seconds later. A time of all ones means for ever (RFC 2131, 3.3).
     #[must_use]
     pub const fn after(self, seconds: u32) -> Self {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use frames::*;
 use softnet::batch::Slot;
-use softnet::filter::{Filter, Why};
+use softnet::filter::{Filter, Step};
 use softnet::wire::Mac;
 
 #[test]
@@ -69,11 +69,11 @@ fn try_out(frame: &[u8], worlds: &mut [World], outcomes: &mut BTreeMap<&str, usi
                 for mut frame in [outbound.0.clone(), inbound.0.clone(), Vec::new()] {
                     let mut len = u32::try_from(inbound.0.len()).unwrap();
                     for why in [
-                        Why::Trailer,
-                        Why::Dhcp,
-                        Why::Boot,
-                        Why::Arp,
-                        Why::Connection,
+                        Step::Trailer,
+                        Step::Dhcp,
+                        Step::Boot,
+                        Step::Arp,
+                        Step::Connection,
                     ] {
                         let _ = filter.inspect(&mut Slot::new(&mut frame, &mut len), why);
                     }

@@ -205,7 +205,6 @@ fn a_rule_that_cannot_be_kept_is_refused() {
             ("fd00::/8", "IPv4 only"),
             ("::1", "IPv4 only"),
             ("@gateway", "\"@gateway\": unknown alias"),
-            ("in @host", "not supported yet"),
             ("1.2.3.4:0", "ports are N or A-B"),
             ("10.0.0.0/33", "10.0.0.0/33"),
             ("10.0.0.0/8,", "neither an IPv4 network"),

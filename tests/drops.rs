@@ -121,32 +121,70 @@ fn sent_in(state: State, dropped: Frame, twin_state: State, twin: Frame) -> Opti
     })
 }
 
-/// Two frames arrive for the VM in the same state.
-fn received(state: State, dropped: Frame, twin: Frame) -> Option<Pair> {
-    let case = |frame| Case {
+/// Two frames in the same state, each with its way to pass.
+fn both(
+    (state, block): (State, &'static str),
+    pass: [fn(&mut World, Frame) -> Outcome; 2],
+    frames: [Frame; 2],
+) -> Option<Pair> {
+    let case = |pass, frame| Case {
         state,
-        block: "",
-        pass: World::receive,
+        block,
+        pass,
         frame,
     };
+    let [dropped, twin] = frames;
     Some(Pair {
-        dropped: case(dropped),
-        twin: case(twin),
+        dropped: case(pass[0], dropped),
+        twin: case(pass[1], twin),
     })
+}
+
+/// Two frames arrive for the VM in the same state.
+fn received(state: State, dropped: Frame, twin: Frame) -> Option<Pair> {
+    both((state, ""), [World::receive; 2], [dropped, twin])
 }
 
 /// A frame leaves the VM after so many others like it, and its twin after one less.
 fn after(frame: &Frame, pass: [fn(&mut World, Frame) -> Outcome; 2]) -> Option<Pair> {
-    let case = |pass| Case {
-        state: LEASED,
-        block: "",
-        pass,
-        frame: frame.clone(),
-    };
-    Some(Pair {
-        dropped: case(pass[0]),
-        twin: case(pass[1]),
-    })
+    both((LEASED, ""), pass, [frame.clone(), frame.clone()])
+}
+
+/// Two frames where connections are tracked, since 5.6.7.8 may open none.
+fn tracked(pass: [fn(&mut World, Frame) -> Outcome; 2], frames: [Frame; 2]) -> Option<Pair> {
+    both((LEASED, "in 5.6.7.8"), pass, frames)
+}
+
+/// A datagram to port 2, of which fragments of 40 bytes are parts.
+fn long_datagram(from: &str, to: &str) -> Frame {
+    let mut payload = vec![0, 1, 0, 2, 1, 0, 0, 0];
+    payload.resize(40, 0);
+    ipv4(17, from, to, &payload)
+}
+
+/// So many seconds after the last of more flows than there is room for, all answered.
+fn in_a_full_table<const LATER: u32>(world: &mut World, frame: Frame) -> Outcome {
+    for port in 1000..=65_535 {
+        for peer in ["6.7.8.9", "9.8.7.6"] {
+            if world.send(udp(VM_IP, port, peer, 9, &[])).is_ok() {
+                assert_eq!(
+                    world.receive(inbound(udp(peer, 9, VM_IP, port, &[]))),
+                    Ok(())
+                );
+            }
+        }
+    }
+    world.now = world.now.after(LATER);
+    world.send(frame)
+}
+
+/// Behind the first parts of so many other datagrams.
+fn behind_parts<const OTHERS: u16>(world: &mut World, frame: Frame) -> Outcome {
+    for id in 1..=OTHERS {
+        let other = frame.clone().set(18, &id.to_be_bytes());
+        assert_eq!(world.send(other), Ok(()));
+    }
+    world.send(frame)
 }
 
 fn behind<const OTHERS: usize>(world: &mut World, frame: Frame) -> Outcome {
@@ -253,6 +291,29 @@ fn pair(reason: DropReason) -> Option<Pair> {
         DropReason::IcmpQuote => {
             let about = |to| icmp_error(VM_IP, INTERNET, [3, 3], 0, &quote(INTERNET, to));
             sent(LEASED, about(OTHER_IP), about(VM_IP))
+        }
+        DropReason::SourceBlocked => {
+            let from = |source| inbound(tcp(source, VM_IP, 443));
+            tracked([World::receive; 2], [from("5.6.7.8"), from(INTERNET)])
+        }
+        DropReason::Untracked => {
+            let part =
+                |offset, more| inbound(long_datagram(INTERNET, VM_IP).fragment(offset, more));
+            tracked([World::receive; 2], [part(4, false), part(0, true)])
+        }
+        DropReason::FlowsFull => tracked(
+            [in_a_full_table::<0>, in_a_full_table::<181>],
+            [
+                udp(VM_IP, 1, INTERNET, 2, &[]),
+                udp(VM_IP, 1, INTERNET, 2, &[]),
+            ],
+        ),
+        DropReason::FragmentsFull => {
+            let first = long_datagram(VM_IP, INTERNET).fragment(0, true);
+            tracked(
+                [behind_parts::<64>, behind_parts::<63>],
+                [first.clone(), first],
+            )
         }
         DropReason::GatewayProtocol => {
             let gre = |to| ipv4(47, VM_IP, to, &[0; 8]);

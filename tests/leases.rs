@@ -385,7 +385,7 @@ fn what_the_system_says_of_the_gateway_counts_at_once() {
 #[test]
 fn a_message_that_shrank_to_nothing_is_dropped() {
     use softnet::batch::Slot;
-    use softnet::filter::{Filter, Verdict, Why};
+    use softnet::filter::{Filter, Step, Verdict};
     let World {
         outbound, inbound, ..
     } = &mut World::new(RENEWS, "", "");
@@ -393,7 +393,7 @@ fn a_message_that_shrank_to_nothing_is_dropped() {
     for filter in filters {
         for mut len in [0, 13, 42, 281] {
             let mut frame = Dhcp::ack().answer().0;
-            let verdict = filter.inspect(&mut Slot::new(&mut frame, &mut len), Why::Dhcp);
+            let verdict = filter.inspect(&mut Slot::new(&mut frame, &mut len), Step::Dhcp);
             assert_eq!(verdict, Verdict::Drop(DhcpMalformed), "{len}");
         }
     }

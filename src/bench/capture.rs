@@ -205,7 +205,7 @@ fn verdicts(filter: &mut impl Filter, frames: &[&Vec<u8>]) -> Vec<(&'static str,
             Step::Done(Verdict::Drop(reason)) => reason.label(),
             // DHCP, ARP, what opens a connection: how often they come counts, of which a
             // capture's frames all at once say nothing.
-            Step::Inspect(_) => "inspected",
+            _ => "inspected",
         };
         *counts.entry(label).or_default() += 1;
     }

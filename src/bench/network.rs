@@ -12,7 +12,7 @@ use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::filter::policy::{Mode, Policy};
 use crate::filter::{
-    self, CONNECTION_RATE, Config, DropReason, Filter, Inbound, Outbound, Step, Verdict, Why,
+    self, CONNECTION_RATE, Config, DropReason, Filter, Inbound, Outbound, Step, Verdict,
 };
 use crate::wire::Mac;
 
@@ -77,6 +77,14 @@ impl Network {
     /// # Errors
     /// When there are more rules than a policy may have.
     pub fn filters(&self, rules: usize, max_frame: usize) -> io::Result<(Outbound, Inbound)> {
+        self.filters_by(&traffic::rules(rules), max_frame)
+    }
+
+    fn filters_by(
+        &self,
+        rules: &(String, String),
+        max_frame: usize,
+    ) -> io::Result<(Outbound, Inbound)> {
         let subnet = Ipv4Net::new(self.gateway, Self::PREFIX_LEN).map_err(io::Error::other)?;
         filters(rules, |policy| Config {
             vm_mac: self.vm_mac,
@@ -101,7 +109,27 @@ impl Network {
         rules: usize,
         max_frame: usize,
     ) -> io::Result<(Outbound, Inbound)> {
-        let (mut outbound, mut inbound) = self.filters(rules, max_frame)?;
+        self.lease_to(self.filters(rules, max_frame)?)
+    }
+
+    /// The same with connections tracked, for one rule more names a direction.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn tracking_filters_with_lease(
+        &self,
+        rules: usize,
+        max_frame: usize,
+    ) -> io::Result<(Outbound, Inbound)> {
+        let (allow, block) = traffic::rules(rules);
+        let rules = (allow, format!("{block},in 5.6.7.8/32"));
+        self.lease_to(self.filters_by(&rules, max_frame)?)
+    }
+
+    fn lease_to(
+        &self,
+        (mut outbound, mut inbound): (Outbound, Inbound),
+    ) -> io::Result<(Outbound, Inbound)> {
         for (direction, message) in traffic::lease_exchange(self) {
             match direction {
                 Direction::Outbound => pass_dhcp(&mut outbound, message)?,
@@ -121,7 +149,7 @@ pub(super) fn filters_at_vmnet(
     rules: usize,
     max_frame: usize,
 ) -> io::Result<(Outbound, Inbound)> {
-    filters(rules, |policy| Config {
+    filters(&traffic::rules(rules), |policy| Config {
         vm_mac: VMNET_MAC,
         gateway,
         gateway_mac: None,
@@ -136,11 +164,10 @@ pub(super) fn filters_at_vmnet(
 }
 
 fn filters(
-    rules: usize,
+    (allow, block): &(String, String),
     config: impl FnOnce(&Policy) -> Config<'_>,
 ) -> io::Result<(Outbound, Inbound)> {
-    let (allow, block) = traffic::rules(rules);
-    let (policy, _) = Policy::parse(&allow, &block).map_err(io::Error::other)?;
+    let (policy, _) = Policy::parse(allow, block).map_err(io::Error::other)?;
     let (mut outbound, mut inbound, _) = filter::pair(&config(&policy));
     outbound.begin(NOW);
     inbound.begin(NOW);
@@ -173,7 +200,7 @@ impl<F: Filter> Filter for Slowed<F> {
         self.filter.judge(frame)
     }
 
-    fn examine(&mut self, slot: &mut Slot<'_>, why: Why) -> Result<(), DropReason> {
+    fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason> {
         self.filter.examine(slot, why)
     }
 }

@@ -34,7 +34,7 @@ use crate::endpoint::vm_socket::VmSocket;
 use crate::endpoint::vmnet::Vmnet;
 #[cfg(vmnet)]
 use crate::filter::Mode;
-use crate::filter::{DropReason, Filter, Inbound, Outbound, Step, Verdict, Why};
+use crate::filter::{DropReason, Filter, Inbound, Outbound, Step, Verdict};
 use crate::forward::{self, HandOver, Options};
 use crate::host::console;
 use crate::host::liveness::Parent;
@@ -394,7 +394,7 @@ impl Filter for Pass {
         Step::Done(Verdict::Forward)
     }
 
-    fn examine(&mut self, _: &mut Slot<'_>, _: Why) -> Result<(), DropReason> {
+    fn examine(&mut self, _: &mut Slot<'_>, _: Step) -> Result<(), DropReason> {
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The atomics of [`super::lease`]: the standard ones, or loom's when it models the cell.
+//! The atomics of [`super::lease`] and [`super::flows`]: the standard ones, or loom's when it models the cell.
 
 #[cfg(loom)]
 pub(super) use loom::{

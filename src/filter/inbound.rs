@@ -6,13 +6,16 @@ use std::sync::Arc;
 use super::arp::Unanswered;
 use super::claims::Claims;
 use super::dhcp::{Noted, Outcome, Parties, ReplyGuard, Transactions};
+use super::facts;
+use super::flows::{Context, Flows};
 use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
-use super::policy::Mode;
+use super::policy::{Kind, Mode};
 use super::prefix::Destination;
 use super::rules::{Rules, View};
 use super::shape::{self, Transport};
 use super::subnet::{Subnet, group_mac};
-use super::verdict::{DropReason, Step, Verdict, Why};
+use super::tracking::Tracker;
+use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
@@ -35,6 +38,10 @@ pub struct Inbound {
     /// What the network that is learned is told to.
     handle: Arc<Rules>,
     rules: View,
+    tracker: Tracker,
+    /// What becomes of a packet whose headers are right: where connections are tracked, it takes
+    /// a look at the rules.
+    ordinary: Step,
     lease: Arc<LeaseCell>,
     guard: ReplyGuard,
     transactions: Arc<Transactions>,
@@ -46,6 +53,7 @@ impl Inbound {
     pub(super) fn new(
         config: &Config<'_>,
         rules: Arc<Rules>,
+        flows: Arc<Flows>,
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
         claims: Arc<dyn Claims>,
@@ -59,6 +67,8 @@ impl Inbound {
             pins_gateway: config.gateway_mac.is_none(),
             max_frame: config.max_frame,
             rules: rules.view(),
+            tracker: Tracker::new(Direction::Inbound, flows),
+            ordinary: Step::Done(Verdict::Forward),
             handle: rules,
             lease,
             guard: ReplyGuard::new(config),
@@ -79,9 +89,7 @@ impl Inbound {
         }
         match ethernet.ethertype.get() {
             ethertype::IPV4 => match shape::plain(carried) {
-                Some((header, transport)) => {
-                    self.ipv4::<false>(ethernet, header, transport, carried)
-                }
+                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
@@ -93,7 +101,7 @@ impl Inbound {
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = shape::other_ipv4(carried)?;
-        self.ipv4::<true>(ethernet, header, transport, carried)
+        self.ipv4::<true>(ethernet, header, transport)
     }
 
     /// Made twice, as outbound.
@@ -103,7 +111,6 @@ impl Inbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
-        carried: &[u8],
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
         match transport {
@@ -112,7 +119,7 @@ impl Inbound {
             }
             Transport::Udp(_, udp::DHCP_SERVER) => return Err(DropReason::DhcpRole),
             Transport::Icmp(icmp::TIMESTAMP) => return Err(DropReason::IcmpType),
-            Transport::Trailed => return Ok(Step::Inspect(Why::Trailer)),
+            Transport::Trailed => return Ok(Step::Trailer),
             _ => {}
         }
         let lease = self.lease.hot();
@@ -132,7 +139,7 @@ impl Inbound {
             return Err(DropReason::IcmpQuote);
         }
         if destination != lease.address() || ethernet.destination != self.parties.vm {
-            self.group(ethernet.destination, destination, carried)?;
+            self.group(ethernet.destination, destination)?;
         }
         if self.mode == Mode::Host && source != self.parties.gateway {
             return Err(DropReason::HostOnly);
@@ -140,7 +147,7 @@ impl Inbound {
         if self.isolation && !self.comes_through_gateway(ethernet.source, source) {
             return Err(DropReason::Isolation);
         }
-        Ok(Step::Done(Verdict::Forward))
+        Ok(self.ordinary)
     }
 
     /// With isolation only the gateway sends, for itself and for what is behind it.
@@ -153,7 +160,7 @@ impl Inbound {
 
     /// Not for the VM alone: for all stations, or for a group that a rule lets it send to.
     #[cold]
-    fn group(&self, mac: Mac, address: u32, carried: &[u8]) -> Result<(), DropReason> {
+    fn group(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
         let Some(group) = group_mac(address, self.parties.subnet) else {
             return Err(if mac == self.parties.vm {
                 DropReason::DestinationAddress
@@ -164,11 +171,10 @@ impl Inbound {
         let rules = &self.rules.snapshot().outbound;
         let mut verdict = rules.table.get(address);
         if verdict == Destination::Closer {
-            // As if the VM sent it: the group is what the rule names, and so is the group's port.
-            let (kind, ports) = shape::for_rules(carried, Direction::Outbound);
-            verdict = rules.look_closer(address, kind, ports);
+            // A rule for a group lets the VM hear all that is sent there, or it names more.
+            verdict = rules.look_closer(address, Kind::Other, None);
         }
-        if group == mac && (group == Mac::BROADCAST || verdict == Destination::Pass) {
+        if group == mac && (group == Mac::BROADCAST || verdict.refusal().is_none()) {
             Ok(())
         } else {
             Err(DropReason::DestinationGroup)
@@ -194,10 +200,10 @@ impl Inbound {
         let may_be_new = self.pins_gateway && !self.lease.hot().is_valid(self.now);
         let is_gateway = may_be_new || self.lease.is_gateway_mac(ethernet.source);
         if source == self.parties.gateway && is_gateway {
-            Ok(Step::Inspect(match source_port {
-                udp::PXE => Why::Boot,
-                _ => Why::Dhcp,
-            }))
+            Ok(match source_port {
+                udp::PXE => Step::Boot,
+                _ => Step::Dhcp,
+            })
         } else {
             Err(DropReason::DhcpRogueServer)
         }
@@ -222,7 +228,7 @@ impl Inbound {
             return Err(DropReason::Isolation);
         }
         if shape::is_trailed(carried) {
-            return Ok(Step::Inspect(Why::Trailer));
+            return Ok(Step::Trailer);
         }
         if sender == self.parties.gateway && message.operation.get() == arp::REPLY {
             self.unanswered.answered();
@@ -292,6 +298,31 @@ impl Inbound {
 }
 
 impl Inbound {
+    /// Where connections are tracked: from whoever the rules and the VM's own connections let.
+    fn by_rules(&self, frame: &[u8]) -> Result<(), DropReason> {
+        let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
+        let rules = self.rules.snapshot();
+        let Some(inbound) = &rules.inbound else {
+            return Ok(());
+        };
+        let context = Context {
+            policy: rules.number,
+            lease: self.lease.hot().address(),
+            now: self.now,
+        };
+        if self.tracker.known(carried, context).is_some() {
+            return Ok(());
+        }
+        let facts = facts::of(carried, Direction::Inbound).ok_or(DropReason::Ipv4Malformed)?;
+        self.tracker.judge(&facts, context, |way| {
+            let rules = match way {
+                Direction::Outbound => &rules.outbound,
+                Direction::Inbound => inbound,
+            };
+            rules.look_closer(facts.peer, facts.kind, facts.ports)
+        })
+    }
+
     /// DHCP: an answer that the VM waits for, in which it finds what it sent, or one to
     /// softnet's own question, which ends here. Learns the lease.
     fn reply(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
@@ -333,6 +364,10 @@ impl Filter for Inbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
         self.rules.refresh();
+        self.ordinary = match self.rules.snapshot().inbound {
+            Some(_) => Step::Rules,
+            None => Step::Done(Verdict::Forward),
+        };
     }
 
     #[inline]
@@ -341,8 +376,11 @@ impl Filter for Inbound {
             .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
     }
 
-    fn examine(&mut self, slot: &mut Slot<'_>, _: Why) -> Result<(), DropReason> {
-        self.reply(slot)
+    fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason> {
+        match why {
+            Step::Rules => self.by_rules(slot.frame()),
+            _ => self.reply(slot),
+        }
     }
 }
 

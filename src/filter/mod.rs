@@ -21,6 +21,8 @@ mod atomic;
 mod bucket;
 mod claims;
 mod dhcp;
+mod facts;
+mod flows;
 mod inbound;
 mod lease;
 mod outbound;
@@ -29,6 +31,7 @@ mod prefix;
 mod rules;
 mod shape;
 mod subnet;
+mod tracking;
 pub mod verdict;
 
 use std::net::Ipv4Addr;
@@ -42,7 +45,7 @@ pub use lease::{Lease, LeaseCell, NameServers};
 pub use outbound::Outbound;
 pub use policy::{Mode, Policy};
 pub use rules::{HOST_ADDRESSES_MAX, Rules};
-pub use verdict::{DropReason, Step, Verdict, Why};
+pub use verdict::{DropReason, Step, Verdict};
 
 use crate::batch::Slot;
 use crate::clock::Tick;
@@ -52,7 +55,7 @@ use crate::wire::Mac;
 ///
 /// ```text
 ///   begin(now)                 once a batch
-///   judge(frame) -> Step       every frame: the whole answer, or that it takes a closer look
+///   judge(frame) -> Step       every frame: the whole answer, or that what takes a closer look
 ///   inspect(slot, why)         the few that do; it alone may rewrite the frame
 /// ```
 pub trait Filter: Send {
@@ -63,21 +66,22 @@ pub trait Filter: Send {
     fn judge(&mut self, frame: &[u8]) -> Step;
 
     /// Decides about a frame by what [`judge`](Self::judge) has found in it, and may rewrite
-    /// it. Rare, so that it may be slow. Of [`Why::Trailer`] it is never asked.
+    /// it. Rare, so that it may be slow. Of [`Step::Trailer`] it is never asked.
     ///
     /// # Errors
     /// Why the frame is dropped.
-    fn examine(&mut self, slot: &mut Slot<'_>, why: Why) -> Result<(), DropReason>;
+    fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason>;
 
-    /// Decides about a frame for which [`judge`](Self::judge) answered [`Step::Inspect`].
-    fn inspect(&mut self, slot: &mut Slot<'_>, why: Why) -> Verdict {
-        let why = if why == Why::Trailer {
+    /// Decides about a frame for which [`judge`](Self::judge) answered anything but
+    /// [`Step::Done`], which says why.
+    fn inspect(&mut self, slot: &mut Slot<'_>, why: Step) -> Verdict {
+        let why = if why == Step::Trailer {
             shape::cut_trailer(slot);
             match self.judge(slot.frame()) {
                 Step::Done(verdict) => return verdict,
                 // There is nothing left to cut off.
-                Step::Inspect(Why::Trailer) => return Verdict::Drop(DropReason::Ipv4Malformed),
-                Step::Inspect(why) => why,
+                Step::Trailer => return Verdict::Drop(DropReason::Ipv4Malformed),
+                why => why,
             }
         } else {
             why
@@ -91,7 +95,7 @@ pub trait Filter: Send {
     fn decide(&mut self, slot: &mut Slot<'_>) -> Verdict {
         match self.judge(slot.frame()) {
             Step::Done(verdict) => verdict,
-            Step::Inspect(why) => self.inspect(slot, why),
+            why => self.inspect(slot, why),
         }
     }
 }
@@ -166,9 +170,11 @@ pub fn pair_claiming(
     let rules = Arc::new(Rules::new(config));
     let asked = Arc::new(dhcp::Transactions::default());
     let unanswered = Arc::new(arp::Unanswered::default());
+    let flows = Arc::new(flows::Flows::new());
     let outbound = Outbound::new(
         config,
         rules.view(),
+        Arc::clone(&flows),
         Arc::clone(&lease),
         Arc::clone(&asked),
         Arc::clone(&claims),
@@ -177,6 +183,7 @@ pub fn pair_claiming(
     let inbound = Inbound::new(
         config,
         Arc::clone(&rules),
+        flows,
         Arc::clone(&lease),
         asked,
         claims,

@@ -3,23 +3,29 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+mod by_rules;
+
+use by_rules::Opens;
+
 use super::arp::{ArpGuard, Unanswered};
 use super::bucket::Bucket;
 use super::claims::Claims;
 use super::dhcp::{Noted, Parties, RequestGuard, Ruling, Transactions};
+use super::flows::Flows;
 use super::lease::{Hot, LeaseCell};
 use super::policy::Mode;
 use super::prefix::Destination;
 use super::rules::View;
 use super::shape::{self, Transport};
 use super::subnet::group_mac;
-use super::verdict::{DropReason, Step, Verdict, Why};
+use super::tracking::Tracker;
+use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::wire::ethernet::{Ethernet, ethertype};
-use crate::wire::ipv4::{Header, protocol};
+use crate::wire::ipv4::{Header, Ipv4, protocol};
 use crate::wire::{Mac, arp, dhcp, udp};
 
 /// The filter of frames that leave the VM.
@@ -30,6 +36,7 @@ pub struct Outbound {
     isolation: bool,
     max_frame: usize,
     rules: View,
+    tracker: Tracker,
     lease: Arc<LeaseCell>,
     guard: RequestGuard,
     claims: Arc<dyn Claims>,
@@ -42,6 +49,7 @@ impl Outbound {
     pub(super) fn new(
         config: &Config<'_>,
         rules: View,
+        flows: Arc<Flows>,
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
         claims: Arc<dyn Claims>,
@@ -53,6 +61,7 @@ impl Outbound {
             isolation: config.isolation || config.mode == Mode::Host,
             max_frame: config.max_frame,
             rules,
+            tracker: Tracker::new(Direction::Outbound, flows),
             lease,
             guard: RequestGuard::new(config, transactions),
             claims,
@@ -72,9 +81,7 @@ impl Outbound {
         }
         match ethernet.ethertype.get() {
             ethertype::IPV4 => match shape::plain(carried) {
-                Some((header, transport)) => {
-                    self.ipv4::<false>(ethernet, header, transport, carried)
-                }
+                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
@@ -86,7 +93,7 @@ impl Outbound {
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = shape::other_ipv4(carried)?;
-        self.ipv4::<true>(ethernet, header, transport, carried)
+        self.ipv4::<true>(ethernet, header, transport)
     }
 
     /// Made twice: what only the rare kinds of packets take costs the others nothing then.
@@ -96,7 +103,6 @@ impl Outbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
-        carried: &[u8],
     ) -> Result<Step, DropReason> {
         let destination = header.destination.get();
         match transport {
@@ -104,13 +110,13 @@ impl Outbound {
                 return self.dhcp_port(ethernet, destination, port);
             }
             Transport::Udp(udp::DHCP_CLIENT, udp::PXE) if destination == self.parties.gateway => {
-                return self.boot_port(ethernet, header, transport, carried);
+                return self.boot_port(ethernet, header, transport);
             }
             Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
-            Transport::Trailed => return Ok(Step::Inspect(Why::Trailer)),
+            Transport::Trailed => return Ok(Step::Trailer),
             _ => {}
         }
-        self.ordinary::<RARE>(ethernet, header, transport, carried)
+        self.ordinary::<RARE>(ethernet, header, transport)
     }
 
     /// By the lease and the rules.
@@ -120,7 +126,6 @@ impl Outbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
-        carried: &[u8],
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
         let lease = self.lease.hot();
@@ -135,8 +140,20 @@ impl Outbound {
         }
         let verdict = self.rules.snapshot().outbound.table.get(destination);
         if verdict != Destination::Pass {
-            self.exception(verdict, destination, transport, carried)?;
+            return self.exceptional::<RARE>(ethernet, header, transport, verdict);
         }
+        self.rest::<RARE>(ethernet, header, transport)
+    }
+
+    /// What is left to look at once the rules let a packet pass.
+    #[inline(always)]
+    fn rest<const RARE: bool>(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        transport: Transport,
+    ) -> Result<Step, DropReason> {
+        let destination = header.destination.get();
         if RARE && transport == Transport::Other && !self.may_reach(destination, header.protocol) {
             return Err(DropReason::GatewayProtocol);
         }
@@ -144,8 +161,8 @@ impl Outbound {
             self.destination_mac(ethernet.destination, destination)?;
         }
         Ok(match transport {
-            Transport::Tcp { opens: true, .. } => Step::Inspect(Why::Connection),
-            Transport::OpeningFragment if RARE => Step::Inspect(Why::Connection),
+            Transport::Tcp { opens: true, .. } => Step::Connection,
+            Transport::OpeningFragment if RARE => Step::Connection,
             _ => Step::Done(Verdict::Forward),
         })
     }
@@ -165,33 +182,7 @@ impl Outbound {
         let may_ask = !lease.is_valid(self.now)
             && self.guard.may_ask(self.now)
             && self.parties.may_be_asked_for(address);
-        let asks = Step::Inspect(Why::Unleased(address, reason));
-        may_ask.then_some(asks).ok_or(reason)
-    }
-
-    /// To a destination that the table does not pass by its address alone. A name server that the
-    /// lease names is reached on port 53 even if the table refuses it, for it is often the
-    /// resolver of a company's network.
-    #[cold]
-    fn exception(
-        &self,
-        mut verdict: Destination,
-        destination: u32,
-        transport: Transport,
-        carried: &[u8],
-    ) -> Result<(), DropReason> {
-        if verdict == Destination::Closer {
-            let (kind, ports) = shape::for_rules(carried, Direction::Outbound);
-            let rules = &self.rules.snapshot().outbound;
-            verdict = rules.look_closer(destination, kind, ports);
-        }
-        let passes = transport.port() == Some(udp::DNS)
-            && verdict.may_be_name_server()
-            && self.lease.has_name_server(destination);
-        match verdict.refusal() {
-            Some(reason) if !passes => Err(reason),
-            _ => Ok(()),
-        }
+        may_ask.then_some(Step::Unleased).ok_or(reason)
     }
 
     /// Frames for the gateway have passed already (RFC 7039 has a host's neighbours protected
@@ -228,7 +219,7 @@ impl Outbound {
         // As long as the gateway's MAC is not known, a VM that outlived the last softnet may
         // renew its lease by unicast all the same: it becomes softnet's question.
         self.broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
-        Ok(Step::Inspect(Why::Dhcp))
+        Ok(Step::Dhcp)
     }
 
     /// To the gateway's boot server: an ordinary packet that carries a DHCP message, which
@@ -239,14 +230,11 @@ impl Outbound {
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
-        carried: &[u8],
     ) -> Result<Step, DropReason> {
-        Ok(
-            match self.ordinary::<false>(ethernet, header, transport, carried)? {
-                Step::Done(Verdict::Forward) => Step::Inspect(Why::Boot),
-                other => other,
-            },
-        )
+        Ok(match self.ordinary::<false>(ethernet, header, transport)? {
+            Step::Done(Verdict::Forward) | Step::Rules => Step::Boot,
+            other => other,
+        })
     }
 
     /// ARP speaks for the VM's address only.
@@ -266,11 +254,11 @@ impl Outbound {
             return self.unleased(lease, sender, DropReason::ArpSenderAddress);
         }
         self.broadcast(ethernet.destination, !self.isolation)?;
-        Ok(Step::Inspect(if shape::is_trailed(carried) {
-            Why::Trailer
+        Ok(if shape::is_trailed(carried) {
+            Step::Trailer
         } else {
-            Why::Arp
-        }))
+            Step::Arp
+        })
     }
 
     /// ARP and DHCP go to everybody or to the gateway, or to any station if it is `open`.
@@ -288,6 +276,17 @@ impl Outbound {
 }
 
 impl Outbound {
+    /// The address that a frame speaks for, and why nothing may come from there.
+    fn named(&self, frame: &[u8]) -> Option<(u32, DropReason)> {
+        let (ethernet, carried) = Ethernet::split(frame)?;
+        if ethernet.ethertype.get() == ethertype::ARP {
+            let sender = shape::arp(ethernet, carried).ok()?.sender.get();
+            return Some((sender, DropReason::ArpSenderAddress));
+        }
+        let source = Ipv4::parse(carried)?.header.source.get();
+        Some((source, why_not_from(self.lease.hot(), source)))
+    }
+
     /// Every new connection takes an entry of the host's NAT, of which others need some too.
     fn open_connection(&mut self) -> Result<(), DropReason> {
         let now = self.now;
@@ -344,6 +343,9 @@ impl Filter for Outbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
         self.rules.refresh();
+        if self.rules.snapshot().inbound.is_some() {
+            self.tracker.sweep(now);
+        }
     }
 
     #[inline]
@@ -352,17 +354,27 @@ impl Filter for Outbound {
             .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
     }
 
-    fn examine(&mut self, slot: &mut Slot<'_>, why: Why) -> Result<(), DropReason> {
+    fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason> {
         match why {
-            Why::Dhcp => self.request(slot, false),
-            Why::Boot => self.request(slot, true),
-            Why::Unleased(address, reason) => self.ask(slot, address, reason),
-            Why::Arp => {
+            Step::Dhcp => self.request(slot, false),
+            Step::Boot => {
+                self.by_rules(slot.frame())?;
+                self.request(slot, true)
+            }
+            Step::Rules => match self.by_rules(slot.frame())? {
+                Opens::Connection => self.open_connection(),
+                Opens::Nothing => Ok(()),
+            },
+            Step::Unleased => {
+                let named = self.named(slot.frame()).ok_or(DropReason::Ipv4Malformed);
+                named.and_then(|(address, reason)| self.ask(slot, address, reason))
+            }
+            Step::Arp => {
                 let gateway = self.lease.gateway_mac();
                 self.arp_guard.pass(slot, gateway, self.now)
             }
-            Why::Connection => self.open_connection(),
-            Why::Trailer => Err(DropReason::Ipv4Malformed),
+            Step::Connection => self.open_connection(),
+            Step::Done(_) | Step::Trailer => Err(DropReason::Ipv4Malformed),
         }
     }
 }
@@ -406,11 +418,10 @@ mod tests {
             filter.judge(&frame)
         };
         // Its lease has run out: softnet may ask about it.
-        let asks = Why::Unleased(0xc0a8_4002, DropReason::LeaseExpired);
-        assert_eq!(step(0, 2, 600), Step::Inspect(asks));
+        assert_eq!(step(0, 2, 600), Step::Unleased);
         let mut verdict = |at, value, second| match step(at, value, second) {
             Step::Done(verdict) => verdict,
-            Step::Inspect(_) => panic!("TCP takes no inspection"),
+            _ => panic!("TCP takes no inspection"),
         };
         assert_eq!(verdict(0, 2, 599), Verdict::Forward);
         assert_eq!(verdict(5, 9, 0), Verdict::Drop(DropReason::DestinationMac));
@@ -440,9 +451,8 @@ mod tests {
         // To 10.2.3.4, opening a connection.
         (frame[30], frame[47]) = (10, 2);
         filter.begin(Tick::from_secs(600));
-        let Step::Inspect(why) = filter.judge(&frame) else {
-            panic!("the lease has run out, which is to be asked about");
-        };
+        let why = filter.judge(&frame);
+        assert_eq!(why, Step::Unleased);
         filter.lease.bind(&crate::filter::Lease {
             address: Ipv4Addr::new(192, 168, 64, 2),
             expires: Tick::from_secs(1200),

@@ -36,6 +36,8 @@ pub(crate) enum Destination {
     Isolation,
     /// The address alone does not decide.
     Closer,
+    /// A rule allows it, where it matters that a rule does.
+    Allowed,
 }
 
 impl Destination {
@@ -43,7 +45,7 @@ impl Destination {
     #[inline]
     pub(super) const fn refusal(self) -> Option<DropReason> {
         Some(match self {
-            Self::Pass => return None,
+            Self::Pass | Self::Allowed => return None,
             Self::Blocked => DropReason::DestinationBlocked,
             Self::Private => DropReason::DestinationPrivate,
             Self::LinkLocal => DropReason::DestinationLinkLocal,

@@ -32,6 +32,8 @@ pub struct Rules {
 /// What a snapshot is compiled from.
 #[derive(Debug)]
 struct Sources {
+    /// How often they have changed.
+    number: u32,
     policy: Policy,
     surroundings: Surroundings,
 }
@@ -49,6 +51,7 @@ pub(super) struct View {
 impl Rules {
     pub(super) fn new(config: &Config<'_>) -> Self {
         let sources = Sources {
+            number: 0,
             policy: config.policy.clone(),
             surroundings: Surroundings {
                 gateway: config.gateway,
@@ -72,7 +75,7 @@ impl Rules {
         let differs = sources.policy.normal_form() != policy.normal_form();
         if differs {
             sources.policy = policy;
-            self.replace(&sources);
+            self.replace(&mut sources);
         }
         differs
     }
@@ -95,7 +98,7 @@ impl Rules {
         let mut sources = self.sources();
         let before = mem::replace(&mut sources.surroundings.host, addresses);
         if before != sources.surroundings.host {
-            self.replace(&sources);
+            self.replace(&mut sources);
         }
     }
 
@@ -104,7 +107,7 @@ impl Rules {
     pub(super) fn set_subnet(&self, subnet: Ipv4Net) {
         let mut sources = self.sources();
         sources.surroundings.subnet = Some(subnet);
-        self.replace(&sources);
+        self.replace(&mut sources);
     }
 
     /// Says which name servers the lease has, for the inbound filter.
@@ -113,7 +116,7 @@ impl Rules {
         if sources.surroundings.name_servers != servers {
             sources.surroundings.name_servers = servers.to_vec();
             if sources.policy.names_dns() {
-                self.replace(&sources);
+                self.replace(&mut sources);
             }
         }
     }
@@ -130,14 +133,15 @@ impl Rules {
     }
 
     /// Under the lock of the sources, so that the last snapshot has all that was set.
-    fn replace(&self, sources: &Sources) {
+    fn replace(&self, sources: &mut Sources) {
+        sources.number = sources.number.wrapping_add(1);
         self.current.store(Arc::new(sources.compile()));
     }
 }
 
 impl Sources {
     fn compile(&self) -> Snapshot {
-        self.policy.compile(&self.surroundings)
+        self.policy.compile(&self.surroundings, self.number)
     }
 }
 

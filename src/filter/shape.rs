@@ -1,9 +1,7 @@
 //! What a frame must look like in either direction, before it matters who sent it.
 
-use super::policy::{Kind, PortPair};
 use super::verdict::DropReason;
 use crate::batch::Slot;
-use crate::direction::Direction;
 use crate::wire::arp::{self, Arp};
 use crate::wire::dhcp::Message;
 use crate::wire::ethernet::{Ethernet, ethertype};
@@ -44,6 +42,12 @@ pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp,
         return Err(DropReason::ArpSenderMac);
     }
     Ok(arp)
+}
+
+/// An IPv4 packet without harmful options or fragments, and what of its payload matters. The two
+/// halves of it are for who takes them apart on the path of every frame.
+pub(super) fn ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
+    plain(carried).map_or_else(|| other_ipv4(carried), Ok)
 }
 
 /// Most of all traffic: a whole packet of TCP or UDP without IP options, which a few comparisons
@@ -224,37 +228,6 @@ fn is_dhcp(udp: &Udp) -> bool {
     )
 }
 
-/// What rules ask about a packet that was found in order: its protocol, and the ports of TCP and
-/// UDP. The first fragment has them too; later ones do not, and nor do they arrive without the
-/// first.
-pub(super) fn for_rules(carried: &[u8], way: Direction) -> (Kind, Option<PortPair>) {
-    let Some(packet) = Ipv4::parse(carried) else {
-        return (Kind::Other, None);
-    };
-    let kind = match packet.header.protocol {
-        protocol::TCP => Kind::Tcp,
-        protocol::UDP => Kind::Udp,
-        protocol::ICMP => Kind::Icmp,
-        _ => Kind::Other,
-    };
-    let has_ports = matches!(kind, Kind::Tcp | Kind::Udp)
-        && packet.fragment().is_none_or(|place| place.offset == 0);
-    let ports = packet.payload.first_chunk().filter(|_| has_ports);
-    let ports = ports.map(|[a, b, c, d]| {
-        let (source, destination) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-        let (own, remote) = match way {
-            Direction::Outbound => (source, destination),
-            Direction::Inbound => (destination, source),
-        };
-        PortPair {
-            is_tcp: kind == Kind::Tcp,
-            remote,
-            own,
-        }
-    });
-    (kind, ports)
-}
-
 /// A DHCP message and what it came in.
 #[derive(Debug)]
 pub(super) struct Dhcp<'a> {
@@ -326,8 +299,7 @@ mod tests {
     }
 
     fn outcome(packet: &[u8]) -> Result<Transport, DropReason> {
-        let found = plain(packet).map_or_else(|| other_ipv4(packet), Ok);
-        found.map(|(_, transport)| transport)
+        ipv4(packet).map(|(_, transport)| transport)
     }
 
     #[test]

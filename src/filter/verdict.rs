@@ -9,21 +9,15 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// How far a look at the headers leads.
+/// How far a look at the headers leads: to the end, or to what takes a closer look, which may
+/// rewrite the frame ([`Filter::inspect`](super::Filter::inspect)).
+///
+/// Why a frame takes one goes with it, since the lease may change between the two looks: a frame
+/// that may only be asked about must not pass because its sender has a lease by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// To the end.
     Done(Verdict),
-    /// The frame takes a closer look, which may rewrite it:
-    /// [`Filter::inspect`](super::Filter::inspect).
-    Inspect(Why),
-}
-
-/// Why a frame takes a closer look. It goes with the frame, since the lease may change between
-/// the two looks: a frame that may only be asked about must not pass because its sender has a
-/// lease by now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
     /// There are bytes behind its packet or message, which are cut off before anything else.
     Trailer,
     /// It carries a DHCP message.
@@ -32,12 +26,17 @@ pub enum Why {
     Boot,
     /// Outbound: an ARP message, which may go to everybody.
     Arp,
+    /// Its addresses alone do not decide: rules name ports or protocols, or directions.
+    Rules,
     /// Outbound: it opens a TCP connection.
     Connection,
-    /// Outbound: it names this address, of which the VM has no lease, and would be dropped for
-    /// this reason. softnet asks the server about the address in its place.
-    Unleased(u32, DropReason),
+    /// Outbound: it names an address of which the VM has no lease. softnet asks the server about
+    /// the address in its place.
+    Unleased,
 }
+
+// One byte, so that what every frame gets is handed on in a register.
+const _: () = assert!(size_of::<Step>() == 1);
 
 impl From<Result<(), DropReason>> for Verdict {
     #[inline]
@@ -162,6 +161,15 @@ drop_reasons! {
     DestinationReserved = "destination-reserved",
     /// All stations (255.255.255.255).
     DestinationBroadcast = "destination-broadcast",
+    /// Inbound, with rules for a direction: a rule blocks the sender.
+    SourceBlocked = "source-blocked",
+    /// With rules for a direction: it belongs to no connection that is known, and the rules
+    /// allow connections only; or to a fragmented datagram whose first part did not pass.
+    Untracked = "untracked",
+    /// With rules for a direction: no room for another connection.
+    FlowsFull = "flows-full",
+    /// With rules for a direction: too many datagrams are under way in fragments.
+    FragmentsFull = "fragments-full",
     /// In host-only mode: from or to anybody but the gateway.
     HostOnly = "host-only",
     /// To the gateway, by another protocol than TCP, UDP and ICMP.

@@ -14,7 +14,8 @@ pub struct Icmp {
     /// The cause of an error.
     pub code: u8,
     checksum: U16,
-    unused: U16,
+    /// Of echo alone: which of the sender's questions it belongs to.
+    identifier: U16,
     /// Of [`FRAGMENTATION_NEEDED`] alone: the largest packet that the next network carries, in
     /// bytes, or zero from a router that tells none (RFC 1191, 4).
     pub next_hop_mtu: U16,
@@ -36,6 +37,16 @@ impl Icmp {
         )
     }
 
+    /// Of an echo request or reply: whether it is the request, and its identifier.
+    #[must_use]
+    pub const fn echo(&self) -> Option<(bool, u16)> {
+        match self.kind {
+            ECHO_REPLY => Some((false, self.identifier.get())),
+            ECHO_REQUEST => Some((true, self.identifier.get())),
+            _ => None,
+        }
+    }
+
     /// Whether the message asks for packets smaller than every network carries (RFC 791, 3.2).
     #[must_use]
     pub const fn has_absurd_mtu(&self) -> bool {
@@ -55,6 +66,10 @@ pub fn quoted(data: &[u8]) -> Option<&Header> {
     (data.len() >= header.header_len()?).then_some(header)
 }
 
+/// The answer to an echo request.
+pub const ECHO_REPLY: u8 = 0;
+/// Is somebody there?
+pub const ECHO_REQUEST: u8 = 8;
 /// A packet did not reach its destination.
 pub const DESTINATION_UNREACHABLE: u8 = 3;
 /// Send more slowly (withdrawn by RFC 6633).

@@ -15,7 +15,8 @@ pub struct Header {
     version_and_len: u8,
     service: u8,
     total_len: U16,
-    identification: U16,
+    /// Which datagram a fragment is part of.
+    pub identification: U16,
     flags_and_offset: U16,
     time_to_live: u8,
     /// What the payload is: one of [`protocol`].
@@ -143,6 +144,13 @@ pub struct Plain {
 }
 
 impl Plain {
+    /// Of TCP, its flags.
+    #[must_use]
+    #[inline]
+    pub const fn flags(&self) -> u8 {
+        self.flags
+    }
+
     /// Reads such a packet with a few comparisons; most of all traffic is of this kind.
     /// `None` says nothing about what else it is.
     #[must_use]

@@ -14,7 +14,7 @@ use softnet::batch::Slot;
 use softnet::clock::Tick;
 use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::filter::{self, DropReason, Filter, Mode, Policy, Step, Verdict, Why};
+use softnet::filter::{self, DropReason, Filter, Mode, Policy, Step, Verdict};
 use softnet::forward::{self, Forwarding, HandOver, Options};
 use softnet::stop::Stop;
 
@@ -44,7 +44,7 @@ impl Filter for Lengths {
         })
     }
 
-    fn examine(&mut self, _: &mut Slot<'_>, _: Why) -> Result<(), DropReason> {
+    fn examine(&mut self, _: &mut Slot<'_>, _: Step) -> Result<(), DropReason> {
         Ok(())
     }
 }

@@ -14,7 +14,7 @@
 use std::cell::RefCell;
 
 use softnet::batch::Slot;
-use softnet::filter::{Filter, Step, Verdict, Why};
+use softnet::filter::{Filter, Step, Verdict};
 use softnet::wire::Mac;
 use softnet::wire::dhcp::{Message, identifier_of};
 
@@ -36,7 +36,7 @@ pub fn outbound(input: &[u8]) {
         }
         step
     });
-    if let Some(Step::Inspect(why)) = step {
+    if let Some(why) = step.filter(|step| !matches!(step, Step::Done(_))) {
         look_into(&mut world(input[0]).outbound, &input[1..], why);
     }
 }
@@ -57,7 +57,7 @@ pub fn inbound(input: &[u8]) {
         }
         step
     });
-    if let Some(Step::Inspect(why)) = step {
+    if let Some(why) = step.filter(|step| !matches!(step, Step::Done(_))) {
         look_into(&mut world(input[0]).inbound, &input[1..], why);
     }
 }
@@ -108,7 +108,7 @@ fn frame(input: &[u8], check: impl FnOnce(&mut World, &[u8]) -> Step) -> Option<
 }
 
 /// Has a frame inspected that takes it. As it goes on it passes again, or is inspected again.
-fn look_into(filter: &mut impl Filter, frame: &[u8], why: Why) {
+fn look_into(filter: &mut impl Filter, frame: &[u8], why: Step) {
     let mut slot = frame.to_vec();
     let mut len = u32::try_from(frame.len()).unwrap();
     slot.resize(SLOT.max(frame.len()), 0);
@@ -116,10 +116,7 @@ fn look_into(filter: &mut impl Filter, frame: &[u8], why: Why) {
     let mut slot = Slot::new(&mut slot, &mut len);
     if filter.inspect(&mut slot, why) == Verdict::Forward {
         let step = filter.judge(slot.frame());
-        assert!(matches!(
-            step,
-            Step::Inspect(_) | Step::Done(Verdict::Forward)
-        ));
+        assert!(!matches!(step, Step::Done(Verdict::Drop(_))));
     }
 }
 
@@ -167,7 +164,8 @@ fn exchange(world: &mut World, flags: u8, message: &[u8]) {
         &mut world.outbound
     };
     filter.begin(world.now);
-    if let Step::Inspect(why) = filter.judge(&frame.0)
+    let why = filter.judge(&frame.0);
+    if !matches!(why, Step::Done(_))
         && filter.inspect(&mut Slot::new(&mut slot, &mut len), why) == Verdict::Forward
     {
         let len = len as usize;
@@ -175,7 +173,7 @@ fn exchange(world: &mut World, flags: u8, message: &[u8]) {
         let is_the_same = slot[46..50] == frame.0[46..50];
         holds_together(&slot[..len], flags & WITH_SUM != 0 && is_the_same);
         // What passed once passes again in the form that it was given.
-        assert!(matches!(filter.judge(&slot[..len]), Step::Inspect(_)));
+        assert!(!matches!(filter.judge(&slot[..len]), Step::Done(_)));
         if flags & REPLY == 0 {
             let message = Message::parse(&slot[42..len]).expect("a request that can be read");
             let own = identifier_of(VM);

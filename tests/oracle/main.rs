@@ -66,7 +66,11 @@ fn assert_much_was_tried(outcomes: &BTreeMap<(bool, &str), u64>) {
         );
     }
     for reason in DropReason::ALL {
-        let by_the_forwarder = [
+        let elsewhere = [
+            // It takes more packets than a case has: tests/drops.rs has them.
+            DropReason::FlowsFull,
+            DropReason::FragmentsFull,
+            // The forwarder gives these.
             DropReason::VmBusy,
             DropReason::VmRefused,
             DropReason::VmGone,
@@ -75,7 +79,7 @@ fn assert_much_was_tried(outcomes: &BTreeMap<(bool, &str), u64>) {
         ];
         let dropped: u64 = of(reason.label()).iter().sum();
         assert!(
-            dropped > 0 || by_the_forwarder.contains(&reason),
+            dropped > 0 || elsewhere.contains(&reason),
             "{dropped} of {frames} dropped: {}",
             reason.label()
         );

@@ -25,6 +25,8 @@ pub(crate) struct Scene {
     pub(crate) network: Ipv4Net,
     /// Most frames are DHCP.
     pub(crate) is_about_dhcp: bool,
+    /// Packets that passed lately, and whether they left the VM.
+    pub(crate) recent: Vec<(bool, Vec<u8>)>,
     outbound: Outbound,
     inbound: Inbound,
     lease: Arc<LeaseCell>,
@@ -83,6 +85,8 @@ impl Scene {
             isolation: !choices.sometimes(100),
             max_frame: choices.pick(&[1514, 1514, 1514, 9014, 590]),
             rules: Vec::new(),
+            tracked: Vec::new(),
+            datagrams: Vec::new(),
             taken: vec![Ipv4Addr::from(u32::from(network.network()) + 7)],
             taken_names: vec!["taken".to_owned()],
             host_name: "mac".to_owned(),
@@ -104,8 +108,10 @@ impl Scene {
             now: 1000,
         };
         let (mut allow, mut block) = (Vec::new(), Vec::new());
+        // Once one names a direction, connections are tracked.
+        let names_directions = choices.sometimes(100);
         for _ in 0..choices.below(6) {
-            let text = rule(choices, &facts, network);
+            let text = rule(choices, &facts, network, names_directions);
             let allows = !choices.sometimes(100);
             facts.rules.push(naive::Rule::read(&text, allows));
             if allows { &mut allow } else { &mut block }.push(text);
@@ -146,6 +152,7 @@ impl Scene {
             facts,
             address,
             network,
+            recent: Vec::new(),
             is_about_dhcp: choices.sometimes(64),
             outbound,
             inbound,
@@ -188,6 +195,10 @@ impl Scene {
                  and knows {:?}; of {frame:02x?}; before there was {before:?}",
                 self.lease, self.facts
             ));
+        }
+        if decided.is_ok() && frame.get(12..14) == Some(&[8, 0]) {
+            self.recent.push((outbound, frame.to_vec()));
+            self.recent.drain(..self.recent.len().saturating_sub(8));
         }
         Ok(decided.map(|_| ()).map_err(DropReason::label))
     }
@@ -256,7 +267,7 @@ fn decide(
     let verdict = match step {
         Step::Done(Verdict::Forward) => return Ok(None),
         Step::Done(verdict) => verdict,
-        Step::Inspect(why) => {
+        why => {
             let mut slot = frame.to_vec();
             let mut len = u32::try_from(frame.len()).unwrap();
             slot.resize((facts.max_frame + 1).next_multiple_of(64), 0xee);
@@ -275,7 +286,12 @@ fn decide(
     }
 }
 
-fn rule(choices: &mut Choices<'_>, facts: &Facts, network: Ipv4Net) -> String {
+fn rule(
+    choices: &mut Choices<'_>,
+    facts: &Facts,
+    network: Ipv4Net,
+    names_directions: bool,
+) -> String {
     let net = match choices.below(8) {
         0 => None,
         1 => Some(Ipv4Net::default()),
@@ -300,7 +316,12 @@ fn rule(choices: &mut Choices<'_>, facts: &Facts, network: Ipv4Net) -> String {
     let protocol = choices.pick(&["", "", "", "", "tcp ", "udp ", "icmp "]);
     let ports = choices.pick(&["", "", "", "", ":53", ":443", ":1-1024", ":68-65535"]);
     let ports = if protocol == "icmp " { "" } else { ports };
-    format!("{protocol}{target}{ports}")
+    let direction = choices.pick(&["", "", "in ", "in ", "out "]);
+    let direction = if names_directions { direction } else { "" };
+    if direction == "in " && protocol != "icmp " && choices.sometimes(60) {
+        return format!("in {protocol}{target} to 400-500");
+    }
+    format!("{direction}{protocol}{target}{ports}")
 }
 
 pub(crate) const VM: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];

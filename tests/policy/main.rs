@@ -5,6 +5,7 @@
 //! passes beside it. The edges of the special-purpose ranges are made from a list below.
 
 mod changes;
+mod connections;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod inbound;

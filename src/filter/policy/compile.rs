@@ -37,9 +37,10 @@ pub(crate) struct Surroundings {
 /// A policy, compiled.
 #[derive(Debug)]
 pub(crate) struct Compiled {
+    /// Which one it is: flows that were allowed under another are judged anew.
+    pub(crate) number: u32,
     pub(crate) outbound: Verdicts,
     /// Only if connections are tracked; otherwise no rule is about what comes to the VM.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for connections"))]
     pub(crate) inbound: Option<Verdicts>,
     /// How many different rules there are once aliases are replaced, and those without a
     /// direction counted for each that they are about.
@@ -63,7 +64,7 @@ type Judged = (Concrete, Action);
 
 impl Policy {
     /// The tables for a VM in these surroundings.
-    pub(crate) fn compile(&self, around: &Surroundings) -> Compiled {
+    pub(crate) fn compile(&self, around: &Surroundings, number: u32) -> Compiled {
         let rules = self.concrete(around);
         let different: HashSet<&Concrete> = rules.iter().map(|(rule, _)| rule).collect();
         let is_stateful = self.is_stateful();
@@ -79,14 +80,21 @@ impl Policy {
             built_in: &built_in,
             rules: &of(Direction::Outbound),
             host: &self.blocks_of_host(),
+            allowed: if is_stateful {
+                Destination::Allowed
+            } else {
+                Destination::Pass
+            },
         };
         let inbound = Half {
             around: None,
             built_in: &[],
             rules: &of(Direction::Inbound),
             host: &[],
+            allowed: Destination::Allowed,
         };
         Compiled {
+            number,
             rule_count: different.len(),
             closed_to_protocols: self.closed_to_protocols(around),
             outbound: outbound.compile(is_stateful),
@@ -183,6 +191,8 @@ struct Half<'a> {
     rules: &'a [Judged],
     /// The rules that block `@host`.
     host: &'a [Rule],
+    /// What a rule that allows says.
+    allowed: Destination,
 }
 
 impl Half<'_> {
@@ -250,7 +260,8 @@ impl Half<'_> {
                     of(Protocol::Icmp),
                     plain.clone(),
                 ],
-                guard: self.around.map_or_else(Guard::default, Surroundings::guard),
+                allowed: self.allowed,
+                guard: self.around.map(Surroundings::guard),
             })),
         }
     }
@@ -280,7 +291,7 @@ impl Half<'_> {
             prefix: rule.prefix,
             weight: weight_of_rule(rule.prefix.prefix_len(), rule.protocol.is_some()),
             says: match action {
-                Action::Allow => Destination::Pass,
+                Action::Allow => self.allowed,
                 Action::Block => Destination::Blocked,
             },
         }));
@@ -372,13 +383,8 @@ mod tests {
 
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
 
-    /// Those with directions too.
     fn parse(allow: &str, block: &str) -> Policy {
-        let rules = |list: &str| -> Vec<Rule> {
-            let written = list.split(',').filter(|text| !text.is_empty());
-            written.map(|text| text.parse().unwrap()).collect()
-        };
-        Policy::new(rules(allow), rules(block)).unwrap()
+        Policy::parse(allow, block).unwrap().0
     }
 
     fn around(mode: Mode) -> Surroundings {
@@ -395,7 +401,7 @@ mod tests {
     /// What plain rules make of an address.
     fn says(allow: &str, block: &str, address: &str) -> Destination {
         let address: Ipv4Addr = address.parse().unwrap();
-        let compiled = parse(allow, block).compile(&around(Mode::Nat));
+        let compiled = parse(allow, block).compile(&around(Mode::Nat), 1);
         compiled.outbound.table.get(address.into())
     }
 
@@ -411,7 +417,7 @@ mod tests {
             })
             .collect();
         let policy = Policy::new(vec![], targets).unwrap();
-        let table = policy.compile(&around(Mode::Nat)).outbound.table;
+        let table = policy.compile(&around(Mode::Nat), 1).outbound.table;
         assert_eq!(table.get(0x0100_1fff), Destination::Pass);
         assert_eq!(table.get(0x0100_1ffe), Destination::Blocked);
         assert_eq!(table.get(0x0100_2000), Destination::Pass);
@@ -420,7 +426,7 @@ mod tests {
     #[test]
     fn host_mode_leaves_the_gateway_alone() {
         let table = parse("0.0.0.0/0", "")
-            .compile(&around(Mode::Host))
+            .compile(&around(Mode::Host), 1)
             .outbound
             .table;
         assert_eq!(table.get(GATEWAY.into()), Destination::Pass);
@@ -482,7 +488,7 @@ mod tests {
             subnet: Some("4.4.4.0/24".parse().unwrap()),
             ..around(Mode::Nat)
         };
-        let table = Policy::default().compile(&public).outbound.table;
+        let table = Policy::default().compile(&public, 1).outbound.table;
         for (address, expected) in [
             (0x0404_0400, Destination::Isolation),
             (0x0404_0401, Destination::Pass),
@@ -492,7 +498,7 @@ mod tests {
         ] {
             assert_eq!(table.get(address), expected, "{address:x}");
         }
-        let table = parse("4.4.4.50/32", "").compile(&public).outbound.table;
+        let table = parse("4.4.4.50/32", "").compile(&public, 1).outbound.table;
         assert_eq!(table.get(0x0404_0432), Destination::Pass);
     }
 
@@ -502,7 +508,7 @@ mod tests {
             isolation: false,
             ..around(Mode::Nat)
         };
-        let table = parse("192.168.0.0/16", "").compile(&open).outbound.table;
+        let table = parse("192.168.0.0/16", "").compile(&open, 1).outbound.table;
         assert_eq!(table.get(0xc0a8_4032), Destination::Pass);
     }
 
@@ -530,7 +536,7 @@ mod tests {
 
     /// What the VM's packet for an address is told, after a closer look where it takes one.
     fn outbound(policy: &Policy, kind: Kind, address: &str, port: Option<u16>) -> Destination {
-        let verdicts = policy.compile(&around(Mode::Nat)).outbound;
+        let verdicts = policy.compile(&around(Mode::Nat), 1).outbound;
         let address = u32::from(address.parse::<Ipv4Addr>().unwrap());
         match verdicts.table.get(address) {
             Destination::Closer => verdicts.look_closer(
@@ -666,7 +672,7 @@ mod tests {
     #[test]
     fn a_direction_makes_rules_about_both() {
         let inbound = |allow: &str, block: &str| {
-            let compiled = parse(allow, block).compile(&around(Mode::Nat));
+            let compiled = parse(allow, block).compile(&around(Mode::Nat), 1);
             compiled.inbound.map(|verdicts| {
                 let ports = PortPair {
                     is_tcp: true,
@@ -682,9 +688,12 @@ mod tests {
             inbound("out @host", "0.0.0.0/0"),
             Some(Destination::Blocked)
         );
-        assert_eq!(inbound("in 1.2.3.4", "0.0.0.0/0"), Some(Destination::Pass));
+        assert_eq!(
+            inbound("in 1.2.3.4", "0.0.0.0/0"),
+            Some(Destination::Allowed)
+        );
         let own = "in tcp 0.0.0.0/0 to 22";
-        assert_eq!(inbound(own, "0.0.0.0/0"), Some(Destination::Pass));
+        assert_eq!(inbound(own, "0.0.0.0/0"), Some(Destination::Allowed));
         assert_eq!(
             inbound("", "in 0.0.0.0/0 to 20-30"),
             Some(Destination::Blocked)
@@ -703,7 +712,9 @@ mod tests {
             ("1.2.3.4:80,1.2.3.4:81", "1.2.3.4", 3),
             ("@private", "@dns", 5),
         ] {
-            let count = parse(allow, block).compile(&around(Mode::Nat)).rule_count;
+            let count = parse(allow, block)
+                .compile(&around(Mode::Nat), 1)
+                .rule_count;
             assert_eq!(count, expected, "+{allow} -{block}");
         }
     }

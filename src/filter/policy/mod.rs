@@ -52,9 +52,6 @@ pub enum PolicyError {
     /// One of them is none.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// Connections are not known as such yet.
-    #[error("{0:?}: rules with \"in\" or \"out\" are not supported yet: leave the word out")]
-    Direction(String),
     /// Allowed and blocked ones are counted together.
     #[error("{0} rules, of which at most {RULES_MAX} are accepted")]
     TooMany(usize),
@@ -113,15 +110,10 @@ impl Policy {
                 })
                 .collect()
         };
-        let (allowed, blocked) = (rules(allow)?, rules(block)?);
-        let mut all = allowed.iter().chain(&blocked);
-        if let Some(rule) = all.find(|rule| rule.direction.is_some()) {
-            return Err(PolicyError::Direction(rule.to_string()));
-        }
         let policy = Self {
             // What only comes to the same, as 0.0.0.1/0 does, is a slip rather than a wish.
             isolation_off: allow.iter().any(|text| text.as_ref() == "0.0.0.0/0"),
-            ..Self::new(allowed, blocked)?
+            ..Self::new(rules(allow)?, rules(block)?)?
         };
         Ok((policy, warnings))
     }

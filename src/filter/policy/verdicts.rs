@@ -23,11 +23,14 @@ pub(super) struct Closer {
     pub(super) ports: PortTable,
     /// Without ports, for TCP, UDP, ICMP, and what else there is.
     pub(super) by_kind: [Arc<PrefixTable>; 4],
-    pub(super) guard: Guard,
+    /// What a rule that allows says.
+    pub(super) allowed: Destination,
+    /// Outbound only: whoever sends to the VM is nowhere that a rule could open.
+    pub(super) guard: Option<Guard>,
 }
 
 /// The addresses that no wide rule opens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Guard {
     pub(super) gateway: u32,
     /// The VM's network, if its neighbours are closed.
@@ -48,13 +51,14 @@ impl Verdicts {
         let Some(closer) = &self.closer else {
             return self.table.get(address);
         };
-        if closer.guard.host_only && address != closer.guard.gateway {
+        let guard = closer.guard.as_ref();
+        if guard.is_some_and(|guard| guard.host_only && address != guard.gateway) {
             return Destination::HostOnly;
         }
         match ports.and_then(|ports| closer.ports.get(address, ports)) {
             Some((Action::Block, _)) => return Destination::Blocked,
-            Some((Action::Allow, len)) if closer.guard.lets(address, len) => {
-                return Destination::Pass;
+            Some((Action::Allow, len)) if guard.is_none_or(|it| it.lets(address, len)) => {
+                return closer.allowed;
             }
             _ => {}
         }

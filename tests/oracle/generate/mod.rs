@@ -17,6 +17,9 @@ use crate::scene::{GATEWAY, Scene, VM};
 
 /// A frame in one of the directions.
 pub(crate) fn frame(choices: &mut Choices<'_>, scene: &Scene, outbound: bool) -> Vec<u8> {
+    if !scene.recent.is_empty() && scene.facts.is_tracking() && choices.sometimes(110) {
+        return again(choices, scene, outbound);
+    }
     let (mut to, mut from) = if outbound {
         (GATEWAY, VM)
     } else {
@@ -58,6 +61,30 @@ pub(crate) fn frame(choices: &mut Choices<'_>, scene: &Scene, outbound: bool) ->
         for _ in 0..=choices.below(3) {
             mutate(choices, &mut frame);
         }
+    }
+    frame
+}
+
+/// A packet like one that has passed, or an answer to it: what belongs to its connection.
+fn again(choices: &mut Choices<'_>, scene: &Scene, outbound: bool) -> Vec<u8> {
+    let place = choices.below(scene.recent.len());
+    let (was_outbound, mut frame) = scene.recent[place].clone();
+    let payload = 14 + 4 * usize::from(frame[14] & 15);
+    if was_outbound != outbound {
+        let (to, from) = frame.split_at_mut(6);
+        to.swap_with_slice(&mut from[..6]);
+        let (source, destination) = frame[26..34].split_at_mut(4);
+        source.swap_with_slice(destination);
+        if matches!(frame[23], 6 | 17) && frame.len() >= payload + 4 {
+            let (one, other) = frame[payload..payload + 4].split_at_mut(2);
+            one.swap_with_slice(other);
+        }
+    }
+    if frame[23] == 6 && frame.len() > payload + 13 {
+        frame[payload + 13] = choices.pick(&[0x10, 0x10, 0x12, 0x02, 0x11, 0x04, 0x14, 0x00]);
+    }
+    if frame[23] == 1 && frame.len() > payload && choices.sometimes(128) {
+        frame[payload] = choices.pick(&[0, 8]);
     }
     frame
 }

@@ -73,6 +73,9 @@ impl Facts {
             }
         }
         none(faults)?;
+        if self.is_tracking() {
+            self.connection(&packet, false)?;
+        }
         Ok(Passed::As(frame.to_vec()))
     }
 

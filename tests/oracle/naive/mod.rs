@@ -5,6 +5,7 @@
 //! the first step of the documented order in which there is one: within a step the order is
 //! not promised.
 
+mod connections;
 mod dhcp;
 mod guard;
 mod inbound;
@@ -18,6 +19,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+pub(crate) use self::connections::{Connection, Datagram};
 pub(crate) use self::guard::{Allowance, Asked, NotedWish, udp_sum};
 pub(crate) use self::question::Question;
 pub(crate) use self::rules::Rule;
@@ -38,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) isolation: bool,
     pub(crate) max_frame: usize,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) tracked: Vec<Connection>,
+    pub(crate) datagrams: Vec<Datagram>,
     /// The host's addresses besides the gateway's.
     pub(crate) host_addresses: Vec<Ipv4Addr>,
     /// Addresses that other VMs of the host have.

@@ -5,7 +5,8 @@ use ipnet::Ipv4Net;
 
 use super::dhcp::Message;
 use super::packet::{Packet, read_arp, without_trailer};
-use super::{BROADCAST, Facts, Faults, Lease, Passed, check_ethertype, group_mac, is_group, none};
+use super::rules::{Said, Seen};
+use super::{BROADCAST, Facts, Faults, Passed, check_ethertype, group_mac, is_group, none};
 
 impl Facts {
     /// Whether a frame may leave the VM.
@@ -49,20 +50,29 @@ impl Facts {
         }) {
             return Err(vec!["icmp-quote"]);
         }
-        self.check_destination(&packet, lease)?;
+        let mut faults = Vec::new();
+        if !self.is_tracking()
+            && let Said::No(fault) = self.said(&packet, true, packet.destination, false)
+        {
+            faults.push(fault);
+        }
         let is_own = self.host_addresses.contains(&packet.destination);
         if (is_own || packet.destination == self.gateway)
             && !matches!(packet.protocol, 1 | 6 | 17)
             && !self.opens_protocols(packet.destination)
         {
-            return Err(vec!["gateway-protocol"]);
+            faults.push("gateway-protocol");
         }
         if is_group(to) {
             if group_mac(packet.destination, self.told_network) != Some(to) {
-                return Err(vec!["destination-group"]);
+                faults.push("destination-group");
             }
         } else if self.is_isolated() && !self.is_gateway(to) {
-            return Err(vec!["destination-mac"]);
+            faults.push("destination-mac");
+        }
+        none(faults)?;
+        if self.is_tracking() {
+            self.connection(&packet, true)?;
         }
         if packet.destination == self.gateway
             && packet.protocol == 17
@@ -155,64 +165,69 @@ impl Facts {
         self.request(packet.source, &message, packet.end)
     }
 
-    fn check_destination(&self, packet: &Packet<'_>, lease: &Lease) -> Result<(), Faults> {
-        let address = packet.destination;
-        if self.host_only && address != self.gateway {
-            return Err(vec!["host-only"]);
-        }
-        let fault = self.destination_fault(packet);
-        let may_be_name_server = [
+    /// Whether the exception for name servers holds.
+    pub(super) fn is_name_server(&self, packet: &Packet<'_>, fault: &str) -> bool {
+        let may_be_one = [
             "isolation",
             "destination-private",
             "destination-link-local",
             "destination-metadata",
             "destination-special",
         ];
-        if packet.ports.is_some_and(|(_, to)| to == 53)
+        let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
+        packet.ports.is_some_and(|(_, to)| to == 53)
             && !packet.is_short
-            && lease.name_servers.contains(&address)
-            && fault.is_some_and(|fault| may_be_name_server.contains(&fault))
-        {
-            return Ok(());
-        }
-        none(fault.into_iter().collect())
+            && servers
+                .into_iter()
+                .any(|server| *server == packet.destination)
+            && may_be_one.contains(&fault)
     }
 
-    fn destination_fault(&self, packet: &Packet<'_>) -> Option<&'static str> {
-        let address = packet.destination;
+    /// What rules and what is built in say of a packet of the VM's.
+    pub(super) fn outbound_said(&self, seen: &Seen) -> Said {
+        let address = seen.address;
+        if self.host_only && address != self.gateway {
+            return Said::No("host-only");
+        }
         let neighbours = self
             .network
             .filter(|net| self.is_isolated() && address != self.gateway && net.contains(&address));
         let is_never_sent = matches!(address.octets()[0], 0 | 127);
-        match self.deciding(packet, address, true) {
-            Some((_, false)) => return Some("destination-blocked"),
+        match self.deciding(seen, true, false) {
+            Some((_, false)) => return Said::No("destination-blocked"),
             Some((len, true)) => {
                 let is_wide = neighbours.is_some_and(|net| len < net.prefix_len());
                 if !(is_wide || is_never_sent && len < 8) {
-                    return None;
+                    return Said::Allowed;
                 }
             }
             None => {}
         }
-        let rule = self.deciding(packet, address, false);
+        let rule = self.deciding(seen, false, false);
         if let Some(network) = neighbours
             && rule.is_none_or(|(len, _)| len < network.prefix_len())
         {
-            return Some(match rule {
+            return Said::No(match rule {
                 Some((_, false)) => "destination-blocked",
                 _ => "isolation",
             });
         }
         if is_never_sent && rule.is_none_or(|(len, _)| len < 8) {
-            return Some("destination-local");
+            return Said::No("destination-local");
         }
-        if let Some((_, is_allowed)) = rule {
-            return (!is_allowed).then_some("destination-blocked");
+        match rule {
+            Some((_, true)) => Said::Allowed,
+            Some((_, false)) => Said::No("destination-blocked"),
+            None => self.built_in(seen).map_or(Said::Nothing, Said::No),
         }
+    }
+
+    fn built_in(&self, seen: &Seen) -> Option<&'static str> {
+        let address = seen.address;
         if address == self.gateway {
             return None;
         }
-        if self.blocks_host(packet) && self.host_addresses.contains(&address) {
+        if self.blocks_host(seen) && self.host_addresses.contains(&address) {
             return Some("destination-blocked");
         }
         if ["168.63.129.16", "192.80.8.124"].contains(&&*address.to_string()) {
@@ -244,10 +259,13 @@ impl Facts {
         None
     }
 
-    /// Whether a rule allows what a packet is for.
+    /// Whether a rule without ports or protocol allows the group that a packet is for.
     pub(super) fn is_allowed_by_rule(&self, packet: &Packet<'_>) -> bool {
-        let rule = |with_ports| self.deciding(packet, packet.destination, with_ports);
-        let deciding = rule(true).or_else(|| rule(false));
-        deciding.is_some_and(|(_, allows)| allows) && !self.host_only
+        let said = self.outbound_said(&Seen {
+            protocol: 255,
+            address: packet.destination,
+            ports: None,
+        });
+        matches!(said, Said::Allowed)
     }
 }

@@ -14,8 +14,15 @@ pub(super) struct Packet<'a> {
     pub(super) protocol: u8,
     /// Of TCP and UDP; none in fragments.
     pub(super) ports: Option<(u16, u16)>,
-    /// The port that rules look at: of TCP and UDP, whole or in a first fragment.
-    pub(super) port_for_rules: Option<u16>,
+    /// The same, in a first fragment too: what rules look at.
+    pub(super) ports_for_rules: Option<(u16, u16)>,
+    /// Of TCP, whole or in a first fragment.
+    pub(super) flags: u8,
+    /// Of a fragment: where it begins, whether more follow, and of which datagram it is.
+    pub(super) part: Option<(usize, bool, u16)>,
+    /// Of an ICMP error: protocol and ports of the packet that it is about; of an echo, its
+    /// identifier in the place of the VM's port.
+    pub(super) about: Option<(u8, u16, u16)>,
     pub(super) payload: &'a [u8],
     /// Of TCP, whole or in a first fragment: SYN without ACK.
     pub(super) opens_connection: bool,
@@ -68,7 +75,17 @@ impl<'a> Packet<'a> {
             destination: header.destination_addr(),
             protocol,
             ports: has_ports.then(|| (port(0), port(2))),
-            port_for_rules: (matches!(protocol, 6 | 17) && offset == 0).then(|| port(2)),
+            ports_for_rules: (matches!(protocol, 6 | 17) && offset == 0)
+                .then(|| (port(0), port(2))),
+            flags: if protocol == 6 && offset == 0 {
+                payload[13]
+            } else {
+                0
+            },
+            part: is_fragment.then(|| (offset, header.more_fragments(), header.identification())),
+            about: (protocol == 1 && offset == 0)
+                .then(|| about(payload, is_outbound))
+                .flatten(),
             payload,
             opens_connection: protocol == 6 && offset == 0 && payload[13] & 0x12 == 0x02,
             is_short: protocol == 17
@@ -236,4 +253,20 @@ pub(super) fn without_trailer(frame: &[u8]) -> &[u8] {
         _ => carried.len(),
     };
     &frame[..14 + end.clamp(0, carried.len())]
+}
+
+/// What of the packet that an error is about names its connection, if eight bytes of its payload
+/// are there.
+fn about(payload: &[u8], is_outbound: bool) -> Option<(u8, u16, u16)> {
+    let quote = &payload[8..];
+    let start = quote.get(4 * usize::from(quote.first()? & 15)..)?;
+    let word = |at: usize| u16::from_be_bytes([start[at], start[at + 1]]);
+    let protocol = *quote.get(9)?;
+    start.get(7)?;
+    Some(match protocol {
+        6 | 17 => (protocol, word(0), word(2)),
+        1 if is_outbound => (protocol, 0, word(4)),
+        1 => (protocol, word(4), 0),
+        _ => (protocol, 0, 0),
+    })
 }

@@ -11,14 +11,43 @@ use super::packet::Packet;
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(crate) allows: bool,
+    /// `in` or `out`, if it names one.
+    is_in: Option<bool>,
     /// Its number in the IPv4 header.
     protocol: Option<u8>,
     pub(crate) target: String,
     ports: Option<(u16, u16)>,
+    /// Ports of the VM's.
+    own: Option<(u16, u16)>,
+}
+
+/// What the rules say of a packet, and what is built in.
+pub(super) enum Said {
+    /// A rule allows it.
+    Allowed,
+    /// No rule is about it, and it passes.
+    Nothing,
+    /// It does not pass.
+    No(&'static str),
+}
+
+/// A packet as rules see it.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) protocol: u8,
+    pub(super) address: Ipv4Addr,
+    /// The other machine's port and the VM's.
+    pub(super) ports: Option<(u16, u16)>,
 }
 
 impl Rule {
     pub(crate) fn read(text: &str, allows: bool) -> Self {
+        let (is_in, text) = match text.split_once(' ') {
+            Some(("in", rest)) => (Some(true), rest),
+            Some(("out", rest)) => (Some(false), rest),
+            _ => (None, text),
+        };
+        let (text, own) = text.split_once(" to ").unwrap_or((text, ""));
         let (protocol, text) = match text.split_once(' ') {
             Some(("tcp", rest)) => (Some(6), rest),
             Some(("udp", rest)) => (Some(17), rest),
@@ -26,10 +55,15 @@ impl Rule {
             _ => (None, text),
         };
         let (target, ports) = text.split_once(':').unwrap_or((text, ""));
-        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-        let ports = first.parse().ok().zip(last.parse().ok());
+        let range = |ports: &str| -> Option<(u16, u16)> {
+            let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+            first.parse().ok().zip(last.parse().ok())
+        };
+        let (ports, own) = (range(ports), range(own));
         Self {
             allows,
+            is_in,
+            own,
             protocol,
             target: target.to_owned(),
             ports,
@@ -37,7 +71,7 @@ impl Rule {
     }
 
     pub(crate) const fn is_plain(&self) -> bool {
-        self.protocol.is_none() && self.ports.is_none()
+        self.protocol.is_none() && self.ports.is_none() && self.own.is_none()
     }
 }
 
@@ -63,17 +97,58 @@ impl Facts {
         list.iter().map(|net| net.parse().unwrap()).collect()
     }
 
+    /// Whether connections are tracked.
+    pub(crate) fn is_tracking(&self) -> bool {
+        self.rules.iter().any(|rule| rule.is_in.is_some())
+    }
+
+    fn is_for(&self, rule: &Rule, inbound: bool) -> bool {
+        let both = self.is_tracking();
+        rule.is_in
+            .map_or(both || !inbound, |is_in| is_in == inbound)
+    }
+
+    /// What the rules for one direction say of a packet that goes either way.
+    pub(super) fn said(
+        &self,
+        packet: &Packet<'_>,
+        outbound: bool,
+        peer: Ipv4Addr,
+        inbound_rules: bool,
+    ) -> Said {
+        let seen = Seen {
+            protocol: packet.protocol,
+            address: peer,
+            ports: packet
+                .ports_for_rules
+                .map(|(from, to)| if outbound { (to, from) } else { (from, to) }),
+        };
+        if inbound_rules {
+            let rule = |with_ports| self.deciding(&seen, with_ports, true);
+            return match rule(true).or_else(|| rule(false)) {
+                Some((_, true)) => Said::Allowed,
+                Some((_, false)) => Said::No("source-blocked"),
+                None => Said::Nothing,
+            };
+        }
+        let said = self.outbound_said(&seen);
+        match said {
+            Said::No(fault) if outbound && self.is_name_server(packet, fault) => Said::Nothing,
+            said => said,
+        }
+    }
+
     /// Of the rules that match and are with ports or without: the length of the prefix of the
     /// one that decides, and whether it allows.
     pub(super) fn deciding(
         &self,
-        packet: &Packet<'_>,
-        address: Ipv4Addr,
+        seen: &Seen,
         with_ports: bool,
+        inbound: bool,
     ) -> Option<(u8, bool)> {
         let mut best: Option<(u8, bool, bool)> = None;
         for rule in &self.rules {
-            let Some(len) = self.matches(rule, packet, address, with_ports) else {
+            let Some(len) = self.matches(rule, seen, with_ports, inbound) else {
                 continue;
             };
             let this = (len, rule.protocol.is_some(), !rule.allows);
@@ -84,43 +159,46 @@ impl Facts {
         best.map(|(len, _, blocks)| (len, !blocks))
     }
 
-    fn matches(
-        &self,
-        rule: &Rule,
-        packet: &Packet<'_>,
-        address: Ipv4Addr,
-        with_ports: bool,
-    ) -> Option<u8> {
-        if rule.ports.is_some() != with_ports {
+    fn matches(&self, rule: &Rule, seen: &Seen, with_ports: bool, inbound: bool) -> Option<u8> {
+        let has_ports = rule.ports.is_some() || rule.own.is_some();
+        if has_ports != with_ports || !self.is_for(rule, inbound) {
             return None;
         }
         if rule
             .protocol
-            .is_some_and(|protocol| protocol != packet.protocol)
+            .is_some_and(|protocol| protocol != seen.protocol)
         {
             return None;
         }
-        if let Some((first, last)) = rule.ports {
-            let port = packet.port_for_rules?;
-            if port < first || port > last {
+        let is_in = |(first, last): (u16, u16), port| first <= port && port <= last;
+        if has_ports {
+            let (remote, own) = seen.ports?;
+            if rule.ports.is_some_and(|range| !is_in(range, remote))
+                || rule.own.is_some_and(|range| !is_in(range, own))
+            {
                 return None;
             }
         }
         let mut nets = self.nets(&rule.target);
-        if with_ports && rule.target == "@host" && !rule.allows {
+        if with_ports && rule.target == "@host" && !rule.allows && !inbound {
             nets.extend(self.host_addresses.iter().map(|it| Ipv4Net::from(*it)));
         }
-        let holding = nets.iter().filter(|net| net.contains(&address));
+        let holding = nets.iter().filter(|net| net.contains(&seen.address));
         holding.map(Ipv4Net::prefix_len).max()
     }
 
     /// Whether `@host` is blocked for the packet, with all of its ports.
-    pub(super) fn blocks_host(&self, packet: &Packet<'_>) -> bool {
+    pub(super) fn blocks_host(&self, seen: &Seen) -> bool {
         self.rules.iter().any(|rule| {
             let is_about = rule
                 .protocol
-                .is_none_or(|protocol| protocol == packet.protocol);
-            rule.target == "@host" && !rule.allows && rule.ports.is_none() && is_about
+                .is_none_or(|protocol| protocol == seen.protocol);
+            let is_whole = rule.ports.is_none() && rule.own.is_none();
+            rule.target == "@host"
+                && !rule.allows
+                && is_whole
+                && is_about
+                && self.is_for(rule, false)
         })
     }
 
@@ -128,7 +206,7 @@ impl Facts {
     pub(super) fn opens_protocols(&self, address: Ipv4Addr) -> bool {
         self.rules.iter().any(|rule| {
             let is_prefix = !rule.target.starts_with('@');
-            let opens = rule.allows && rule.is_plain() && is_prefix;
+            let opens = rule.allows && rule.is_plain() && is_prefix && self.is_for(rule, false);
             opens
                 && self
                     .nets(&rule.target)

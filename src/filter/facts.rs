@@ -1,0 +1,170 @@
+//! What rules and connections ask about a packet whose shape is right.
+
+use super::flows::fragments::Part;
+use super::flows::{self, Key};
+use super::policy::{Kind, PortPair};
+use super::shape;
+use crate::direction::Direction;
+use crate::wire::icmp::{self, Icmp};
+use crate::wire::ipv4::{Ipv4, Plain, protocol};
+use crate::wire::udp;
+
+/// What of a packet matters to the rules and to its connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// The other machine.
+    pub(super) peer: u32,
+    /// Whether it is whole, and for port 53.
+    pub(super) is_dns: bool,
+    pub(super) kind: Kind,
+    pub(super) ports: Option<PortPair>,
+    pub(super) part: Option<Part>,
+    pub(super) belongs: Belongs,
+}
+
+/// To which connection a packet could belong.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Belongs {
+    /// To this one, which it may open.
+    To(Key, flows::Kind),
+    /// It is an error about a packet of this one.
+    About(Key),
+    /// To none.
+    Nowhere,
+}
+
+/// The connection that an ordinary packet, as [`shape::plain`] has it, could belong to.
+#[inline]
+pub(super) fn ordinary(carried: &[u8], way: Direction) -> Option<(Key, flows::Kind)> {
+    let plain = Plain::parse(carried)?;
+    let (source, destination) = (plain.source_port.get(), plain.destination_port.get());
+    let header = &plain.header;
+    let (vm_port, peer, peer_port) = match way {
+        Direction::Outbound => (source, header.destination.get(), destination),
+        Direction::Inbound => (destination, header.source.get(), source),
+    };
+    let key = Key {
+        protocol: header.protocol,
+        vm_port,
+        peer,
+        peer_port,
+    };
+    let kind = match header.protocol {
+        protocol::TCP => flows::Kind::Tcp(plain.flags()),
+        _ => flows::Kind::Udp,
+    };
+    Some((key, kind))
+}
+
+/// What rules ask about a packet, and to which connection it could belong. A first fragment has
+/// ports too; later ones do not, and nor do they arrive without the first.
+pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
+    let packet = Ipv4::parse(carried)?;
+    let (header, payload) = (packet.header, packet.payload);
+    let protocol = header.protocol;
+    let peer = match way {
+        Direction::Outbound => header.destination.get(),
+        Direction::Inbound => header.source.get(),
+    };
+    let kind = match protocol {
+        protocol::TCP => Kind::Tcp,
+        protocol::UDP => Kind::Udp,
+        protocol::ICMP => Kind::Icmp,
+        _ => Kind::Other,
+    };
+    let part = packet.fragment().map(|place| Part {
+        peer,
+        protocol,
+        identification: header.identification.get(),
+        offset: place.offset,
+        len: payload.len(),
+        is_last: place.is_last,
+    });
+    let is_later = part.is_some_and(|part| part.offset != 0);
+    let has_ports = matches!(kind, Kind::Tcp | Kind::Udp) && !is_later;
+    let ports = payload.first_chunk().filter(|_| has_ports);
+    let ports = ports.map(|[a, b, c, d]| {
+        let (source, destination) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+        let (own, remote) = match way {
+            Direction::Outbound => (source, destination),
+            Direction::Inbound => (destination, source),
+        };
+        PortPair {
+            is_tcp: kind == Kind::Tcp,
+            remote,
+            own,
+        }
+    });
+    let to = |vm_port, peer_port, kind| {
+        let key = Key {
+            protocol,
+            vm_port,
+            peer,
+            peer_port,
+        };
+        Belongs::To(key, kind)
+    };
+    let belongs = match (kind, ports) {
+        _ if is_later => Belongs::Nowhere,
+        (Kind::Tcp, Some(PortPair { remote, own, .. })) => {
+            let flags = payload.get(TCP_FLAGS).copied().unwrap_or(0);
+            to(own, remote, flows::Kind::Tcp(flags))
+        }
+        (Kind::Udp, Some(PortPair { remote, own, .. })) => to(own, remote, flows::Kind::Udp),
+        (Kind::Icmp, _) => match Icmp::split(payload) {
+            Some((message, quoted)) if message.is_error() => about(quoted, way),
+            Some((message, _)) => match message.echo() {
+                Some((is_request, id)) => to(id, 0, flows::Kind::Echo { is_request }),
+                None => to(0, 0, flows::Kind::Other),
+            },
+            None => Belongs::Nowhere,
+        },
+        _ => to(0, 0, flows::Kind::Other),
+    };
+    let found = shape::ipv4(carried);
+    let is_dns = found.is_ok_and(|(_, transport)| transport.port() == Some(udp::DNS));
+    Some(Facts {
+        peer,
+        is_dns,
+        kind,
+        ports,
+        part,
+        belongs,
+    })
+}
+
+/// The connection of the packet that an ICMP error quotes, which went the other way.
+fn about(quoted: &[u8], way: Direction) -> Belongs {
+    let Some((header, start)) = icmp::quoted(quoted).and_then(|header| {
+        let payload = quoted.get(header.header_len()?..)?;
+        Some((header, payload.first_chunk::<8>()?))
+    }) else {
+        return Belongs::Nowhere;
+    };
+    let [a, b, c, d, e, f, ..] = *start;
+    let (source, destination) = match header.protocol {
+        protocol::TCP | protocol::UDP => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+        // The identifier of an echo, which stands for the VM's port.
+        protocol::ICMP => {
+            let id = u16::from_be_bytes([e, f]);
+            match way {
+                Direction::Inbound => (id, 0),
+                Direction::Outbound => (0, id),
+            }
+        }
+        _ => (0, 0),
+    };
+    let (vm_port, peer, peer_port) = match way {
+        Direction::Inbound => (source, header.destination.get(), destination),
+        Direction::Outbound => (destination, header.source.get(), source),
+    };
+    Belongs::About(Key {
+        protocol: header.protocol,
+        vm_port,
+        peer,
+        peer_port,
+    })
+}
+
+/// Where a TCP header has its flags.
+const TCP_FLAGS: usize = 13;

@@ -1,0 +1,162 @@
+//! Datagrams that come in fragments: what was decided about the first, which has the ports, holds
+//! for the rest.
+//!
+//! Each direction has a table of its own, of fixed size. That of what the VM sends is also a
+//! budget: a receiver keeps what is incomplete for up to 30 seconds, in memory that all senders
+//! share, and 3,500 fragments of one VM's left a neighbour none.
+
+use std::cell::Cell;
+
+use crate::clock::Tick;
+
+/// One part of a datagram.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Part {
+    pub(in super::super) peer: u32,
+    pub(in super::super) protocol: u8,
+    pub(in super::super) identification: u16,
+    /// Where it begins in the datagram's payload, in bytes.
+    pub(in super::super) offset: usize,
+    pub(in super::super) len: usize,
+    pub(in super::super) is_last: bool,
+}
+
+/// The datagrams that are under way.
+#[derive(Debug)]
+pub(in super::super) struct Fragments {
+    slots: Box<[Cell<Slot>]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    /// Peer, protocol and identification; 0 for nobody's.
+    name: u64,
+    until: Tick,
+    /// Bytes that have passed.
+    passed: usize,
+    /// How many there are, once the last part has passed.
+    total: Option<usize>,
+}
+
+/// How long the rest of a datagram may take: that is what Linux waits too (ipfrag_time).
+const SECONDS: u32 = 30;
+
+impl Fragments {
+    /// For so many datagrams at once.
+    pub(in super::super) fn new(slots: usize) -> Self {
+        Self {
+            slots: vec![Cell::default(); slots].into(),
+        }
+    }
+
+    /// A first part was allowed. Whether there is room for its datagram.
+    pub(in super::super) fn begin(&self, part: &Part, now: Tick) -> bool {
+        let slot = self.find(part, now).or_else(|| self.free(now));
+        let Some(slot) = slot else {
+            return false;
+        };
+        slot.set(Slot {
+            name: part.name(),
+            until: now.after(SECONDS),
+            passed: part.len,
+            total: None,
+        });
+        true
+    }
+
+    /// Whether a later part belongs to a datagram that was allowed.
+    pub(in super::super) fn go_on(&self, part: &Part, now: Tick) -> bool {
+        let Some(slot) = self.find(part, now) else {
+            return false;
+        };
+        let mut datagram = slot.get();
+        datagram.passed += part.len;
+        if part.is_last {
+            datagram.total = Some(part.offset + part.len);
+        }
+        let is_complete = datagram.total.is_some_and(|total| datagram.passed >= total);
+        slot.set(if is_complete {
+            Slot::default()
+        } else {
+            datagram
+        });
+        true
+    }
+
+    fn find(&self, part: &Part, now: Tick) -> Option<&Cell<Slot>> {
+        let name = part.name();
+        self.slots.iter().find(|slot| {
+            let slot = slot.get();
+            slot.name == name && slot.until > now
+        })
+    }
+
+    fn free(&self, now: Tick) -> Option<&Cell<Slot>> {
+        self.slots.iter().find(|slot| {
+            let slot = slot.get();
+            slot.name == 0 || slot.until <= now
+        })
+    }
+}
+
+impl Part {
+    fn name(&self) -> u64 {
+        let Self {
+            peer,
+            protocol,
+            identification,
+            ..
+        } = *self;
+        1 << 63 | u64::from(peer) << 24 | u64::from(identification) << 8 | u64::from(protocol)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(identification: u16, offset: usize, is_last: bool) -> Part {
+        Part {
+            peer: 1,
+            protocol: 17,
+            identification,
+            offset,
+            len: 1480,
+            is_last,
+        }
+    }
+
+    #[test]
+    fn later_parts_follow_the_first_in_any_order_until_all_is_there() {
+        let fragments = Fragments::new(2);
+        let now = Tick::from_secs(1);
+        assert!(
+            !fragments.go_on(&part(7, 1480, false), now),
+            "the first is missing"
+        );
+        assert!(fragments.begin(&part(7, 0, false), now));
+        assert!(!fragments.go_on(&part(8, 1480, false), now));
+        assert!(fragments.go_on(&part(7, 2960, true), now));
+        assert!(fragments.go_on(&part(7, 1480, false), now));
+        assert!(
+            !fragments.go_on(&part(7, 1480, false), now),
+            "all of it was there"
+        );
+    }
+
+    #[test]
+    fn there_are_only_so_many_at_once() {
+        let fragments = Fragments::new(2);
+        let now = Tick::from_secs(1);
+        for (identification, has_room) in [(1, true), (2, true), (3, false), (2, true)] {
+            assert_eq!(
+                fragments.begin(&part(identification, 0, false), now),
+                has_room
+            );
+        }
+        assert!(fragments.go_on(&part(1, 1480, true), now));
+        assert!(fragments.begin(&part(3, 0, false), now), "one is complete");
+        assert!(!fragments.begin(&part(4, 0, false), now.after(29)));
+        assert!(fragments.begin(&part(4, 0, false), now.after(30)));
+    }
+}

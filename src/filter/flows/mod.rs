@@ -1,0 +1,350 @@
+//! The connections of one VM, as far as its packets show them: which flows are open, who opened
+//! them, and under which policy they were allowed.
+//!
+//! ```text
+//!   key (protocol, the VM's port, the peer's address and port)
+//!     │ keyed hash
+//!     ▼
+//!   sets of 8 places, 256 bytes each (set.rs)
+//!   | 8 keys | 8 control words | last seen, both ways | leased address, opened |
+//!                    │
+//!                    └ state (state.rs) · protocol · opener · version · policy
+//! ```
+//!
+//! Both directions' threads look up, open and change flows without a lock and without memory of
+//! their own. A control word is the only place where a flow changes: whoever wants to change it
+//! compares and exchanges the word, and whoever has read a flow reads the word once more, so
+//! that a flow that is being replaced is never taken for another. Two threads that open one
+//! flow at once may leave it in two places; the first of them is found from then on, and the
+//! other expires.
+//!
+//! Flows end by time, looked at when they are met and by a hand that goes around the table;
+//! or to make room, never one that both sides have confirmed.
+
+pub(super) mod fragments;
+mod set;
+mod state;
+
+use std::hash::{BuildHasher, RandomState};
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+
+use self::set::{Control, PLACES, Set};
+pub(super) use self::state::Kind;
+use self::state::{Class, State};
+use super::atomic::{AtomicU32, Ordering};
+use crate::clock::Tick;
+use crate::direction::Direction;
+
+/// What packets of one flow have in common, whichever way they go. The VM's address is not in
+/// it: a flow belongs to the lease that it was opened under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) struct Key {
+    pub(super) protocol: u8,
+    /// Of ICMP echo the identifier, of what has no ports 0; so below.
+    pub(super) vm_port: u16,
+    pub(super) peer: u32,
+    pub(super) peer_port: u16,
+}
+
+/// Under what a packet is judged: the same for a whole batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context {
+    /// The number of the policy.
+    pub(super) policy: u32,
+    /// The leased address: the flows of another lease are none of this VM's any more.
+    pub(super) lease: u32,
+    pub(super) now: Tick,
+}
+
+/// What is known of a packet's flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It belongs to a flow that this policy allows.
+    Flow,
+    /// It belongs to one that another policy allowed. Whether it goes on is to be judged by
+    /// the rules for its opener; then [`Flows::confirm`] or [`Flows::cut`].
+    Stale { opener: Direction },
+    /// It belongs to none, and may open one where the rules allow that: [`Flows::open`].
+    Opens,
+    /// It belongs to none, and is no beginning of one.
+    Untracked,
+}
+
+/// There is no room for another flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// All flows of one VM.
+#[derive(Debug)]
+pub(super) struct Flows {
+    /// A power of two of them. Memory that no flow has used is never touched.
+    sets: Box<[Set]>,
+    hasher: SeedableRandomState,
+    /// Places in use, those of expired flows among them until somebody meets them.
+    live: AtomicU32,
+    /// Of these, TCP that is not confirmed by both sides.
+    embryonic: AtomicU32,
+    /// The set that is swept next.
+    hand: AtomicU32,
+}
+
+/// How many flows may be open at once.
+const FLOWS_MAX: u32 = 65_536;
+/// Twice as many places, so that few sets are full before the table is: with 65,536 flows one
+/// in fifty finds its set full, with half as many one in five thousand.
+const SETS: usize = if cfg!(loom) {
+    1
+} else {
+    2 * FLOWS_MAX as usize / PLACES
+};
+/// How much of the table flows may take whose other side has not been heard of: a flood of
+/// SYNs leaves the rest.
+const EMBRYONIC_MAX: u32 = FLOWS_MAX / 4;
+/// How many sets are looked at for expired flows in each sixteenth of a second: all of them in
+/// ten seconds.
+const SWEPT: u32 = 102;
+/// How often a change is tried anew that lost against the other thread's.
+const ATTEMPTS: u32 = 4;
+
+impl Flows {
+    pub(super) fn new() -> Self {
+        Self::with_sets(SETS)
+    }
+
+    /// With so many sets, a power of two.
+    fn with_sets(sets: usize) -> Self {
+        // Of the system's randomness, so that no guest can choose keys that share a set.
+        let seed = RandomState::new().hash_one(0);
+        Self {
+            sets: set::zeroed(sets),
+            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
+            live: AtomicU32::new(0),
+            embryonic: AtomicU32::new(0),
+            hand: AtomicU32::new(0),
+        }
+    }
+
+    /// Looks up a packet's flow, and moves it on by the packet.
+    #[inline]
+    pub(super) fn find(&self, from: Direction, key: Key, kind: Kind, context: Context) -> Found {
+        let set = self.set(key);
+        let now = sixteenths(context.now);
+        for _ in 0..ATTEMPTS {
+            let Some((place, control)) = set.find(key, context.lease) else {
+                break;
+            };
+            let from_opener = control.opener() == from;
+            if kind.is_syn() && !control.state().takes_syn(from_opener) {
+                return Found::Opens;
+            }
+            if self.is_expired(set, place, control, key, now) {
+                break;
+            }
+            if control.policy() != context.policy {
+                let opener = control.opener();
+                return Found::Stale { opener };
+            }
+            let state = control.state().after(kind, from_opener);
+            if state == control.state() || self.exchange(set, place, control, control.with(state)) {
+                set.touch(place, from, now);
+                return Found::Flow;
+            }
+        }
+        if kind.opens(from) {
+            Found::Opens
+        } else {
+            Found::Untracked
+        }
+    }
+
+    /// Opens the flow of a packet that the rules allow, or opens it anew.
+    ///
+    /// # Errors
+    /// [`Full`], when neither the table nor the packet's set has a place that may be given up.
+    pub(super) fn open(
+        &self,
+        from: Direction,
+        key: Key,
+        kind: Kind,
+        context: Context,
+    ) -> Result<(), Full> {
+        let set = self.set(key);
+        let now = sixteenths(context.now);
+        let state = State::opened_by(kind);
+        for _ in 0..ATTEMPTS {
+            let same = set.find(key, context.lease);
+            let (place, before) = match same {
+                Some(found) => found,
+                None => self.victim(set, state, context.lease, now).ok_or(Full)?,
+            };
+            let control = before.next(state, key.protocol, from, context.policy);
+            if !set.claim(place, before) {
+                continue;
+            }
+            self.count(before, control);
+            set.fill(place, key, context.lease, now);
+            set.publish(place, control);
+            return Ok(());
+        }
+        Err(Full)
+    }
+
+    /// A flow goes on under the policy of the context, if it is still there.
+    pub(super) fn confirm(&self, key: Key, context: Context) {
+        let set = self.set(key);
+        for _ in 0..ATTEMPTS {
+            match set.find(key, context.lease) {
+                Some((place, control))
+                    if !self.exchange(set, place, control, control.under(context.policy)) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// A flow ends here.
+    pub(super) fn cut(&self, key: Key, context: Context) {
+        let set = self.set(key);
+        for _ in 0..ATTEMPTS {
+            match set.find(key, context.lease) {
+                Some((place, control)) if !self.exchange(set, place, control, control.ended()) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether an ICMP error is about a packet of a flow that is open: refreshes nothing, and asks
+    /// for no policy, because the next packet of the flow does.
+    pub(super) fn is_related(&self, key: Key, context: Context) -> bool {
+        let set = self.set(key);
+        let found = set.find(key, context.lease);
+        found.is_some_and(|(place, control)| {
+            !self.is_expired(set, place, control, key, sixteenths(context.now))
+        })
+    }
+
+    /// Gives up the places of some expired flows: the next part of the table, once in a while.
+    pub(super) fn sweep(&self, now: Tick) {
+        let now = sixteenths(now);
+        if self.live.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let first = self.hand.load(Ordering::Relaxed);
+        self.hand
+            .store(first.wrapping_add(SWEPT), Ordering::Relaxed);
+        for step in 0..SWEPT {
+            let index = first.wrapping_add(step) as usize;
+            let set = &self.sets[index & (self.sets.len() - 1)];
+            for place in 0..PLACES {
+                let Some((key, _, control)) = set.read(place) else {
+                    continue;
+                };
+                if self.is_expired(set, place, control, key, now) {
+                    self.exchange(set, place, control, control.ended());
+                }
+            }
+        }
+    }
+
+    /// Places in use, and those of them that are TCP not confirmed by both sides.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
+        (count(&self.live), count(&self.embryonic))
+    }
+
+    #[inline]
+    fn set(&self, key: Key) -> &Set {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "of the hash's bits any will do"
+        )]
+        let hash = self.hasher.hash_one((key.word(), key.protocol)) as usize;
+        &self.sets[hash & (self.sets.len() - 1)]
+    }
+
+    /// A place that a new flow may have: a free one, else that of the least worth.
+    fn victim(&self, set: &Set, state: State, lease: u32, now: u32) -> Option<(usize, Control)> {
+        let (live, embryonic) = self.counts();
+        let is_full = live >= FLOWS_MAX;
+        let only_embryonic = state.is_embryonic() && embryonic >= EMBRYONIC_MAX;
+        let mut best: Option<(Class, u32, usize, Control)> = None;
+        for place in 0..PLACES {
+            let control = set.control(place);
+            if control.is_busy() {
+                continue;
+            }
+            let class = match set.read(place) {
+                None if is_full || only_embryonic => continue,
+                None => Class::Free,
+                Some((key, under, _))
+                    if under != lease || self.is_expired(set, place, control, key, now) =>
+                {
+                    Class::Expired
+                }
+                Some(_) => control.state().class(control.protocol()),
+            };
+            let may_go = match class {
+                Class::Assured => false,
+                Class::Embryonic | Class::Expired | Class::Free => true,
+                Class::Closing | Class::OneWay => !only_embryonic,
+            };
+            let age = now.wrapping_sub(set.seen(place));
+            let is_better = best
+                .is_none_or(|(worst, oldest, ..)| class < worst || class == worst && age > oldest);
+            if may_go && is_better {
+                best = Some((class, age, place, control));
+            }
+        }
+        best.map(|(_, _, place, control)| (place, control))
+    }
+
+    #[inline]
+    fn is_expired(&self, set: &Set, place: usize, control: Control, key: Key, now: u32) -> bool {
+        let idle = now.wrapping_sub(set.seen(place));
+        // The other thread's batch may be a little later than this one's.
+        let idle = if idle > u32::MAX / 2 { 0 } else { idle };
+        idle >= control.state().idle_max(key, || {
+            self.live.load(Ordering::Relaxed) > FLOWS_MAX / 4 * 3
+        })
+    }
+
+    /// Changes a flow, unless somebody else has meanwhile.
+    fn exchange(&self, set: &Set, place: usize, before: Control, after: Control) -> bool {
+        let changed = set.exchange(place, before, after);
+        if changed {
+            self.count(before, after);
+        }
+        changed
+    }
+
+    fn count(&self, before: Control, after: Control) {
+        let adjust = |counter: &AtomicU32, before: bool, after: bool| match (before, after) {
+            (false, true) => {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            (true, false) => {
+                counter.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        };
+        adjust(&self.live, before.is_live(), after.is_live());
+        adjust(&self.embryonic, before.is_embryonic(), after.is_embryonic());
+    }
+}
+
+/// Time as flows have it: in sixteenths of a second, which come around after eight years.
+#[expect(clippy::cast_possible_truncation, reason = "it comes around")]
+fn sixteenths(now: Tick) -> u32 {
+    now.in_sixteenths() as u32
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+
+#[cfg(all(test, not(loom)))]
+mod model;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,97 @@
+//! Where the address alone does not decide about a packet of the VM's: exceptions, rules that name
+//! more, and connections.
+
+use super::super::facts::{self, Belongs};
+use super::super::flows::{self, Context};
+use super::super::prefix::Destination;
+use super::super::shape::Transport;
+use super::super::verdict::{DropReason, Step};
+use super::Outbound;
+use crate::direction::Direction;
+use crate::wire::ethernet::Ethernet;
+use crate::wire::ipv4::Header;
+use crate::wire::udp;
+
+impl Outbound {
+    /// To a destination that the table does not pass by its address alone.
+    #[inline(never)]
+    pub(super) fn exceptional<const RARE: bool>(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        transport: Transport,
+        verdict: Destination,
+    ) -> Result<Step, DropReason> {
+        if verdict == Destination::Closer {
+            self.rest::<RARE>(ethernet, header, transport)?;
+            return Ok(Step::Rules);
+        }
+        let is_dns = transport.port() == Some(udp::DNS);
+        let said = self.except(verdict, header.destination.get(), is_dns);
+        said.refusal()
+            .map_or_else(|| self.rest::<RARE>(ethernet, header, transport), Err)
+    }
+
+    /// A name server that the lease names is reached on port 53 even if the table refuses it, for
+    /// it is often the resolver of a company's network.
+    fn except(&self, said: Destination, destination: u32, is_dns: bool) -> Destination {
+        if is_dns && said.may_be_name_server() && self.lease.has_name_server(destination) {
+            Destination::Pass
+        } else {
+            said
+        }
+    }
+
+    /// By what the rules say beside addresses, and by the connection that a packet belongs to.
+    /// Tells whether it opens one of TCP.
+    pub(super) fn by_rules(&self, frame: &[u8]) -> Result<Opens, DropReason> {
+        let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
+        let rules = self.rules.snapshot();
+        let context = Context {
+            policy: rules.number,
+            lease: self.lease.hot().address(),
+            now: self.now,
+        };
+        if rules.inbound.is_some()
+            && let Some(kind) = self.tracker.known(carried, context)
+        {
+            return Ok(Opens::by(kind));
+        }
+        let facts = facts::of(carried, Direction::Outbound).ok_or(DropReason::Ipv4Malformed)?;
+        let by_own_rules = || {
+            let said = rules
+                .outbound
+                .look_closer(facts.peer, facts.kind, facts.ports);
+            self.except(said, facts.peer, facts.is_dns)
+        };
+        if let Some(inbound) = &rules.inbound {
+            self.tracker.judge(&facts, context, |way| match way {
+                Direction::Outbound => by_own_rules(),
+                Direction::Inbound => inbound.look_closer(facts.peer, facts.kind, facts.ports),
+            })?;
+        } else if let Some(reason) = by_own_rules().refusal() {
+            return Err(reason);
+        }
+        Ok(match facts.belongs {
+            Belongs::To(_, kind) => Opens::by(kind),
+            _ => Opens::Nothing,
+        })
+    }
+}
+
+/// What a packet does besides passing.
+pub(super) enum Opens {
+    /// It opens a connection of TCP, or asks to once more.
+    Connection,
+    Nothing,
+}
+
+impl Opens {
+    const fn by(kind: flows::Kind) -> Self {
+        if kind.is_syn() {
+            Self::Connection
+        } else {
+            Self::Nothing
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Connections, as docs/rules.md has them.
+
+use std::net::Ipv4Addr;
+
+use super::packet::Packet;
+use super::rules::Said;
+use super::{Facts, Faults};
+
+/// Protocol, the VM's port, the peer and its port.
+type Name = (u8, u16, Ipv4Addr, u16);
+
+/// A connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    name: Name,
+    lease: Ipv4Addr,
+    by_vm: bool,
+    seen: u64,
+    is_answered: bool,
+    is_confirmed: bool,
+    has_fin: bool,
+    /// From the one who opened it, and from the other.
+    rst: [bool; 2],
+}
+
+/// A datagram whose first part has passed.
+#[derive(Debug, Clone)]
+pub(crate) struct Datagram {
+    outbound: bool,
+    name: (Ipv4Addr, u8, u16),
+    until: u64,
+    passed: usize,
+    end: Option<usize>,
+}
+
+impl Connection {
+    /// The table of seconds of silence.
+    fn silence(&self) -> u64 {
+        match self.name.0 {
+            6 if self.rst != [false, false] => 90,
+            6 if self.has_fin => 120,
+            6 if self.is_confirmed => 7440,
+            6 => 30,
+            17 if self.is_answered && self.name.3 == 53 => 10,
+            17 if self.is_answered => 180,
+            17 | 1 => 30,
+            _ if self.is_answered => 600,
+            _ => 120,
+        }
+    }
+}
+
+impl Facts {
+    /// Whether a packet passes by its connection or opens one.
+    pub(super) fn connection(&mut self, packet: &Packet<'_>, outbound: bool) -> Result<(), Faults> {
+        let peer = if outbound {
+            packet.destination
+        } else {
+            packet.source
+        };
+        let now = u64::from(self.now);
+        if let Some((offset, more, id)) = packet.part
+            && offset != 0
+        {
+            let name = (peer, packet.protocol, id);
+            let same =
+                |it: &&mut Datagram| (it.outbound, it.name) == (outbound, name) && it.until > now;
+            let Some(datagram) = self.datagrams.iter_mut().find(same) else {
+                return Err(vec!["untracked"]);
+            };
+            datagram.passed += packet.payload.len();
+            if !more {
+                datagram.end = Some(offset + packet.payload.len());
+            }
+            if datagram.end.is_some_and(|end| datagram.passed >= end) {
+                datagram.until = 0;
+            }
+            return Ok(());
+        }
+        match self.name_of(packet, outbound, peer) {
+            Named::Of(name) => self.by_name(name, packet, outbound, peer)?,
+            Named::About(name) if self.open(name).is_some() => {}
+            Named::About(_) | Named::No => self.unknown(packet, outbound, peer)?,
+        }
+        if let Some((_, _, id)) = packet.part {
+            let name = (peer, packet.protocol, id);
+            self.datagrams
+                .retain(|it| it.until > now && (it.outbound, it.name) != (outbound, name));
+            let limit = if outbound { 64 } else { 256 };
+            if self
+                .datagrams
+                .iter()
+                .filter(|it| it.outbound == outbound)
+                .count()
+                >= limit
+            {
+                return Err(vec!["fragments-full"]);
+            }
+            self.datagrams.push(Datagram {
+                outbound,
+                name,
+                until: now + 30,
+                passed: packet.payload.len(),
+                end: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn by_name(
+        &mut self,
+        name: Name,
+        packet: &Packet<'_>,
+        outbound: bool,
+        peer: Ipv4Addr,
+    ) -> Result<(), Faults> {
+        let tcp = (packet.protocol == 6).then_some(packet.flags);
+        let is_syn = tcp.is_some_and(|flags| flags & 0x17 == 0x02);
+        let now = u64::from(self.now);
+        if let Some(place) = self.open(name) {
+            let it = &mut self.tracked[place];
+            let from_opener = it.by_vm == outbound;
+            let is_over = it.has_fin || it.rst != [false, false];
+            let is_again = if from_opener {
+                !it.is_answered
+            } else {
+                !it.is_confirmed
+            };
+            if !is_syn || !is_over && is_again {
+                it.seen = now;
+                let side = usize::from(!from_opener);
+                let Some(flags) = tcp else {
+                    it.is_answered |= !from_opener;
+                    return Ok(());
+                };
+                if flags & 0x04 != 0 {
+                    it.rst[side] = true;
+                    return Ok(());
+                }
+                it.rst[side] = false;
+                it.is_answered |= !from_opener;
+                it.is_confirmed |= from_opener && it.is_answered && flags & 0x10 != 0;
+                it.has_fin |= flags & 0x01 != 0;
+                return Ok(());
+            }
+        }
+        let opens = match (packet.protocol, tcp) {
+            (_, Some(flags)) if flags & 0x05 != 0 => false,
+            (_, Some(flags)) if flags & 0x02 != 0 => flags & 0x10 == 0,
+            (_, Some(flags)) => flags & 0x10 != 0 && outbound,
+            (1, _) => packet.payload[0] != 0,
+            _ => true,
+        };
+        if !opens {
+            return self.unknown(packet, outbound, peer);
+        }
+        let said = self.said(packet, outbound, peer, !outbound);
+        if let Said::No(fault) = said {
+            return Err(vec![if outbound { fault } else { "source-blocked" }]);
+        }
+        let is_about_answers = match self.said(packet, outbound, peer, false) {
+            Said::Allowed => true,
+            Said::No(fault) => fault == "destination-blocked",
+            Said::Nothing => false,
+        };
+        if outbound || matches!(said, Said::Allowed) || is_about_answers {
+            self.tracked.retain(|it| it.name != name);
+            self.tracked.push(Connection {
+                name,
+                lease: self.lease.as_ref().unwrap().address,
+                by_vm: outbound,
+                seen: now,
+                is_answered: false,
+                is_confirmed: false,
+                has_fin: false,
+                rst: [false, false],
+            });
+        }
+        Ok(())
+    }
+
+    /// It belongs to no connection, and opens none.
+    fn unknown(&self, packet: &Packet<'_>, outbound: bool, peer: Ipv4Addr) -> Result<(), Faults> {
+        match self.said(packet, outbound, peer, !outbound) {
+            Said::Allowed => Err(vec!["untracked"]),
+            Said::Nothing => Ok(()),
+            Said::No(_) if !outbound => Err(vec!["source-blocked"]),
+            Said::No(fault) => Err(vec![fault]),
+        }
+    }
+
+    /// The place of a connection that is open.
+    fn open(&self, name: Name) -> Option<usize> {
+        let lease = self.lease.as_ref()?.address;
+        self.tracked.iter().position(|it| {
+            let is_alive = u64::from(self.now) - it.seen < it.silence();
+            it.name == name && it.lease == lease && is_alive
+        })
+    }
+
+    fn name_of(&self, packet: &Packet<'_>, outbound: bool, peer: Ipv4Addr) -> Named {
+        let payload = packet.payload;
+        let word = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+        match packet.protocol {
+            6 | 17 if outbound => Named::Of((packet.protocol, word(0), peer, word(2))),
+            6 | 17 => Named::Of((packet.protocol, word(2), peer, word(0))),
+            1 if matches!(payload[0], 3 | 11 | 12) => {
+                packet.about.map_or(Named::No, |(protocol, from, to)| {
+                    let (source, destination) = packet.quoted.unwrap();
+                    let (own, other, port) = if outbound {
+                        (to, source, from)
+                    } else {
+                        (from, destination, to)
+                    };
+                    Named::About((protocol, own, other, port))
+                })
+            }
+            1 if matches!(payload[0], 0 | 8) => Named::Of((1, word(4), peer, 0)),
+            protocol => Named::Of((protocol, 0, peer, 0)),
+        }
+    }
+}
+
+enum Named {
+    /// It belongs to the connection of this name, if there is one.
+    Of(Name),
+    /// It is about it.
+    About(Name),
+    No,
+}
