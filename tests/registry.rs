@@ -74,6 +74,38 @@ impl Vm {
         self.hears(ACK)
     }
 
+    /// Calls itself so in a DISCOVER; the name with which that arrives at the server.
+    fn arrives_as(&self, name: &str) -> Option<String> {
+        self.attempts.set(self.attempts.get() + 1);
+        let mut frame = dhcp(DISCOVER);
+        frame[6..12].copy_from_slice(&self.mac);
+        frame[49] = self.attempts.get();
+        frame[70..76].copy_from_slice(&self.mac);
+        let option = [
+            &[12, u8::try_from(name.len()).unwrap()],
+            name.as_bytes(),
+            &[255],
+        ]
+        .concat();
+        frame[285..][..option.len()].copy_from_slice(&option);
+        self.socket.send(&frame).unwrap();
+        let mut message = [0; 1000];
+        let len = self.server.recv(&mut message).unwrap();
+        let mut options = &message[240..len];
+        loop {
+            match options {
+                [12, len, rest @ ..] => {
+                    let name = rest[..usize::from(*len)].to_vec();
+                    return Some(String::from_utf8(name).unwrap());
+                }
+                [0, rest @ ..] => options = rest,
+                [255, ..] | [] => return None,
+                [_, len, rest @ ..] => options = &rest[usize::from(*len)..],
+                [_] => panic!("a cut option"),
+            }
+        }
+    }
+
     fn hears(&self, kind: u8) -> bool {
         self.socket
             .set_read_timeout(Some(Duration::from_millis(500)))
@@ -131,6 +163,32 @@ fn refused(command: &mut Command, reason: &str) {
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(stderr.contains(reason), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_vm_may_call_itself_what_no_other_vm_and_not_the_host_is_called() {
+    as_root(|| {
+        let (mut first, second) = (Vm::start(1), Vm::start(2));
+        let nameless = Vm::start_with(3, &["--dhcp-name", "strip"]);
+        assert_eq!(first.arrives_as("builder").as_deref(), Some("builder"));
+        assert_eq!(second.arrives_as("builder"), None);
+        assert_eq!(second.arrives_as("BUILDER"), None);
+        assert_eq!(second.arrives_as("tester").as_deref(), Some("tester"));
+        assert_eq!(nameless.arrives_as("mine"), None);
+        let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+        let host = host.split('.').next().unwrap();
+        assert_eq!(second.arrives_as(host), None);
+        for reserved in ["wpad", "isatap", "localhost", "a.b"] {
+            assert_eq!(second.arrives_as(reserved), None, "{reserved}");
+        }
+        // A name is free again once its VM has another, or is gone.
+        assert_eq!(first.arrives_as("tester"), None);
+        assert_eq!(second.arrives_as("another").as_deref(), Some("another"));
+        assert_eq!(first.arrives_as("tester").as_deref(), Some("tester"));
+        first.softnet.signal(Signal::SIGINT);
+        first.softnet.ends_within(Duration::from_secs(1));
+        assert_eq!(second.arrives_as("tester").as_deref(), Some("tester"));
+    });
 }
 
 #[test]

@@ -4,12 +4,12 @@
 //! bytes. The caller ([`crate::forward`]) counts and acts.
 //!
 //! ```text
-//!   rules as written -> policy -> prefix (a table) -> rules (which of them holds now)
+//!   rules as written -> policy/ -> prefix (a table) -> rules (which of them holds now)
 //!                                   |
 //!   VM ------------------------> outbound ------------------------> host
-//!                                   | reads the lease
-//!                                 lease
-//!                                   ^ writes it
+//!                                   | reads the lease       \
+//!                                 lease                      tracking, over flows/
+//!                                   ^ writes it             /
 //!   VM <------------------------ inbound  <------------------------ host
 //! ```
 //!
