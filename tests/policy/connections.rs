@@ -171,6 +171,16 @@ fn ports_that_are_used_again_are_judged_anew() {
     }
 }
 
+/// Whatever else is set, and whether it is part of a connection or not.
+#[test]
+fn what_asks_for_a_connection_counts() {
+    for flags in [SYN, SYN | 1, SYN | RST, 0xc0 | SYN] {
+        let mut world = World::new(LEASED, "", "in 0.0.0.0/0");
+        let sent = (0..10_000).filter(|_| world.send(out(HIGH, (INTERNET, 443), flags)).is_ok());
+        assert_eq!(sent.count(), 8192, "{flags:#x}");
+    }
+}
+
 #[test]
 fn later_fragments_follow_the_first() {
     let mut world = World::new(LEASED, "out 0.0.0.0/0:53", "0.0.0.0/0");

@@ -305,9 +305,12 @@ impl Flows {
         let idle = now.wrapping_sub(set.seen(place));
         // The other thread's batch may be a little later than this one's.
         let idle = if idle > u32::MAX / 2 { 0 } else { idle };
-        idle >= control.state().idle_max(key, || {
-            self.live.load(Ordering::Relaxed) > FLOWS_MAX / 4 * 3
-        })
+        // Most packets follow the last one closely.
+        idle >= state::IDLE_LEAST
+            && idle
+                >= control.state().idle_max(key, || {
+                    self.live.load(Ordering::Relaxed) > FLOWS_MAX / 4 * 3
+                })
     }
 
     /// Changes a flow, unless somebody else has meanwhile.

@@ -17,6 +17,9 @@ use crate::direction::Direction;
 use crate::wire::ipv4::protocol;
 use crate::wire::udp;
 
+/// No flow ends before so much silence, in sixteenths of a second.
+pub(super) const IDLE_LEAST: u32 = 16 * 5;
+
 /// What a packet does to its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Kind {
@@ -64,8 +67,14 @@ const ACK: u8 = 16;
 
 impl Kind {
     /// Whether it is TCP that opens a connection.
-    pub(in super::super) const fn is_syn(self) -> bool {
+    pub(super) const fn is_syn(self) -> bool {
         matches!(self, Self::Tcp(flags) if flags & (SYN | ACK | RST | FIN) == SYN)
+    }
+
+    /// Whether a NAT on the way may take it for the beginning of a connection of TCP: SYN without
+    /// ACK, whatever else is set.
+    pub(in super::super) const fn counts_as_new(self) -> bool {
+        matches!(self, Self::Tcp(flags) if flags & (SYN | ACK) == SYN)
     }
 
     /// Whether a packet of no known flow may open one. A segment of the VM's in the middle of a

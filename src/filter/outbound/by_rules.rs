@@ -88,7 +88,7 @@ pub(super) enum Opens {
 
 impl Opens {
     const fn by(kind: flows::Kind) -> Self {
-        if kind.is_syn() {
+        if kind.counts_as_new() {
             Self::Connection
         } else {
             Self::Nothing
