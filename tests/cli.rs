@@ -97,6 +97,7 @@ fn the_help_is_as_expected() {
         (&["--help"][..], "help.txt"),
         (&["run", "--help"], "help-run.txt"),
         (&["bench", "--help"], "help-bench.txt"),
+        (&["check", "--help"], "help-check.txt"),
     ] {
         let help = outcome(&mut without(words)).stdout;
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -216,6 +217,38 @@ fn a_rule_that_cannot_be_kept_is_refused() {
     }
     let many = vec!["10.0.0.0/8"; 4097].join(",");
     refused(&mut with(&["--block", &many]), USAGE, "4096");
+}
+
+#[test]
+fn what_rules_make_of_packets_is_said() {
+    let check = |more: &[&str]| {
+        let rules = ["check", "--block", "0.0.0.0/0", "--allow", "0.0.0.0/0:443"];
+        outcome(&mut without(&[&rules, more].concat()))
+    };
+    let Outcome { code, stdout, .. } = check(&["--to", "1.2.3.4:443", "--to", "1.2.3.4:25/tcp"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        stdout,
+        "to 1.2.3.4:443/tcp: passes, by the rule \"allow 0.0.0.0/0:443\"\n\
+         to 1.2.3.4:25/tcp: dropped as destination-blocked, by the rule \"block 0.0.0.0/0\"\n"
+    );
+    for (to, code) in [("1.2.3.4:443", 0), ("1.2.3.4:25", 1)] {
+        let outcome = check(&["--expect-no-drops", "--to", to]);
+        assert_eq!(outcome.code, Some(code), "{to}");
+    }
+    for (more, reason) in [
+        (&["--to", "1.2.3.4:x"][..], "ADDRESS[:PORT]"),
+        (&[], "--to"),
+        (
+            &["--to", "1.2.3.4", "--allow", "github.com"],
+            "names are not resolved",
+        ),
+    ] {
+        let Outcome { code, stderr, .. } = check(more);
+        assert_eq!(code, Some(USAGE));
+        assert!(stderr.contains(reason), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
 }
 
 #[test]

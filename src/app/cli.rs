@@ -19,6 +19,7 @@ use softnet::host::gateway::Named;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
+use super::check::{Check, CheckArgs};
 use super::uplink::{self, Exposed, HostFlags};
 use crate::benchmark::{BenchArgs, SubjectArgs};
 
@@ -50,6 +51,8 @@ pub(crate) enum Invocation {
         command: Vec<OsString>,
         config: Config,
     },
+    /// Explaining rules.
+    Check(Check),
     /// Measuring.
     Bench(BenchArgs),
     /// Being measured.
@@ -121,7 +124,7 @@ struct LowArgs {
     #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
     vm_fd: Option<RawFd>,
 
-    /// Descriptor to change the rules through; taken and left alone, as they cannot change yet
+    /// Descriptor of a unix stream socket, over which the rules are read and changed
     #[arg(long, value_name = "N")]
     #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
     control_fd: Option<RawFd>,
@@ -148,6 +151,9 @@ enum Command {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Say what rules make of packets, and which rule decides, without a VM and without root
+    #[command(max_term_width = 100)]
+    Check(CheckArgs),
     /// Measure how fast this machine forwards frames, without a VM and without root
     #[command(max_term_width = 100)]
     Bench(BenchArgs),
@@ -251,6 +257,7 @@ impl LowArgs {
                 forwarding,
                 Box::new(|config| Invocation::Run { command, config }),
             ),
+            Some(Command::Check(args)) => return args.read().map(Invocation::Check),
             Some(Command::Bench(args)) => return Ok(Invocation::Bench(args)),
             Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
             None => {

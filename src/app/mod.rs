@@ -9,6 +9,8 @@ mod service;
 
 mod uplink;
 
+mod check;
+
 pub(crate) mod cli;
 
 mod services;

@@ -8,6 +8,7 @@ use softnet::host::descriptors::{self, ForCommand, Inherited};
 use softnet::host::liveness::Parent;
 use softnet::host::{log, spawn};
 
+use super::check::check;
 use super::cli::Invocation;
 use super::start::Session;
 use super::supervise::supervise;
@@ -50,6 +51,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let (services, frames) = session.forward(&config, None, None, Some(command))?;
             supervise(services, frames).map(ExitCode::from)
         }
+        Invocation::Check(what) => check(&what),
         Invocation::Bench(args) => benchmark::run(&args),
         Invocation::BenchSubject(args) => benchmark::run_subject(&args),
     }

@@ -171,7 +171,7 @@ impl Surroundings {
     }
 
     /// What a target stands for here.
-    fn prefixes(&self, target: Target) -> Vec<Ipv4Net> {
+    pub(super) fn prefixes(&self, target: Target) -> Vec<Ipv4Net> {
         let nets = |list: &[([u8; 4], u8)]| list.iter().map(|(at, len)| net(*at, *len)).collect();
         match target {
             Target::Net(prefix) => vec![prefix],

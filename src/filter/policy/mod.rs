@@ -14,6 +14,7 @@
 
 mod built_in;
 mod compile;
+mod explain;
 mod ports;
 mod rule;
 mod verdicts;
@@ -22,6 +23,7 @@ use ipnet::Ipv4Net;
 use thiserror::Error;
 
 pub(crate) use compile::{Compiled, Surroundings};
+pub use explain::{Explanation, Peer, Place};
 pub(crate) use ports::PortPair;
 pub use rule::{HostBits, Ports, Protocol, Reason, Rule, RuleError, Scope, Target};
 pub(crate) use verdicts::Kind;

@@ -235,6 +235,14 @@ fn is_name(text: &str) -> bool {
     labels.next().is_some_and(has_letters) && labels.next().is_some()
 }
 
+impl Ports {
+    /// Whether a port is among them.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
 impl FromStr for Ports {
     type Err = Reason;
 

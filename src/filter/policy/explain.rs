@@ -1,0 +1,352 @@
+//! Says what becomes of a packet by the rules alone, which of them decides, and why: for people who
+//! write a policy, without a VM.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use ipnet::Ipv4Net;
+
+use super::super::prefix::Destination;
+use super::ports::{Action, PortPair};
+use super::verdicts::Kind;
+use super::{Mode, Policy, Protocol, Rule, Scope, Surroundings, Target};
+use crate::direction::Direction;
+
+/// Where the VM is, as far as rules go.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The gateway's address.
+    pub gateway: Ipv4Addr,
+    /// The VM's network.
+    pub subnet: Option<Ipv4Net>,
+    /// NAT or host-only.
+    pub mode: Mode,
+}
+
+/// The other machine, as in `1.2.3.4:443/tcp`: whom the VM sends to, or who sends to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The port: its own when the VM sends, the VM's when it does.
+    pub port: Option<u16>,
+    /// TCP unless something else is named, or nothing and no port either.
+    pub protocol: Option<Protocol>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The label of the reason for which it is dropped, if it is.
+    pub dropped: Option<&'static str>,
+    /// The rule that decides, and whether it allows; without one what is built in decides.
+    pub rule: Option<(Rule, bool)>,
+}
+
+impl Policy {
+    /// What the rules say of the first packet of a connection between the VM and a peer, as if no
+    /// connection were open.
+    #[must_use]
+    pub fn explain(&self, place: &Place, from: Direction, peer: &Peer) -> Explanation {
+        let around = Surroundings {
+            gateway: place.gateway,
+            mode: place.mode,
+            isolation: !self.wants_isolation_off() || place.mode == Mode::Host,
+            subnet: place.subnet,
+            host: Vec::new(),
+            name_servers: Vec::new(),
+        };
+        let kind = match peer.protocol {
+            Some(Protocol::Tcp) => Kind::Tcp,
+            Some(Protocol::Udp) => Kind::Udp,
+            Some(Protocol::Icmp) => Kind::Icmp,
+            None => Kind::Other,
+        };
+        // What a rule does not ask about may be anything; 0 is in no rule.
+        let port = peer.port.unwrap_or(0);
+        let ports = matches!(kind, Kind::Tcp | Kind::Udp).then_some(match from {
+            Direction::Outbound => PortPair {
+                is_tcp: kind == Kind::Tcp,
+                remote: port,
+                own: 0,
+            },
+            Direction::Inbound => PortPair {
+                is_tcp: kind == Kind::Tcp,
+                remote: 0,
+                own: port,
+            },
+        });
+        let compiled = self.compile(&around, 0);
+        let address = u32::from(peer.address);
+        let said = match (from, &compiled.inbound) {
+            (Direction::Outbound, _) => match compiled.outbound.table.get(address) {
+                Destination::Closer => compiled.outbound.look_closer(address, kind, ports),
+                said => said,
+            },
+            (Direction::Inbound, Some(inbound)) => inbound.look_closer(address, kind, ports),
+            (Direction::Inbound, None) => Destination::Pass,
+        };
+        let dropped = said.refusal().map(|reason| match from {
+            Direction::Outbound => reason.label(),
+            Direction::Inbound => "source-blocked",
+        });
+        let wanted = if dropped.is_some() {
+            Action::Block
+        } else {
+            Action::Allow
+        };
+        let rule = self.decider(&around, from, peer, ports, wanted);
+        // What isolation, the loopback or host-only mode close is no rule's doing.
+        let is_a_rules = matches!(
+            said,
+            Destination::Pass | Destination::Allowed | Destination::Blocked
+        );
+        Explanation {
+            dropped,
+            rule: rule.filter(|_| is_a_rules),
+        }
+    }
+
+    /// The weightiest rule that does what was done.
+    fn decider(
+        &self,
+        around: &Surroundings,
+        from: Direction,
+        peer: &Peer,
+        ports: Option<PortPair>,
+        wanted: Action,
+    ) -> Option<(Rule, bool)> {
+        let list = match wanted {
+            Action::Allow => self.allowed(),
+            Action::Block => self.blocked(),
+        };
+        let matching = list.iter().filter_map(|rule| {
+            let is_for = match rule.direction {
+                Some(direction) => direction == from,
+                None => from == Direction::Outbound || self.is_stateful(),
+            };
+            let has_port = match (rule.ports, ports) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(Scope::Remote(range)), Some(pair)) => range.contains(pair.remote),
+                (Some(Scope::Own(range)), Some(pair)) => range.contains(pair.own),
+            };
+            let is_protocols = rule.protocol.is_none() || rule.protocol == peer.protocol;
+            let holding = around.prefixes(rule.target).into_iter();
+            let holding = holding.filter(|prefix| prefix.contains(&peer.address));
+            let len = holding.map(|prefix| prefix.prefix_len()).max()?;
+            let weight = (rule.ports.is_some(), len, rule.protocol.is_some());
+            (is_for && has_port && is_protocols).then_some((weight, *rule))
+        });
+        let (_, rule) = matching.max_by_key(|(weight, _)| *weight)?;
+        Some((rule, wanted == Action::Allow))
+    }
+
+    /// Whether the lease's name servers, which are not known here, may change the answer.
+    #[must_use]
+    pub fn depends_on_lease(&self) -> bool {
+        self.allowed()
+            .iter()
+            .chain(self.blocked())
+            .any(|rule| rule.target == Target::Dns)
+    }
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected ADDRESS[:PORT][/tcp|/udp|/icmp], as in 1.2.3.4:443/tcp".to_owned();
+        let (rest, word) = text
+            .split_once('/')
+            .map_or((text, None), |(rest, it)| (rest, Some(it)));
+        let (address, port) = rest
+            .split_once(':')
+            .map_or((rest, None), |(it, port)| (it, Some(port)));
+        let port = port.map(|port| {
+            port.parse::<u16>()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or_else(wrong)
+        });
+        let port = port.transpose()?;
+        let protocol = match word {
+            Some("tcp") => Some(Protocol::Tcp),
+            Some("udp") => Some(Protocol::Udp),
+            Some("icmp") if port.is_none() => Some(Protocol::Icmp),
+            Some(_) => return Err(wrong()),
+            None => port.map(|_| Protocol::Tcp),
+        };
+        Ok(Self {
+            address: address.parse().map_err(|_| wrong())?,
+            port,
+            protocol,
+        })
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        match self.protocol {
+            Some(Protocol::Tcp) => f.write_str("/tcp"),
+            Some(Protocol::Udp) => f.write_str("/udp"),
+            Some(Protocol::Icmp) => f.write_str("/icmp"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// In one line, as in `dropped as destination-blocked, by the rule "block 10.0.0.0/8"`.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.dropped {
+            None => f.write_str("passes")?,
+            Some(reason) => write!(f, "dropped as {reason}")?,
+        }
+        match (&self.rule, self.dropped) {
+            (Some((rule, true)), _) => write!(f, ", by the rule \"allow {rule}\""),
+            (Some((rule, false)), _) => write!(f, ", by the rule \"block {rule}\""),
+            (None, None) => f.write_str(", as no rule is about it and nothing built in closes it"),
+            (None, Some("isolation")) => f.write_str(
+                ": with isolation on, neighbours take a rule whose prefix lies within the VM's \
+                 network",
+            ),
+            (None, Some("host-only")) => f.write_str(": no rule opens more in host-only mode"),
+            (None, Some("destination-local")) => {
+                f.write_str(": only a rule with a prefix of at least 8 bits opens that")
+            }
+            (None, Some("destination-blocked")) => {
+                f.write_str(", as a rule that blocks holds the VM's whole network")
+            }
+            (None, Some(_)) => {
+                f.write_str(", which is built in; a rule that allows it would open it")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explain(allow: &str, block: &str, from: Direction, peer: &str) -> String {
+        let (policy, _) = Policy::parse(allow, block).unwrap();
+        let place = Place {
+            gateway: Ipv4Addr::new(192, 168, 64, 1),
+            subnet: Some("192.168.64.0/24".parse().unwrap()),
+            mode: Mode::Nat,
+        };
+        policy
+            .explain(&place, from, &peer.parse().unwrap())
+            .to_string()
+    }
+
+    #[test]
+    fn the_rule_that_decides_is_named() {
+        let out = Direction::Outbound;
+        for (allow, block, peer, expected) in [
+            (
+                "",
+                "",
+                "1.2.3.4:443",
+                "passes, as no rule is about it and nothing built in closes it",
+            ),
+            (
+                "10.0.0.0/8",
+                "",
+                "10.1.2.3",
+                "passes, by the rule \"allow 10.0.0.0/8\"",
+            ),
+            (
+                "0.0.0.0/0:443",
+                "1.2.3.4",
+                "1.2.3.4:443/tcp",
+                "passes, by the rule \"allow 0.0.0.0/0:443\"",
+            ),
+            (
+                "0.0.0.0/0:443",
+                "1.2.3.4",
+                "1.2.3.4:80/tcp",
+                "dropped as destination-blocked, by the rule \"block 1.2.3.4/32\"",
+            ),
+            (
+                "",
+                "",
+                "10.1.2.3",
+                "dropped as destination-private, which is built in; a rule that allows it would open it",
+            ),
+            (
+                "192.168.0.0/16:22",
+                "",
+                "192.168.64.5:22",
+                "dropped as isolation: with isolation on, neighbours take a rule whose prefix lies \
+                 within the VM's network",
+            ),
+            (
+                "@host",
+                "0.0.0.0/0",
+                "192.168.64.1",
+                "passes, by the rule \"allow @host\"",
+            ),
+            (
+                "icmp 0.0.0.0/0",
+                "0.0.0.0/0",
+                "8.8.8.8/icmp",
+                "passes, by the rule \"allow icmp 0.0.0.0/0\"",
+            ),
+        ] {
+            assert_eq!(
+                explain(allow, block, out, peer),
+                expected,
+                "{peer} +{allow} -{block}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_gets_in_is_explained_too() {
+        let own = "in tcp 0.0.0.0/0 to 22";
+        for (peer, expected) in [
+            (
+                "9.9.9.9:22",
+                "passes, by the rule \"allow in tcp 0.0.0.0/0 to 22\"",
+            ),
+            (
+                "9.9.9.9:23",
+                "dropped as source-blocked, by the rule \"block in 0.0.0.0/0\"",
+            ),
+        ] {
+            assert_eq!(
+                explain(own, "in 0.0.0.0/0", Direction::Inbound, peer),
+                expected
+            );
+        }
+        let stateless = explain("", "0.0.0.0/0", Direction::Inbound, "9.9.9.9:22");
+        assert_eq!(
+            stateless,
+            "passes, as no rule is about it and nothing built in closes it"
+        );
+    }
+
+    #[test]
+    fn a_peer_is_an_address_with_a_port_and_a_protocol_or_without() {
+        for wrong in [
+            "",
+            "1.2.3",
+            "1.2.3.4:",
+            "1.2.3.4:0",
+            "1.2.3.4/sctp",
+            "1.2.3.4:1/icmp",
+            "a.b:1",
+        ] {
+            assert!(wrong.parse::<Peer>().is_err(), "{wrong}");
+        }
+        let peer: Peer = "1.2.3.4:443".parse().unwrap();
+        assert_eq!((peer.port, peer.protocol), (Some(443), Some(Protocol::Tcp)));
+    }
+}
