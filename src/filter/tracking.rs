@@ -96,6 +96,8 @@ impl Tracker {
                 let allowed = self.refuse(verdict(opener));
                 if allowed.is_ok() {
                     self.flows.confirm(key, context);
+                    // Now it counts like any other packet of the flow.
+                    self.flows.find(self.way, key, kind, context);
                 } else {
                     self.flows.cut(key, context);
                 }

@@ -204,6 +204,13 @@ impl Scene {
     }
 
     pub(crate) fn wait(&mut self, seconds: u32) {
+        // The time of connections comes around after eight years without a frame.
+        let is_tracking = self.facts.is_tracking();
+        let seconds = if is_tracking {
+            seconds.min(10_000_000)
+        } else {
+            seconds
+        };
         self.facts.now = self.facts.now.saturating_add(seconds).min(u32::MAX - 1);
     }
 

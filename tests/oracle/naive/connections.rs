@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::packet::Packet;
 use super::rules::Said;
 use super::{Facts, Faults};
@@ -14,6 +16,8 @@ type Name = (u8, u16, Ipv4Addr, u16);
 pub(crate) struct Connection {
     name: Name,
     lease: Ipv4Addr,
+    /// What rules may depend on: the name servers and the network, as when it was judged.
+    under: (Vec<Ipv4Addr>, Option<Ipv4Net>),
     by_vm: bool,
     seen: u64,
     is_answered: bool,
@@ -117,6 +121,8 @@ impl Facts {
         let tcp = (packet.protocol == 6).then_some(packet.flags);
         let is_syn = tcp.is_some_and(|flags| flags & 0x17 == 0x02);
         let now = u64::from(self.now);
+        let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
+        let under = (servers.copied().collect(), self.network);
         if let Some(place) = self.open(name) {
             let it = &mut self.tracked[place];
             let from_opener = it.by_vm == outbound;
@@ -127,6 +133,15 @@ impl Facts {
                 !it.is_confirmed
             };
             if !is_syn || !is_over && is_again {
+                if it.under != under {
+                    it.under = under;
+                    let by_vm = it.by_vm;
+                    if let Said::No(fault) = self.said(packet, outbound, peer, !by_vm) {
+                        self.tracked.remove(place);
+                        return Err(vec![if outbound { fault } else { "source-blocked" }]);
+                    }
+                }
+                let it = &mut self.tracked[place];
                 it.seen = now;
                 let side = usize::from(!from_opener);
                 let Some(flags) = tcp else {
@@ -168,6 +183,7 @@ impl Facts {
             self.tracked.push(Connection {
                 name,
                 lease: self.lease.as_ref().unwrap().address,
+                under,
                 by_vm: outbound,
                 seen: now,
                 is_answered: false,
