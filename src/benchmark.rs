@@ -1,5 +1,13 @@
 //! The subcommand `bench`: what was typed, and what is shown.
 
+#[cfg(tap)]
+#[path = "benchmark/tap.rs"]
+mod system;
+
+#[cfg(vmnet)]
+#[path = "benchmark/vmnet.rs"]
+mod system;
+
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Write};
 use std::process::ExitCode;
@@ -14,12 +22,14 @@ use softnet::bench::network::Network;
 use softnet::bench::report::{self, LEGEND, Machine, Results};
 use softnet::bench::scenario::{self, Scenario};
 use softnet::bench::subject::{self, Setup};
-use softnet::bench::{self, Options, Sample, Subject, TapHost, Until};
+use softnet::bench::{self, HostSide, Options, Sample, Subject, TapHost, Until};
 use softnet::direction::Direction;
 use softnet::host::console;
 use softnet::host::files::NamedFile;
 use softnet::host::privileges::{CallersRights, Identity, Reserve};
 use softnet::wire::Mac;
+
+use system::HostFlags;
 
 /// Measures how fast this machine forwards frames, without a VM and without root.
 #[derive(Debug, Args)]
@@ -39,17 +49,8 @@ pub(crate) struct BenchArgs {
     )]
     subject: Vec<Subject>,
 
-    /// Measure at this TAP, made if there is none, instead of at a socket (as root; frames up
-    /// to 1514 bytes)
-    #[cfg(tap)]
-    #[arg(long, value_name = "NAME")]
-    tap: Option<String>,
-
-    /// Measure at vmnet, with this host's DHCP server and network behind it, instead of at a
-    /// socket (as root, or with the entitlement; frames up to 1514 bytes)
-    #[cfg(vmnet)]
-    #[arg(long)]
-    vmnet: bool,
+    #[command(flatten)]
+    host: HostFlags,
 
     /// Another build of softnet, to measure as `other` in the same rounds
     #[arg(long, value_name = "PROGRAM")]
@@ -130,12 +131,8 @@ pub(crate) struct SubjectArgs {
     rules: usize,
     #[arg(long, default_value = "0")]
     slow_filter: u32,
-    #[cfg(tap)]
-    #[arg(long)]
-    tap: Option<String>,
-    #[cfg(vmnet)]
-    #[arg(long)]
-    vmnet: bool,
+    #[command(flatten)]
+    host: HostFlags,
 }
 
 /// Runs the bench.
@@ -169,17 +166,13 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         subjects.push(Subject::Other);
     }
     bench::check(&subjects)?;
-    let (rights, tap, reserve) = open_host(args, &caller)?;
+    let (rights, host, reserve) = system::open(&args.host, args.against.is_some(), &caller)?;
     let other = args.against.as_ref();
     let options = Options {
         program: std::env::current_exe().context("cannot find this program")?,
         other: other.map(|program| program.program(&rights).to_owned()),
-        tap,
+        host,
         reserve,
-        #[cfg(vmnet)]
-        vmnet: args.vmnet,
-        #[cfg(tap)]
-        vmnet: false,
         scenarios,
         subjects,
         until: args.rounds.map_or_else(
@@ -208,35 +201,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens what is measured at, if that is no socket, and leaves the process with no other rights
-/// than the caller's own. From here on it writes files and starts programs that the caller names.
-#[cfg(tap)]
-fn open_host(args: &BenchArgs, caller: &Identity) -> anyhow::Result<Host> {
-    if caller.are_borrowed() {
-        // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
-        caller.become_caller()?;
-    }
-    let tap = args.tap.as_deref().map(TapHost::open).transpose()?;
-    Ok((caller.become_caller()?, tap.map(Arc::new), None))
-}
-
-/// The same on macOS, where nobody but the forwarder that is measured can open an interface, and
-/// each has one of its own.
-#[cfg(vmnet)]
-fn open_host(args: &BenchArgs, caller: &Identity) -> anyhow::Result<Host> {
-    if !args.vmnet {
-        return Ok((caller.become_caller()?, None, None));
-    }
-    let (rights, reserve) = caller.put_rights_aside()?;
-    ensure!(
-        reserve.is_none() || args.against.is_none(),
-        "--against does not go with --vmnet behind sudo, which would start it as root: measure \
-         the builds one after the other"
-    );
-    Ok((rights, None, reserve))
-}
-
-type Host = (CallersRights, Option<Arc<TapHost>>, Option<Reserve>);
+/// What is measured at, the rights that are left to this process, and those that the subjects need.
+type Opened = (CallersRights, HostSide<Arc<TapHost>>, Option<Reserve>);
 
 fn list() -> anyhow::Result<ExitCode> {
     for Scenario { name, about, .. } in scenario::all() {
@@ -329,14 +295,7 @@ pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
         subject: args.subject,
         max_frame: args.max_frame,
         rules: args.rules,
-        #[cfg(tap)]
-        tap: args.tap.clone(),
-        #[cfg(vmnet)]
-        tap: None,
-        #[cfg(vmnet)]
-        vmnet: args.vmnet,
-        #[cfg(tap)]
-        vmnet: false,
+        host: args.host.side(),
         slow_filter: args.slow_filter,
     };
     subject::run(&setup, &caller)?;

@@ -50,6 +50,20 @@ fn no_file_is_too_long_to_read() {
     assert_none(&too_long(&sources(&["src", "tests", "benches", "perf"])));
 }
 
+#[test]
+fn platforms_are_told_apart_in_few_places() {
+    let found = platform_conditions(&sources(&["src"]));
+    assert!(
+        found.len() <= PLATFORM_CONDITIONS_MAX,
+        "{} platform conditions outside of sys and of files named for a platform:\n{}",
+        found.len(),
+        found.join("\n")
+    );
+}
+
+/// Conditions on the platform in all of src. Fewer are better: say so here.
+const PLATFORM_CONDITIONS_MAX: usize = 38;
+
 /// Lines of code in one file, without blank lines, comments, and tests at its foot.
 const LINES_OF_CODE_MAX: usize = 350;
 /// The same for tests, which are lists of cases in good part.
@@ -244,7 +258,57 @@ fn without_tests(code: &str) -> String {
     lines.map(|line| line.to_owned() + "\n").collect()
 }
 
+/// Lines that are compiled for one platform alone, outside of `sys` and of files and folders that
+/// are named for one.
+fn platform_conditions(sources: &[Source]) -> Vec<String> {
+    let platforms = ["linux", "darwin", "macos", "unix", "tap", "vmnet", "sys"];
+    let is_for_one = |path: &str| {
+        path.trim_end_matches(".rs")
+            .split('/')
+            .any(|name| platforms.contains(&name))
+    };
+    let conditions = [
+        "target_os",
+        "cfg(tap",
+        "cfg(vmnet",
+        "cfg(not(tap",
+        "cfg(not(vmnet",
+    ];
+    let mut found = Vec::new();
+    for (path, text) in sources {
+        if is_for_one(path) || path == "src/build.rs" {
+            continue;
+        }
+        for (index, line) in without_comments(text).lines().enumerate() {
+            if conditions.iter().any(|condition| line.contains(condition)) {
+                found.push(format!("{path}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
 // --- that the checks above can fail ---
+
+#[test]
+fn a_planted_platform_condition_is_caught() {
+    let found = |path: &str, text: &str| platform_conditions(&planted(path, text)).len();
+    for text in [
+        "#[cfg(tap)]",
+        "#[cfg(not(vmnet))]",
+        "#[cfg(any(target_os = \"linux\", test))]",
+    ] {
+        assert_eq!(found("src/forward/lane.rs", text), 1, "{text}");
+        for path in [
+            "src/sys/mod.rs",
+            "src/forward/linux.rs",
+            "src/bench/vmnet/x.rs",
+        ] {
+            assert_eq!(found(path, text), 0, "{path}");
+        }
+    }
+    assert_eq!(found("src/forward/lane.rs", "// #[cfg(tap)]"), 0);
+}
 
 fn planted(path: &str, text: &str) -> Vec<Source> {
     let lib = "//! Lib.\npub mod wire;\n\nmod sys;\n\npub mod forward;\n";

@@ -9,10 +9,14 @@
 
 mod host;
 mod rest;
+
 #[cfg(tap)]
-mod tap;
+#[path = "bed/tap.rs"]
+mod interface;
+
 #[cfg(vmnet)]
-pub(super) mod vmnet;
+#[path = "bed/vmnet.rs"]
+mod interface;
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -31,9 +35,11 @@ use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
-pub use self::host::TapHost;
 use self::host::{Host, outer};
+pub use self::interface::TapHost;
+pub(super) use self::interface::check_vmnet;
 use super::network::{Conversation, LAB};
+use super::side::HostSide;
 use super::subject::{Report, Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::direction::Direction;
@@ -69,12 +75,12 @@ impl Bed {
     pub(super) fn new(
         program: &Path,
         setup: &Setup,
-        tap: Option<&Arc<TapHost>>,
+        side: &HostSide<Arc<TapHost>>,
         reserve: Option<&Reserve>,
     ) -> io::Result<Self> {
         let (vm, vm_inner) = pair(setup.max_frame)?;
         timestamp::note(&vm)?;
-        let (host, host_inner) = Host::new(setup.max_frame, tap)?;
+        let (host, host_inner) = Host::new(setup.max_frame, side)?;
         let mut command = Command::new(program);
         command
             .arg(SUBCOMMAND)
@@ -102,8 +108,7 @@ impl Bed {
             between: Conversation::LAB,
             buffer: vec![0; setup.max_frame + 1],
         };
-        #[cfg(vmnet)]
-        if setup.vmnet {
+        if matches!(side, HostSide::Vmnet) {
             return bed.at_own_host();
         }
         bed.bind_lease()?;
@@ -127,9 +132,8 @@ impl Bed {
     /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.
     pub(super) fn unwatch(&mut self) -> io::Result<()> {
         match &mut self.host {
-            #[cfg(tap)]
-            Host::Tap(tap) => tap.unwatch(),
-            _ => Ok(()),
+            Host::Socket(_) => Ok(()),
+            Host::Interface(host) => host.unwatch(),
         }
     }
 
@@ -138,23 +142,14 @@ impl Bed {
     pub(super) fn sent_to_tap(&self) -> io::Result<Option<usize>> {
         match &self.host {
             Host::Socket(_) => Ok(None),
-            #[cfg(tap)]
-            Host::Tap(tap) => tap.sent().map(Some),
-            #[cfg(vmnet)]
-            Host::Own(_) => Ok(None),
+            Host::Interface(host) => host.sent(),
         }
     }
 
     /// Whether frames may be lost on their way to the subject or behind it, in queues of the
     /// host's whose lengths nobody tells.
     pub(super) fn is_lossy(&self) -> bool {
-        match self.host {
-            Host::Socket(_) => false,
-            #[cfg(tap)]
-            Host::Tap(_) => false,
-            #[cfg(vmnet)]
-            Host::Own(_) => true,
-        }
+        matches!(self.host, Host::Interface(_)) && interface::IS_LOSSY
     }
 
     fn bind_lease(&mut self) -> io::Result<()> {
@@ -197,10 +192,7 @@ impl Bed {
         let end = match (direction, &self.host) {
             (Direction::Outbound, _) => self.vm.as_fd(),
             (_, Host::Socket(socket)) => socket.as_fd(),
-            #[cfg(tap)]
-            (_, Host::Tap(tap)) => tap.sender(),
-            #[cfg(vmnet)]
-            (_, Host::Own(host)) => return host.send(frame),
+            (_, Host::Interface(host)) => return host.send(frame),
         };
         send(end.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
@@ -241,10 +233,14 @@ impl Bed {
 
     /// Receives a frame that has come out; returns its length and when that was.
     fn receive(&mut self, direction: Direction) -> io::Result<(usize, Duration)> {
-        #[cfg(vmnet)]
-        if let Host::Own(_) = self.host {
-            return self.receive_at_vmnet(direction);
+        if matches!(self.host, Host::Interface(_)) {
+            return self.receive_at_interface(direction);
         }
+        self.receive_any(direction)
+    }
+
+    /// The same, whoever has sent it.
+    fn receive_any(&mut self, direction: Direction) -> io::Result<(usize, Duration)> {
         match outer(&self.vm, &self.host, direction) {
             Some(end) => timestamp::recv(end, &mut self.buffer),
             None => Err(io::ErrorKind::WouldBlock.into()),
@@ -360,8 +356,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        #[cfg(vmnet)]
-        if let Host::Own(_) = self.host {
+        if matches!(self.host, Host::Interface(_)) {
             self.end_gently();
         }
         let _ = self.child.kill();

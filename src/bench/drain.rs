@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::bed::{self, Arrival, Bed};
 use super::figure::{Figure, Figures};
 use super::measure::{Bench, USUAL_MAX_FRAME, nanoseconds, number, whole};
+use super::side::HostSide;
 use super::statistics::median;
 use super::subject::Subject;
 use super::traffic::Traffic;
@@ -34,7 +35,7 @@ impl Bench<'_> {
     ) -> io::Result<Figures> {
         let mut bed = self.bed(subject, traffic.max_len(), rules)?;
         let capacity = bed::capacity(traffic.max_len(), traffic.max_len().max(USUAL_MAX_FRAME))?;
-        let at_interface = self.tap.is_some() || self.vmnet;
+        let at_interface = !matches!(self.host, HostSide::Socket);
         let most = if at_interface && directions.contains(&Direction::Inbound) {
             INTERFACE_PRELOAD_MAX
         } else {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::bed::{Arrival, Bed, TapHost};
 use super::figure::{Figure, Figures};
 use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
+use super::side::HostSide;
 use super::statistics::{quantile, sorted};
 use super::subject::{Setup, Subject};
 use super::traffic::stamp;
@@ -25,11 +26,9 @@ pub(super) struct Bench<'a> {
     pub(super) program: &'a Path,
     /// The one that runs [`Subject::Other`].
     pub(super) other: Option<&'a Path>,
-    /// The TAP to measure at, instead of a socket in the host's place.
-    pub(super) tap: Option<&'a Arc<TapHost>>,
-    /// Whether to measure at vmnet instead.
-    pub(super) vmnet: bool,
-    /// The rights that a subject needs for that.
+    /// What takes the host's place.
+    pub(super) host: &'a HostSide<Arc<TapHost>>,
+    /// The rights that a subject needs for vmnet.
     pub(super) reserve: Option<&'a Reserve>,
     /// See [`Setup::slow_filter`].
     pub(super) slow_filter: u32,
@@ -69,11 +68,10 @@ impl Bench<'_> {
             subject,
             max_frame: max_frame.max(USUAL_MAX_FRAME),
             rules,
-            tap: self.tap.map(|tap| tap.name().to_owned()),
-            vmnet: self.vmnet,
+            host: self.host.clone().map(|tap| tap.name().to_owned()),
             slow_filter,
         };
-        Bed::new(program, &setup, self.tap, self.reserve)
+        Bed::new(program, &setup, self.host, self.reserve)
     }
 
     /// Puts the subject on a core by its number and the bench on the first one, until what is

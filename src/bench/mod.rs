@@ -16,12 +16,11 @@ pub mod capture;
 pub mod compare;
 mod drain;
 pub mod figure;
-#[cfg(vmnet)]
-mod guest;
 mod measure;
 pub mod network;
 pub mod report;
 pub mod scenario;
+mod side;
 pub mod statistics;
 pub mod subject;
 pub mod traffic;
@@ -34,6 +33,7 @@ use std::time::{Duration, Instant};
 
 pub use bed::{SUBCOMMAND, TapHost};
 pub use scenario::Scenario;
+pub use side::HostSide;
 pub use subject::Subject;
 
 use figure::Figures;
@@ -41,7 +41,7 @@ use measure::Bench;
 
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
-use crate::sys::cores;
+use crate::sys::{cores, timestamp};
 
 /// What to run.
 #[derive(Debug)]
@@ -50,15 +50,10 @@ pub struct Options {
     pub program: PathBuf,
     /// Another build of it, for [`Subject::Other`].
     pub other: Option<PathBuf>,
-    /// A TAP to measure at instead of a socket in the host's place. Scenarios that such a TAP
-    /// does not suit are left out.
-    pub tap: Option<Arc<TapHost>>,
-    /// Whether to measure at an interface of vmnet, with the host itself behind it: on macOS
-    /// alone. Scenarios whose frames would leave the host, or that need more than vmnet's
-    /// queues are known to hold, are left out.
-    pub vmnet: bool,
-    /// The rights that it takes to start one, if the caller has them through sudo alone. Then
-    /// there must be no [`other`](Self::other), which would get them too.
+    /// What takes the host's place.
+    pub host: HostSide<Arc<TapHost>>,
+    /// The rights that it takes to start an interface of vmnet, if the caller has them through
+    /// sudo alone. Then there must be no [`other`](Self::other), which would get them too.
     pub reserve: Option<Reserve>,
     /// The scenarios to run.
     pub scenarios: Vec<Scenario>,
@@ -121,19 +116,11 @@ pub fn run(
     mut progress: impl FnMut(usize, &str),
     mut each: impl FnMut(Sample) -> io::Result<()>,
 ) -> io::Result<()> {
-    // A millionth of a second instead of fifty, so that what is due is sent when it is due.
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_timerslack(1000)?;
-    if options.vmnet {
-        #[cfg(vmnet)]
-        bed::vmnet::check_rights(options.reserve.as_ref())?;
-        #[cfg(tap)]
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "vmnet is macOS' own",
-        ));
+    timestamp::wake_on_time()?;
+    if matches!(options.host, HostSide::Vmnet) {
+        bed::check_vmnet(options.reserve.as_ref())?;
     }
-    // The same by the class of service, on macOS.
+    // On time by the class of service, on macOS.
     subject::find_place(Direction::Inbound);
     if !options.scenarios.iter().any(|one| options.suit(one)) {
         let words = "none of these scenarios can be measured there";
@@ -142,8 +129,7 @@ pub fn run(
     let mut bench = Bench {
         program: &options.program,
         other: options.other.as_deref(),
-        tap: options.tap.as_ref(),
-        vmnet: options.vmnet,
+        host: &options.host,
         reserve: options.reserve.as_ref(),
         window: options.window,
         slow_filter: options.slow_filter,
@@ -187,10 +173,10 @@ pub fn run(
 impl Options {
     /// Whether the host's side is one that this can be measured at.
     fn suit(&self, scenario: &Scenario) -> bool {
-        match (&self.tap, self.vmnet) {
-            (Some(_), _) => scenario.suits_a_tap(),
-            (None, true) => scenario.suits_vmnet(),
-            (None, false) => true,
+        match self.host {
+            HostSide::Socket => true,
+            HostSide::Tap(_) => scenario.suits_a_tap(),
+            HostSide::Vmnet => scenario.suits_vmnet(),
         }
     }
 }

@@ -37,11 +37,6 @@ pub const LAB: Network = Network {
     gateway: Ipv4Addr::new(192, 168, 64, 1),
 };
 
-/// The VM's MAC address at vmnet, where others may have the usual ones: always the same, so that
-/// the host's DHCP server has one lease for all measurements.
-#[cfg(vmnet)]
-pub(super) const VMNET_MAC: Mac = Mac([0x02, b's', b'o', b'f', b't', 0]);
-
 /// Whom the frames of a measurement are between: the VM, and one peer at or behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conversation {
@@ -140,30 +135,8 @@ impl Network {
     }
 }
 
-/// The filters at vmnet, which says of its network what the arguments are; the rest is learned
-/// with the lease, as by the program itself.
-#[cfg(vmnet)]
-pub(super) fn filters_at_vmnet(
-    gateway: Ipv4Addr,
-    subnet: Option<Ipv4Net>,
-    rules: usize,
-    max_frame: usize,
-) -> io::Result<(Outbound, Inbound)> {
-    filters(&traffic::rules(rules), |policy| Config {
-        vm_mac: VMNET_MAC,
-        gateway,
-        gateway_mac: None,
-        subnet,
-        mode: Mode::Nat,
-        isolation: true,
-        max_frame,
-        policy,
-        connection_rate: CONNECTION_RATE,
-        names: filter::Names::default(),
-    })
-}
-
-fn filters(
+/// Filters with these rules and whatever `config` says.
+pub(super) fn filters(
     (allow, block): &(String, String),
     config: impl FnOnce(&Policy) -> Config<'_>,
 ) -> io::Result<(Outbound, Inbound)> {

@@ -6,34 +6,30 @@
 //! first; what the process says when it is asked to end (SIGTERM) is one line of JSON on
 //! standard error with its counters.
 
+#[cfg(tap)]
+#[path = "subject/tap.rs"]
+mod system;
+
+#[cfg(vmnet)]
+#[path = "subject/vmnet.rs"]
+pub(super) mod system;
+
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-#[cfg(vmnet)]
-use super::network;
 use super::network::{LAB, Slowed};
-use super::yardstick;
-#[cfg(tap)]
-use super::yardstick::Side;
+use super::side::HostSide;
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::endpoint::Endpoint;
-use crate::endpoint::synthetic::SyntheticHost;
-#[cfg(tap)]
-use crate::endpoint::tap::Tap;
 use crate::endpoint::vm_socket::VmSocket;
-#[cfg(vmnet)]
-use crate::endpoint::vmnet::Vmnet;
-#[cfg(vmnet)]
-use crate::filter::Mode;
 use crate::filter::{DropReason, Filter, Inbound, Outbound, Step, Verdict};
 use crate::forward::{self, HandOver, Options};
 use crate::host::console;
@@ -145,10 +141,8 @@ pub struct Setup {
     pub max_frame: usize,
     /// How many rules the filter has.
     pub rules: usize,
-    /// The TAP to use instead of standard output.
-    pub tap: Option<String>,
-    /// Whether to use an interface of vmnet instead, on macOS.
-    pub vmnet: bool,
+    /// What takes the host's place: standard output, or what is opened here.
+    pub host: HostSide<String>,
     /// How many turns of an empty loop the filter takes longer for each frame, or the bare loop,
     /// about a quarter of a nanosecond each. For showing that a measurement would notice.
     pub slow_filter: u32,
@@ -163,9 +157,10 @@ impl Setup {
             format!("--rules={}", self.rules),
             format!("--slow-filter={}", self.slow_filter),
         ];
-        arguments.extend(self.tap.iter().map(|name| format!("--tap={name}")));
-        if self.vmnet {
-            arguments.push("--vmnet".to_owned());
+        match &self.host {
+            HostSide::Socket => {}
+            HostSide::Tap(name) => arguments.push(format!("--tap={name}")),
+            HostSide::Vmnet => arguments.push("--vmnet".to_owned()),
         }
         arguments
     }
@@ -178,13 +173,13 @@ impl Setup {
 /// # Errors
 /// When the descriptors are not what they should be, or the system has no room.
 pub fn run(setup: &Setup, caller: &Identity) -> io::Result<()> {
-    if !setup.vmnet {
+    if setup.host != HostSide::Vmnet {
         caller.become_caller().map_err(io::Error::other)?;
     }
     let mut end = End::watch()?;
     let vm = io::stdin().as_fd().try_clone_to_owned()?;
     let host = io::stdout().as_fd().try_clone_to_owned()?;
-    let counts = run_between(setup, caller, vm, host, &mut end)?;
+    let counts = system::run_between(setup, caller, vm, host, &mut end)?;
     let report = counts.map_or_else(Report::default, |counts| Report::from(&counts));
     let line = serde_json::to_string(&report).map_err(io::Error::other)?;
     console::to_stderr(format!("{line}\n").as_bytes(), PATIENCE);
@@ -199,9 +194,7 @@ struct End {
 
 impl End {
     fn watch() -> io::Result<Self> {
-        // The surest where there is such a thing: for a subject that is held, too.
-        #[cfg(tap)]
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        system::die_with_bench()?;
         Ok(Self {
             signals: Signals::catch().map_err(io::Error::other)?,
             bench: Parent::watch(),
@@ -246,97 +239,6 @@ impl From<&[Counts; 2]> for Report {
             errors: sum(|counts| counts.errors),
         }
     }
-}
-
-/// By raw calls or by the engine, at a socket or a TAP.
-#[cfg(tap)]
-fn run_between(
-    setup: &Setup,
-    _caller: &Identity,
-    vm: OwnedFd,
-    host: OwnedFd,
-    end: &mut End,
-) -> io::Result<Option<[Counts; 2]>> {
-    let is_yardstick = matches!(setup.subject, Subject::Bare | Subject::OneFrame);
-    let tap = setup.tap.as_ref().map(|name| {
-        Tap::inherit(host.try_clone()?.into(), name)
-            .or_else(|_| Tap::open(name))
-            .map_err(io::Error::other)
-    });
-    match tap.transpose()? {
-        Some(tap) if is_yardstick => {
-            let side = Side::Tap(tap.as_fd().try_clone_to_owned()?);
-            run_yardstick(setup, vm, side, end)?;
-            Ok(None)
-        }
-        None if is_yardstick => {
-            run_yardstick(setup, vm, Side::Socket(host), end)?;
-            Ok(None)
-        }
-        Some(tap) => run_engine(setup, vm, tap, || laboratory(setup), end).map(Some),
-        None => {
-            let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
-            run_engine(setup, vm, host, || laboratory(setup), end).map(Some)
-        }
-    }
-}
-
-#[cfg(tap)]
-fn run_yardstick(setup: &Setup, vm: OwnedFd, host: Side, end: &mut End) -> io::Result<()> {
-    let vm = Side::Socket(vm);
-    if setup.subject == Subject::Bare {
-        yardstick::bare(vm, host, setup.max_frame, setup.slow_filter)?;
-    } else {
-        let (outbound, inbound) = slowed(setup, laboratory(setup)?);
-        yardstick::one_frame(vm, host, outbound, inbound, setup.max_frame)?;
-    }
-    end.wait();
-    Ok(())
-}
-
-/// Everything over endpoints, at a socket.
-#[cfg(vmnet)]
-fn run_between(
-    setup: &Setup,
-    caller: &Identity,
-    vm: OwnedFd,
-    host: OwnedFd,
-    end: &mut End,
-) -> io::Result<Option<[Counts; 2]>> {
-    if !setup.vmnet {
-        let host = SyntheticHost::new(UnixDatagram::from(host), setup.max_frame);
-        return run_at(setup, vm, host, || laboratory(setup), end);
-    }
-    let open = Vmnet::open(Mode::Nat, true, || end.signals.stop().is_some());
-    let vmnet = open.map_err(io::Error::other)?;
-    caller.become_caller().map_err(io::Error::other)?;
-    let (gateway, subnet, max_frame) = (vmnet.gateway(), vmnet.subnet(), vmnet.max_frame());
-    let filters = || network::filters_at_vmnet(gateway, subnet, setup.rules, max_frame);
-    run_at(setup, vm, vmnet, filters, end)
-}
-
-/// The same at any endpoint.
-#[cfg(vmnet)]
-fn run_at(
-    setup: &Setup,
-    vm: OwnedFd,
-    host: impl Endpoint,
-    filters: impl FnOnce() -> io::Result<(Outbound, Inbound)>,
-    end: &mut End,
-) -> io::Result<Option<[Counts; 2]>> {
-    if !matches!(setup.subject, Subject::Bare | Subject::OneFrame) {
-        return run_engine(setup, vm, host, filters, end).map(Some);
-    }
-    let vm = VmSocket::new(vm, setup.max_frame).map_err(io::Error::other)?;
-    let running = if setup.subject == Subject::Bare {
-        yardstick::bare(vm, host, setup.slow_filter, find_place)?
-    } else {
-        let (outbound, inbound) = slowed(setup, filters()?);
-        yardstick::one_frame(vm, host, outbound, inbound, find_place)?
-    };
-    end.wait();
-    running.finish();
-    Ok(None)
 }
 
 fn run_engine(

@@ -1,16 +1,12 @@
-//! The host's end of a bed: a socket, a TAP, or the host itself at vmnet.
+//! The host's end of a bed: a socket, or an interface of the system's.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use super::interface::{Interface, TapHost};
 use super::pair;
-#[cfg(tap)]
-pub use super::tap::TapHost;
-#[cfg(tap)]
-use super::tap::Turn;
-#[cfg(vmnet)]
-use super::vmnet::OwnHost;
+use crate::bench::side::HostSide;
 use crate::direction::Direction;
 use crate::sys::timestamp;
 
@@ -18,23 +14,20 @@ use crate::sys::timestamp;
 #[derive(Debug)]
 pub(super) enum Host {
     Socket(OwnedFd),
-    #[cfg(tap)]
-    Tap(Turn),
-    #[cfg(vmnet)]
-    Own(OwnHost),
+    Interface(Interface),
 }
 
 impl Host {
-    /// The host's end, and what the subject gets of it.
-    pub(super) fn new(max_frame: usize, tap: Option<&Arc<TapHost>>) -> io::Result<(Self, OwnedFd)> {
-        #[cfg(tap)]
-        if let Some(tap) = tap {
-            let turn = Turn::begin(tap)?;
-            let inner = turn.tap()?;
-            return Ok((Self::Tap(turn), inner));
+    /// The host's end, and what the subject gets of it. At vmnet it is a socket until the VM has
+    /// an address.
+    pub(super) fn new(
+        max_frame: usize,
+        side: &HostSide<Arc<TapHost>>,
+    ) -> io::Result<(Self, OwnedFd)> {
+        if let HostSide::Tap(tap) = side {
+            let (interface, inner) = Interface::at(tap)?;
+            return Ok((Self::Interface(interface), inner));
         }
-        #[cfg(vmnet)]
-        let _ = tap;
         let (host, inner) = pair(max_frame)?;
         timestamp::note(&host)?;
         Ok((Self::Socket(host.into()), inner.into()))
@@ -50,21 +43,6 @@ pub(super) fn outer<'fd>(
     match (direction, host) {
         (Direction::Inbound, _) => Some(vm.as_fd()),
         (_, Host::Socket(socket)) => Some(socket.as_fd()),
-        #[cfg(tap)]
-        (_, Host::Tap(tap)) => tap.watcher(),
-        #[cfg(vmnet)]
-        (_, Host::Own(host)) => Some(host.as_fd()),
-    }
-}
-
-/// There are TAPs on Linux alone.
-#[cfg(vmnet)]
-#[derive(Debug)]
-pub enum TapHost {}
-
-#[cfg(vmnet)]
-impl TapHost {
-    pub(in crate::bench) fn name(&self) -> &str {
-        match *self {}
+        (_, Host::Interface(host)) => host.receiver(),
     }
 }

@@ -5,14 +5,17 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::unistd::read;
 
-use super::TART_RCVBUF;
+use super::{Bed, TART_RCVBUF};
+use crate::direction::Direction;
 use crate::endpoint::tap::Tap;
+use crate::host::privileges::Reserve;
 use crate::sys::{packet, timestamp};
 
 /// A TAP, and the host's side of it.
@@ -58,39 +61,37 @@ impl TapHost {
     }
 }
 
-/// One subject's turn at the TAP.
+/// The TAP while one subject is measured at it.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct Interface {
     host: Arc<TapHost>,
     watches: bool,
 }
 
-impl Turn {
-    /// Forgets what the last subject left, and looks at what comes out from now on.
-    pub(super) fn begin(host: &Arc<TapHost>) -> io::Result<Self> {
+impl Interface {
+    /// Forgets what the last subject left, and looks at what comes out from now on. Returns with
+    /// it the TAP for the subject to inherit.
+    pub(super) fn at(host: &Arc<TapHost>) -> io::Result<(Self, OwnedFd)> {
         packet::unwatch(&host.watcher, &host.name)?;
         let mut buffer = [0; 2048];
         while read(&host.tap, &mut buffer).is_ok() {}
         while timestamp::recv(host.watcher.as_fd(), &mut buffer).is_ok() {}
         packet::watch(&host.watcher, &host.name)?;
-        Ok(Self {
+        let interface = Self {
             host: Arc::clone(host),
             watches: true,
-        })
+        };
+        Ok((interface, host.tap.as_fd().try_clone_to_owned()?))
     }
 
-    /// The TAP, for the subject to inherit.
-    pub(super) fn tap(&self) -> io::Result<OwnedFd> {
-        self.host.tap.as_fd().try_clone_to_owned()
-    }
-
-    /// To send at, in the host's name.
-    pub(super) fn sender(&self) -> BorrowedFd<'_> {
-        self.host.sender.as_fd()
+    /// Sends a frame in the host's name.
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        send(self.host.sender.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
     }
 
     /// Where the frames come out that the subject sends; `None` if nobody looks.
-    pub(super) fn watcher(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn receiver(&self) -> Option<BorrowedFd<'_>> {
         self.watches.then(|| self.host.watcher.as_fd())
     }
 
@@ -101,7 +102,7 @@ impl Turn {
     }
 
     /// How many frames the subject, and those before it, have sent.
-    pub(super) fn sent(&self) -> io::Result<usize> {
+    pub(super) fn sent(&self) -> io::Result<Option<usize>> {
         let name = &self.host.name;
         let table = fs::read_to_string("/proc/self/net/dev")?;
         let row = table.lines().find_map(|line| {
@@ -110,6 +111,35 @@ impl Turn {
         });
         // What was written to a TAP is what its interface has received: the second column.
         let count = row.and_then(|counters| counters.split_whitespace().nth(1)?.parse().ok());
-        count.ok_or_else(|| io::Error::other(format!("the TAP {name} is gone")))
+        let gone = || io::Error::other(format!("the TAP {name} is gone"));
+        count.ok_or_else(gone).map(Some)
     }
+}
+
+impl Bed {
+    pub(super) fn at_own_host(self) -> io::Result<Self> {
+        Err(no_vmnet())
+    }
+
+    /// Receives a frame that has come out.
+    pub(super) fn receive_at_interface(
+        &mut self,
+        direction: Direction,
+    ) -> io::Result<(usize, Duration)> {
+        self.receive_any(direction)
+    }
+
+    /// Nothing is left behind by a subject that is killed.
+    pub(super) fn end_gently(&mut self) {}
+}
+
+/// Nothing is lost on the way to a TAP or from it.
+pub(super) const IS_LOSSY: bool = false;
+
+pub(in crate::bench) fn check_vmnet(_: Option<&Reserve>) -> io::Result<()> {
+    Err(no_vmnet())
+}
+
+fn no_vmnet() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "vmnet is macOS' own")
 }

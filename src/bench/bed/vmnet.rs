@@ -5,9 +5,12 @@
 //! sends it makes a frame. The bench keeps both where they are in a frame, so that it reads
 //! and writes the same bytes as elsewhere.
 
+mod guest;
+
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,16 +18,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendto, setsockopt, sockopt};
 use nix::unistd::geteuid;
 
+use self::guest::{Client, Grant};
 use super::{Bed, Host, LOOK_EVERY, TART_RCVBUF};
-use crate::bench::guest::{self, Client, Grant};
-use crate::bench::network::{Conversation, VMNET_MAC};
+use crate::bench::network::Conversation;
+use crate::bench::subject::system::VMNET_MAC;
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
 use crate::sys::dynamic::macos_version;
 use crate::sys::timestamp;
 
 /// Looks whether this user can have an interface at all.
-pub(in crate::bench) fn check_rights(reserve: Option<&Reserve>) -> io::Result<()> {
+pub(in crate::bench) fn check_vmnet(reserve: Option<&Reserve>) -> io::Result<()> {
     if reserve.is_some() || geteuid().is_root() || macos_version() >= FOR_USERS_SINCE {
         return Ok(());
     }
@@ -34,12 +38,12 @@ pub(in crate::bench) fn check_rights(reserve: Option<&Reserve>) -> io::Result<()
 
 /// A socket of the host's on the VM's network.
 #[derive(Debug)]
-pub(super) struct OwnHost {
+pub(super) struct Interface {
     socket: UdpSocket,
     vm: SocketAddrV4,
 }
 
-impl OwnHost {
+impl Interface {
     /// On the address of the server that granted the lease, which is the host's.
     fn new(lease: &Grant) -> io::Result<Self> {
         let socket = UdpSocket::bind((lease.server, 0)).map_err(|error| {
@@ -69,8 +73,26 @@ impl OwnHost {
     }
 
     /// To wait at.
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    #[allow(clippy::unnecessary_wraps)] // As at a TAP, where nobody may look.
+    pub(super) fn receiver(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    /// What the subject gets of a TAP; there are none on macOS.
+    pub(super) fn at(tap: &Arc<TapHost>) -> io::Result<(Self, OwnedFd)> {
+        match **tap {}
+    }
+
+    /// Nobody looks who could stop looking.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
+    pub(super) fn unwatch(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// No interface of vmnet counts its frames for others.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
+    pub(super) fn sent(&self) -> io::Result<Option<usize>> {
+        Ok(None)
     }
 
     /// Receives the data of a frame of the VM's, into its place in `buffer`; returns the
@@ -104,14 +126,14 @@ impl Bed {
                 "the DHCP server {server} granted {address}, which is not on its own network"
             )));
         }
-        let host = OwnHost::new(&lease)?;
+        let host = Interface::new(&lease)?;
         self.between = Conversation {
             network: lease.network(VMNET_MAC),
             peer: lease.server,
             vm_port: VM_PORT,
             peer_port: host.socket.local_addr()?.port(),
         };
-        self.host = Host::Own(host);
+        self.host = Host::Interface(host);
         for (direction, words) in [
             (
                 Direction::Outbound,
@@ -200,11 +222,11 @@ impl Bed {
 
     /// Receives a frame that has come out, of those that the other side has sent. Answers those
     /// that ask for the VM's MAC address.
-    pub(super) fn receive_at_vmnet(
+    pub(super) fn receive_at_interface(
         &mut self,
         direction: Direction,
     ) -> io::Result<(usize, Duration)> {
-        if let (Direction::Outbound, Host::Own(host)) = (direction, &self.host) {
+        if let (Direction::Outbound, Host::Interface(host)) = (direction, &self.host) {
             return host.recv(&mut self.buffer);
         }
         loop {
@@ -261,6 +283,19 @@ fn widen(socket: &UdpSocket) {
         }
     }
 }
+
+/// There are TAPs on Linux alone.
+#[derive(Debug)]
+pub enum TapHost {}
+
+impl TapHost {
+    pub(in crate::bench) fn name(&self) -> &str {
+        match *self {}
+    }
+}
+
+/// Frames may be lost in queues of the host's whose lengths nobody tells.
+pub(super) const IS_LOSSY: bool = true;
 
 /// With an entitlement.
 const FOR_USERS_SINCE: (u32, u32) = (26, 0);

@@ -18,9 +18,7 @@ mod system;
 #[path = "darwin.rs"]
 mod system;
 
-#[cfg(tap)]
-pub(super) use system::Side;
-pub(super) use system::{bare, one_frame};
+pub(super) use system::*;
 
 /// How many frames to ask for next, where they have so many bytes on average.
 fn limit_for(mean_len: usize) -> usize {

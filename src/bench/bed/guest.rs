@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::network::{Conversation, Network};
-use super::traffic::{dhcp as message, ethernet, ipv4, udp};
+use crate::bench::network::{Conversation, Network};
+use crate::bench::traffic::{dhcp as message, ethernet, ipv4, udp};
 use crate::wire::Mac;
 use crate::wire::arp::{self, Arp};
 use crate::wire::dhcp::{self, Message};
