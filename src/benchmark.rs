@@ -18,6 +18,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use softnet::bench::capture::Capture;
 use softnet::bench::compare::{self, Finding};
+use softnet::bench::limits;
 use softnet::bench::network::Network;
 use softnet::bench::report::{self, LEGEND, Machine, Results};
 use softnet::bench::scenario::{self, Scenario};
@@ -115,6 +116,11 @@ enum BenchCommand {
         #[arg(long, value_name = "PERCENT", default_value = "3")]
         noise: u8,
 
+        /// Instead, hold A against the limits in this file: a line for each, as in
+        /// `outbound/64 cpu_ns_per_frame x bare 1.10`. Exit code 1 where one is broken
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["second", "noise"])]
+        limits: Option<NamedFile>,
+
         /// Which forwarder of both to compare
         #[arg(long, value_name = "NAME", default_value = "auto")]
         subject: Subject,
@@ -142,10 +148,14 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         first,
         second,
         noise,
+        limits,
         subject,
     }) = &args.command
     {
         let rights = caller.become_caller()?;
+        if let Some(limits) = limits {
+            return hold(first, limits, *subject, &rights);
+        }
         let noise = f64::from(*noise) / 100.0;
         return compare(first, second.as_ref(), *subject, noise, &rights);
     }
@@ -223,14 +233,9 @@ fn compare(
     noise: f64,
     rights: &CallersRights,
 ) -> anyhow::Result<ExitCode> {
-    let read = |file: &NamedFile| -> anyhow::Result<Results> {
-        let named = || file.to_string();
-        let file = file.open(rights).with_context(named)?;
-        report::read(BufReader::new(file)).with_context(named)
-    };
-    let one = read(first)?;
+    let one = read(first, rights)?;
     let comparisons = match second {
-        Some(second) => compare::compare((&one, subject), (&read(second)?, subject), noise),
+        Some(second) => compare::compare((&one, subject), (&read(second, rights)?, subject), noise),
         None => compare::compare((&one, Subject::Other), (&one, subject), noise),
     };
     ensure!(
@@ -242,6 +247,29 @@ fn compare(
         .iter()
         .any(|comparison| comparison.finding == Finding::Worse);
     Ok(ExitCode::from(u8::from(is_worse)))
+}
+
+fn read(file: &NamedFile, rights: &CallersRights) -> anyhow::Result<Results> {
+    let named = || file.to_string();
+    let file = file.open(rights).with_context(named)?;
+    report::read(BufReader::new(file)).with_context(named)
+}
+
+fn hold(
+    results: &NamedFile,
+    file: &NamedFile,
+    subject: Subject,
+    rights: &CallersRights,
+) -> anyhow::Result<ExitCode> {
+    let named = || file.to_string();
+    let text = io::read_to_string(file.open(rights).with_context(named)?).with_context(named)?;
+    let limits = limits::read(&text)
+        .map_err(anyhow::Error::msg)
+        .with_context(named)?;
+    let (table, all_kept) =
+        limits::judge(&read(results, rights)?, subject, &limits).map_err(anyhow::Error::msg)?;
+    write!(io::stdout(), "{table}")?;
+    Ok(ExitCode::from(u8::from(!all_kept)))
 }
 
 fn judge(

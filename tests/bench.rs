@@ -192,7 +192,22 @@ fn a_comparison_tells_worse_by_its_exit_code() {
     assert!(stdout(&same).contains("same"));
     let tolerant = bench(&["compare", "--noise=20", &good, &bad]);
     assert_eq!(tolerant.status.code(), Some(0));
-    for path in [good, bad] {
+    let limits = scratch("limits.txt");
+    fs::write(
+        &limits,
+        "outbound/64 cpu_ns_per_frame x bare 1.05 # a limit\n",
+    )
+    .unwrap();
+    let limits = limits.display().to_string();
+    let kept = bench(&["compare", "--limits", &limits, &good]);
+    assert_eq!(kept.status.code(), Some(0), "{kept:?}");
+    let broken = bench(&["compare", "--limits", &limits, &bad]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(stdout(&broken).contains("REFUSED"), "{broken:?}");
+    let of_something_else = bench(&["compare", "--limits", &limits, "--subject=load", &bad]);
+    assert_eq!(of_something_else.status.code(), Some(1));
+    assert_one_line(&of_something_else, "was not measured");
+    for path in [good, bad, limits] {
         fs::remove_file(path).unwrap();
     }
 }

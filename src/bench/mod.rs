@@ -16,6 +16,7 @@ pub mod capture;
 pub mod compare;
 mod drain;
 pub mod figure;
+pub mod limits;
 mod measure;
 pub mod network;
 pub mod report;
