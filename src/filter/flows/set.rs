@@ -10,10 +10,12 @@ use crate::filter::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 pub(super) const PLACES: usize = 8;
 
-/// Four cache lines: a look-up reads the first, the second, and one word of the others.
+/// 256 bytes: a look-up reads the keys, a control word, and a word or two of the rest. Not aligned
+/// to cache lines: Rust's allocator gets zeroed memory from calloc, which leaves it untouched, for up
+/// to 16 bytes of alignment alone, and writes to all of it otherwise (std, sys/alloc/unix.rs).
 #[derive(Debug)]
 #[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct Set {
     /// The peer's address and port, and the VM's port.
     keys: [AtomicU64; PLACES],
