@@ -91,7 +91,7 @@ const LEAST: [&str; 5] = [
 type Case = (&'static str, fn(Way, &Copy));
 
 /// One for each line of `named-files.txt`, to which a test of `src/app/cli.rs` holds the flags.
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     ("bench --against", |way, copy| {
         let log = format!("/run/nobodys/{way:?}");
         let script = format!("#!/bin/sh\nexec cat /proc/self/status >{log}\n");
@@ -151,6 +151,13 @@ const CASES: [Case; 5] = [
             &|path| vec!["bench", "--pcap", path],
             "not a capture",
         );
+    }),
+    ("bench compare --limits", |way, copy| {
+        let machine = r#"{"cpu":"x","cores":2,"kernel":"6","version":"0","date":0,"load":0.0}"#;
+        let results = format!("{{\"schema\":1,\"machine\":{machine}}}");
+        fs::write("/run/results", results).unwrap();
+        let words = |path| vec!["bench", "compare", "/run/results", "--limits", path];
+        is_read(way, copy, &words, "not a limit");
     }),
     ("bench compare A.json", |way, copy| {
         let reason = "not a line of results";
