@@ -105,15 +105,14 @@ impl Session {
         let stop = Stop::new().context("cannot make a pipe")?;
         tell_scope(self.registry.as_deref());
         let (outbound, inbound, lease, rules) = self.filters(config);
-        info!(
-            "forwarding for {} over {}, gateway {}",
-            config.mac,
-            self.uplink.name(),
-            self.uplink.gateway().address
-        );
         let name = self.uplink.name().to_owned();
+        let gateway = self.uplink.gateway().address;
         let (host, mut attendant) = self.uplink.split();
         attendant.begin(&rules)?;
+        info!(
+            "forwarding for {} over {name}, gateway {gateway}",
+            config.mac
+        );
         let forwarding = forward::start(self.vm, host, outbound, inbound, &options, &stop)
             .context("cannot start threads")?;
         let mac = config.mac;
