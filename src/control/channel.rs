@@ -266,7 +266,10 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::sync::Arc;
 
+    use serde_json::Value;
+
     use super::*;
+    use crate::filter::policy::Rule;
     use crate::filter::{self, Config, Mode, Names, NoClaims, Policy};
     use crate::wire::Mac;
 
@@ -415,6 +418,26 @@ mod tests {
         assert_eq!(client.line(), None);
         client.send(format!("{}\n", &GET[10..]).as_bytes());
         assert_eq!(client.line().unwrap(), EMPTY);
+    }
+
+    #[test]
+    fn a_long_text_that_is_no_rule_is_told_in_part_and_its_fault_whole() {
+        let mut client = Client::new();
+        let long = "1".repeat(60_000);
+        let texts = [
+            long.clone(),
+            format!("1.2.3.4:{long}"),
+            format!("1.2.3.4 {long}"),
+        ];
+        for text in texts {
+            let reason = text.parse::<Rule>().unwrap_err().reason.to_string();
+            let answer = client.ask(&set(&format!(r#"{{"allow":["{text}"],"block":[]}}"#)));
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            let message = answer["error"]["message"].as_str().unwrap();
+            assert!(message.starts_with("invalid rule \"1"), "{message}");
+            assert!(message.ends_with(&reason), "{message}");
+            assert!(message.chars().count() <= 300, "{message}");
+        }
     }
 
     #[test]

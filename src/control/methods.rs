@@ -92,6 +92,5 @@ fn policy(params: Option<&RawValue>) -> Result<Policy, Failure> {
     })?;
     Policy::read(&allow, &block)
         .map(|(policy, _)| policy)
-        // Of a text of up to 1 MiB a part is enough to know it again.
-        .map_err(|error| invalid(format!("invalid rule {:.300}", error.to_string())))
+        .map_err(|error| invalid(format!("invalid rule {error}")))
 }

@@ -79,7 +79,7 @@ pub struct HostBits {
 
 /// Why a text is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{text:?}: {reason}")]
+#[error("{:.200}: {reason}", format!("{text:?}"))] // Of a text of 1 MiB a part tells which it is.
 pub struct RuleError {
     /// What was written.
     pub text: String,
