@@ -11,7 +11,6 @@ mod system;
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -22,8 +21,8 @@ use softnet::bench::limits;
 use softnet::bench::network::Network;
 use softnet::bench::report::{self, LEGEND, Machine, Results};
 use softnet::bench::scenario::{self, Scenario};
-use softnet::bench::subject::{self, Setup};
-use softnet::bench::{self, HostSide, Options, Sample, Subject, TapHost, Until};
+use softnet::bench::stand_in::{self, Setup};
+use softnet::bench::{self, HostSide, Options, Sample, Subject, Until};
 use softnet::direction::Direction;
 use softnet::host::console;
 use softnet::host::files::NamedFile;
@@ -127,7 +126,7 @@ enum BenchCommand {
     },
 }
 
-/// How a forwarder that is measured is set up, from the bench itself.
+/// How what the program is held against is set up, by the bench itself.
 #[derive(Debug, Args)]
 pub(crate) struct SubjectArgs {
     subject: Subject,
@@ -137,8 +136,9 @@ pub(crate) struct SubjectArgs {
     rules: usize,
     #[arg(long, default_value = "0")]
     slow_filter: u32,
-    #[command(flatten)]
-    host: HostFlags,
+    /// Whether the host's side is an interface of vmnet, instead of standard output
+    #[arg(long)]
+    vmnet: bool,
 }
 
 /// Runs the bench.
@@ -212,7 +212,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What is measured at, the rights that are left to this process, and those that the subjects need.
-type Opened = (CallersRights, HostSide<Arc<TapHost>>, Option<Reserve>);
+type Opened = (CallersRights, HostSide, Option<Reserve>);
 
 fn list() -> anyhow::Result<ExitCode> {
     for Scenario { name, about, .. } in scenario::all() {
@@ -316,17 +316,17 @@ fn judge(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Is the forwarder that is measured.
+/// Is what the program is held against.
 pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
     let caller = Identity::find(None, None)?;
     let setup = Setup {
         subject: args.subject,
         max_frame: args.max_frame,
         rules: args.rules,
-        host: args.host.side(),
         slow_filter: args.slow_filter,
+        vmnet: args.vmnet,
     };
-    subject::run(&setup, &caller)?;
+    stand_in::run(&setup, &caller)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -374,6 +374,41 @@ fn a_control_socket_must_be_open_and_a_descriptor_of_its_own() {
 }
 
 #[test]
+fn the_hosts_side_of_a_bench_is_all_that_there_is_of_it() {
+    let with_host = |number: &str, more: &[&str]| {
+        let mut command = without(&["--vm-fd", "0", "--vm-mac-address", MAC]);
+        command.args(["--host-fd", number]).args(more);
+        command
+    };
+    let gateway = &["--gateway", "192.168.64.1/24"][..];
+    for (number, code, reason) in [
+        ("0", USAGE, "--host-fd 0 is the VM's socket"),
+        ("2", USAGE, "--host-fd 2 is standard error"),
+        ("77", FAILURE, "descriptor 77 is not open: --host-fd takes"),
+    ] {
+        refused(&mut with_host(number, gateway), code, reason);
+    }
+    refused(&mut with_host("1", &[]), USAGE, "--gateway");
+    for more in [
+        ["--tap", "t"],
+        ["--control-fd", "3"],
+        ["--expose", "1:1"],
+        ["--bootpd-lease-time", "600"],
+        ["--host-mtu", "67"],
+    ] {
+        refused(
+            &mut with_host("1", &[gateway, &more].concat()),
+            USAGE,
+            more[0],
+        );
+    }
+    let mut mtu = with(&["--host-mtu", "1500"]);
+    refused(&mut mtu, USAGE, "--host-fd");
+    let mut run = without(&["run", "--host-fd", "1", "--vm-mac-address", MAC]);
+    refused(run.args(gateway).args(["--", "true"]), USAGE, "--host-fd");
+}
+
+#[test]
 fn bad_words_for_the_rest_are_named() {
     for (flag, word) in [
         ("--vm-net-type", "bridged"),

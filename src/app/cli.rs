@@ -127,6 +127,7 @@ struct LowArgs {
     /// Descriptor of a unix stream socket, over which the rules are read and changed
     #[arg(long, value_name = "N")]
     #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
+    #[arg(conflicts_with = "host_fd")]
     control_fd: Option<RawFd>,
 
     #[command(flatten)]
@@ -176,6 +177,23 @@ struct ForwardingArgs {
     /// TAP device on the host's side; made, and brought up, if there is none of this name
     #[arg(long, value_name = "NAME", required = uplink::NEEDS_TAP, value_parser = interface)]
     tap: Option<String>,
+
+    /// Descriptor of the host's side, which the caller has opened: a TAP, or a socket as of --vm-fd
+    #[arg(long, value_name = "N", hide = true, requires = "gateway")]
+    #[arg(conflicts_with_all = ["tap", "expose", "bootpd_lease_time"])]
+    #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
+    host_fd: Option<RawFd>,
+
+    /// Bytes that a packet may have where --host-fd is a socket
+    #[arg(
+        long,
+        value_name = "BYTES",
+        hide = true,
+        requires = "host_fd",
+        default_value = "1500"
+    )]
+    #[arg(value_parser = value_parser!(u16).range(68..))]
+    host_mtu: u16,
 
     /// The gateway's address [default: that of the bridge that the TAP is in, or of the TAP]
     ///
@@ -254,7 +272,7 @@ impl LowArgs {
                 forwarding,
                 command,
             }) => (
-                forwarding,
+                forwarding.without_host_fd()?,
                 Box::new(|config| Invocation::Run { command, config }),
             ),
             Some(Command::Check(args)) => return args.read().map(Invocation::Check),
@@ -264,7 +282,7 @@ impl LowArgs {
                 let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
                 let control_fd = self.control_fd;
                 let escalated = self.forwarding.sudo_escalation_done;
-                check_descriptors(vm_fd, control_fd)?;
+                check_descriptors(vm_fd, control_fd, self.forwarding.host_fd)?;
                 (
                     self.forwarding,
                     Box::new(move |config| Invocation::Forward {
@@ -283,11 +301,12 @@ impl LowArgs {
     }
 }
 
-/// Whether the descriptors are ones that can be taken, and two.
-fn check_descriptors(vm: RawFd, control: Option<RawFd>) -> Result<(), String> {
+/// Whether the descriptors are ones that can be taken, and none is given twice.
+fn check_descriptors(vm: RawFd, control: Option<RawFd>, host: Option<RawFd>) -> Result<(), String> {
     for (flag, number, what) in [
         ("--vm-fd", Some(vm), "VM's socket"),
         ("--control-fd", control, "socket"),
+        ("--host-fd", host, "host's side"),
     ] {
         if number == Some(libc::STDERR_FILENO) {
             return Err(format!(
@@ -296,15 +315,24 @@ fn check_descriptors(vm: RawFd, control: Option<RawFd>) -> Result<(), String> {
             ));
         }
     }
-    if control == Some(vm) {
-        return Err(format!(
-            "--control-fd {vm} is the VM's socket: pass another descriptor"
-        ));
+    for (flag, number) in [("--control-fd", control), ("--host-fd", host)] {
+        if number == Some(vm) {
+            return Err(format!(
+                "{flag} {vm} is the VM's socket: pass another descriptor"
+            ));
+        }
     }
     Ok(())
 }
 
 impl ForwardingArgs {
+    fn without_host_fd(self) -> Result<Self, String> {
+        match self.host_fd {
+            Some(_) => Err("--host-fd goes with --vm-fd, not with a command".to_owned()),
+            None => Ok(self),
+        }
+    }
+
     fn validate(self) -> Result<Config, String> {
         let mut ports = HashSet::new();
         if let Some(twice) = self
@@ -325,6 +353,7 @@ impl ForwardingArgs {
             gateway: self.gateway,
             expose: self.expose,
             lease_time: self.bootpd_lease_time,
+            given: self.host_fd.map(|fd| (fd, self.host_mtu)),
         })?;
         let (policy, warnings) = policy(&self.allow, &self.block)?;
         Ok(Config {
@@ -333,10 +362,11 @@ impl ForwardingArgs {
             policy,
             connection_rate: self.connection_rate,
             warnings,
-            uplink,
             user: self.user,
             group: self.group,
-            registry: !self.no_registry,
+            // Who has opened the host's side could claim the MACs and addresses of other VMs.
+            registry: !self.no_registry && uplink.host_fd().is_none(),
+            uplink,
             strips_names: self.dhcp_name,
             hand_over: self.hand_over,
             pin: self.pin,

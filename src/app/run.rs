@@ -26,15 +26,18 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             config,
         } => {
             let named = [config.user.is_some(), config.group.is_some()];
-            let rights = Rights::get(vm_fd, control_fd, escalated, named)?;
-            let Inherited { vm, control } = descriptors::inherit(Some(vm_fd), control_fd)?;
+            let host_fd = config.uplink.host_fd();
+            let get_rights = || Rights::get(vm_fd, control_fd, escalated, named);
+            let rights = host_fd.is_none().then(get_rights).transpose()?;
+            let Inherited { vm, control, host } =
+                descriptors::inherit(Some(vm_fd), control_fd, host_fd)?;
             let socket = vm.context("no descriptor")?;
             // Early, for whoever started softnet may be gone any moment.
             let parent = Parent::watch();
             log::start();
             // What has come over it waits there until the rights are gone.
             let control = control.map(Channel::new).transpose()?;
-            let Some(session) = Session::open(&config, socket, Some(&rights))? else {
+            let Some(session) = Session::open(&config, socket, host, rights.as_ref())? else {
                 return Ok(ExitCode::SUCCESS);
             };
             let (services, frames) = session.forward(&config, parent, control, None)?;
@@ -44,7 +47,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let passed = ForCommand::inherit()?;
             log::start();
             let (ours, vms) = spawn::socket()?;
-            let Some(session) = Session::open(&config, ours, None)? else {
+            let Some(session) = Session::open(&config, ours, None, None)? else {
                 return Ok(ExitCode::SUCCESS);
             };
             let command = (command, vms, passed);

@@ -25,7 +25,7 @@ use super::cli::Config;
 use super::service::Frames;
 use super::services::{control, parent, registry, report, signals, uplink, vm};
 use super::supervise::Services;
-use super::uplink::{Rights, Uplink};
+use super::uplink::{Host, Rights, Uplink};
 
 /// All that needs rights, opened.
 pub(crate) struct Session {
@@ -42,6 +42,7 @@ impl Session {
     pub(crate) fn open(
         config: &Config,
         socket: OwnedFd,
+        host: Option<OwnedFd>,
         rights: Option<&Rights>,
     ) -> anyhow::Result<Option<Self>> {
         config
@@ -56,6 +57,7 @@ impl Session {
         let (mode, isolated) = (config.mode, config.isolated());
         let uplink = Uplink::open(
             &config.uplink,
+            host,
             mode,
             isolated,
             &identity,
@@ -105,7 +107,7 @@ impl Session {
         let stop = Stop::new().context("cannot make a pipe")?;
         tell_scope(self.registry.as_deref());
         let (outbound, inbound, lease, rules) = self.filters(config);
-        let name = self.uplink.name().to_owned();
+        let name = self.uplink.name();
         let gateway = self.uplink.gateway().address;
         let (host, mut attendant) = self.uplink.split();
         attendant.begin(&rules)?;
@@ -113,8 +115,13 @@ impl Session {
             "forwarding for {} over {name}, gateway {gateway}",
             config.mac
         );
-        let forwarding = forward::start(self.vm, host, outbound, inbound, &options, &stop)
-            .context("cannot start threads")?;
+        let forwarding = match host {
+            Host::Interface(host) => {
+                forward::start(self.vm, host, outbound, inbound, &options, &stop)
+            }
+            Host::Socket(host) => forward::start(self.vm, host, outbound, inbound, &options, &stop),
+        };
+        let forwarding = forwarding.context("cannot start threads")?;
         let mac = config.mac;
         // Polled in this order, and closed in the reverse order.
         let services: Services = vec![

@@ -24,11 +24,11 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::select::{FdSet, select};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
@@ -40,7 +40,7 @@ pub use self::interface::TapHost;
 pub(super) use self::interface::check_vmnet;
 use super::network::{Conversation, LAB};
 use super::side::HostSide;
-use super::subject::{Report, Setup, Subject};
+use super::subject::{FORWARDING, Report, Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
@@ -52,6 +52,8 @@ pub(super) struct Bed {
     vm: OwnedFd,
     host: Host,
     child: Child,
+    /// What it has said so far.
+    said: String,
     pub(super) pid: Pid,
     /// Whom its frames are between.
     between: Conversation,
@@ -69,22 +71,20 @@ pub(super) struct Arrival {
 }
 
 impl Bed {
-    /// Starts `program` as the subject, at the TAP if there is one, and takes the VM through
-    /// DHCP. With a reserve of rights the subject has them, too, until it has opened what
+    /// Starts `program` as the subject, waits until it forwards, and takes the VM through DHCP. With a reserve of rights the subject has them, too, until it has opened what
     /// needs them.
     pub(super) fn new(
         program: &Path,
-        setup: &Setup,
-        side: &HostSide<Arc<TapHost>>,
+        setup: &Setup<'_>,
         reserve: Option<&Reserve>,
     ) -> io::Result<Self> {
         let (vm, vm_inner) = pair(setup.max_frame)?;
         timestamp::note(&vm)?;
-        let (host, host_inner) = Host::new(setup.max_frame, side)?;
+        let (host, host_inner) = Host::new(setup.max_frame, setup.host)?;
         let mut command = Command::new(program);
         command
-            .arg(SUBCOMMAND)
             .args(setup.arguments())
+            .env("SOFTNET_LOG", "debug")
             .stdin(Stdio::from(OwnedFd::from(vm_inner)))
             .stdout(Stdio::from(host_inner))
             .stderr(Stdio::piped())
@@ -97,6 +97,9 @@ impl Bed {
             Some(reserve) => reserve.with(start)?,
             None => start()?,
         };
+        if let Some(stderr) = &child.stderr {
+            fcntl(stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
         // It has the ends that the subject got, whose absence tells that the subject has ended.
         drop(command);
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
@@ -104,11 +107,13 @@ impl Bed {
             vm: vm.into(),
             host,
             child,
+            said: String::new(),
             pid: Pid::from_raw(pid),
             between: Conversation::LAB,
             buffer: vec![0; setup.max_frame + 1],
         };
-        if matches!(side, HostSide::Vmnet) {
+        bed.await_start()?;
+        if matches!(setup.host, HostSide::Vmnet) {
             return bed.at_own_host();
         }
         bed.bind_lease()?;
@@ -150,6 +155,30 @@ impl Bed {
     /// host's whose lengths nobody tells.
     pub(super) fn is_lossy(&self) -> bool {
         matches!(self.host, Host::Interface(_)) && interface::IS_LOSSY
+    }
+
+    /// Waits until the subject says that it forwards.
+    fn await_start(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START_PATIENCE;
+        while !self.hear().contains(FORWARDING) {
+            self.is_there()?;
+            if Instant::now() > deadline {
+                return Err(self.complaint("it does not start"));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Fails with the subject's own words if it has ended, which say why.
+    fn is_there(&mut self) -> io::Result<()> {
+        if self.child.try_wait()?.is_none() {
+            return Ok(());
+        }
+        let line = self.hear().lines().last();
+        let line = line.unwrap_or("the forwarder under measurement ended without a word");
+        let line = line.trim_start_matches("softnet: ");
+        Err(io::Error::other(line.to_owned()))
     }
 
     fn bind_lease(&mut self) -> io::Result<()> {
@@ -303,29 +332,38 @@ impl Bed {
     pub(super) fn finish(mut self) -> io::Result<Report> {
         kill(self.pid, Signal::SIGTERM)?;
         let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait()?.is_none() {
+        let status = loop {
+            // So that it has room to say more.
+            self.hear();
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
             if Instant::now() > deadline {
                 return Err(self.complaint("it does not end"));
             }
             thread::sleep(LOOK_EVERY);
+        };
+        if !status.success() {
+            return Err(self.complaint(&format!("it ended with {status}")));
         }
-        let words = self.last_words();
-        let line = words.lines().last().unwrap_or_default();
-        serde_json::from_str(line).map_err(|_| self.complaint(&format!("it said: {words}")))
+        Ok(Report::read(self.hear()))
     }
 
-    fn last_words(&mut self) -> String {
-        let mut words = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            let _ = stderr.read_to_string(&mut words);
+    /// All that the subject has said so far.
+    fn hear(&mut self) -> &str {
+        let mut said = Vec::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            // Ends with that there is no more now.
+            let _ = stderr.read_to_end(&mut said);
         }
-        words
+        self.said.push_str(&String::from_utf8_lossy(&said));
+        &self.said
     }
 
     fn complaint(&mut self, what: &str) -> io::Error {
         let _ = self.child.kill();
-        let words = self.last_words();
-        let words: Vec<_> = what.lines().chain(words.lines()).collect();
+        let _ = self.child.wait();
+        let words: Vec<_> = what.lines().chain(self.hear().lines()).collect();
         io::Error::other(format!(
             "the forwarder under measurement failed: {}",
             words.join(" ")
@@ -388,9 +426,6 @@ fn pair(max_frame: usize) -> io::Result<(UnixDatagram, UnixDatagram)> {
     Ok((near, far))
 }
 
-/// The hidden subcommand of the program that runs a subject.
-pub const SUBCOMMAND: &str = "bench-subject";
-
 /// The end of the UDP header's ports. From byte 26 on these are the IPv4 addresses and they.
 const ADDRESSES_AND_PORTS: usize = 38;
 const TART_SNDBUF: usize = 1 << 20;
@@ -402,3 +437,5 @@ const LOOK_EVERY: Duration = Duration::from_micros(if timestamp::BY_KERNEL { 200
 /// The last frames are out by then, as a rule.
 const LAST_ONES: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than vmnet may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(15);

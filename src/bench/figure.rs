@@ -81,6 +81,8 @@ figures! {
     IdleCpu = "idle_cpu_ms_per_10s", "ms/10s idle", Count;
     /// Its context switches.
     IdleSwitches = "idle_switches_per_10s", "switches/10s idle", Count;
+    /// Those of its data threads, which no timer wakes. Not on macOS.
+    IdleDataSwitches = "idle_data_switches_per_10s", "the data threads'", Count;
 }
 
 impl fmt::Display for Figure {

@@ -3,11 +3,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::bed::{Arrival, Bed, TapHost};
+use super::bed::{Arrival, Bed};
 use super::figure::{Figure, Figures};
 use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
 use super::side::HostSide;
@@ -27,10 +26,10 @@ pub(super) struct Bench<'a> {
     /// The one that runs [`Subject::Other`].
     pub(super) other: Option<&'a Path>,
     /// What takes the host's place.
-    pub(super) host: &'a HostSide<Arc<TapHost>>,
+    pub(super) host: &'a HostSide,
     /// The rights that a subject needs for vmnet.
     pub(super) reserve: Option<&'a Reserve>,
-    /// See [`Setup::slow_filter`].
+    /// See [`Options::slow_filter`](super::Options::slow_filter).
     pub(super) slow_filter: u32,
     /// For how long frames come at a fixed rate, and how long an idle phase is.
     pub(super) window: Duration,
@@ -62,16 +61,14 @@ impl Bench<'_> {
             (Subject::Other, Some(other)) => (other, Subject::Auto),
             _ => (self.program, subject),
         };
-        // The yardstick stays as it is.
-        let slow_filter = self.slow_filter * u32::from(subject != Subject::Bare);
         let setup = Setup {
             subject,
             max_frame: max_frame.max(USUAL_MAX_FRAME),
             rules,
-            host: self.host.clone().map(|tap| tap.name().to_owned()),
-            slow_filter,
+            host: self.host,
+            slow_filter: self.slow_filter,
         };
-        Bed::new(program, &setup, self.host, self.reserve)
+        Bed::new(program, &setup, self.reserve)
     }
 
     /// Puts the subject on a core by its number and the bench on the first one, until what is
@@ -165,12 +162,21 @@ impl Bench<'_> {
         let mut figures = Figures::new();
 
         let window = self.window * IDLE_WINDOWS;
-        let before = used(&beds)?;
+        let of_first = || -> Option<u64> {
+            let beds = beds.iter();
+            beds.map(|bed| usage::switches_of_first(bed.pid)).sum()
+        };
+        let (before, first_before) = (used(&beds)?, of_first());
         thread::sleep(window);
-        let after = used(&beds)?;
+        let (after, first_after) = (used(&beds)?, of_first());
         let in_10_s = 10.0 / window.as_secs_f64() / number(instances);
         figures.insert(Figure::IdleCpu, (after.0 - before.0) * in_10_s / 1e6);
-        figures.insert(Figure::IdleSwitches, (after.1 - before.1) * in_10_s);
+        let switches = after.1 - before.1;
+        figures.insert(Figure::IdleSwitches, switches * in_10_s);
+        if let (Some(before), Some(after)) = (first_before, first_after) {
+            let of_others = switches - whole(after - before);
+            figures.insert(Figure::IdleDataSwitches, of_others * in_10_s);
+        }
 
         let before = used(&beds)?;
         let mut arrivals = Vec::new();
@@ -231,6 +237,7 @@ impl Bench<'_> {
         }
         let elapsed = start.elapsed().as_secs_f64();
         let cpu = usage::cpu(bed.pid)? - cpu;
+        let memory = usage::memory(bed.pid)?;
         probes.extend(bed.arrivals(Direction::Outbound)?);
         let report = bed.finish()?;
         let mut figures = Figures::new();
@@ -239,6 +246,7 @@ impl Bench<'_> {
         insert_latency(&mut figures, &probes);
         figures.insert(Figure::HandOvers, whole(report.hand_overs));
         figures.insert(Figure::Drops, whole(report.dropped));
+        figures.insert(Figure::Anonymous, whole(memory.anonymous));
         Ok(figures)
     }
 }

@@ -22,6 +22,7 @@ pub mod network;
 pub mod report;
 pub mod scenario;
 mod side;
+pub mod stand_in;
 pub mod statistics;
 pub mod subject;
 pub mod traffic;
@@ -29,10 +30,9 @@ mod yardstick;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use bed::{SUBCOMMAND, TapHost};
+pub use bed::TapHost;
 pub use scenario::Scenario;
 pub use side::HostSide;
 pub use subject::Subject;
@@ -47,12 +47,12 @@ use crate::sys::{cores, timestamp};
 /// What to run.
 #[derive(Debug)]
 pub struct Options {
-    /// The program that runs a subject when called with [`SUBCOMMAND`]: this one, usually.
+    /// The program that is measured, and runs what it is held against: this one, usually.
     pub program: PathBuf,
     /// Another build of it, for [`Subject::Other`].
     pub other: Option<PathBuf>,
     /// What takes the host's place.
-    pub host: HostSide<Arc<TapHost>>,
+    pub host: HostSide,
     /// The rights that it takes to start an interface of vmnet, if the caller has them through
     /// sudo alone. Then there must be no [`other`](Self::other), which would get them too.
     pub reserve: Option<Reserve>,
@@ -64,8 +64,9 @@ pub struct Options {
     pub until: Until,
     /// For how long frames come at a fixed rate; an idle phase lasts five times that.
     pub window: Duration,
-    /// How much slower to make the filter, to see that a measurement notices:
-    /// [`Setup::slow_filter`](subject::Setup::slow_filter).
+    /// How many turns of an empty loop the filter takes longer for each frame, about a quarter of
+    /// a nanosecond each, to see that a measurement notices. With any, no subject is the program
+    /// itself, whose filter is what it is.
     pub slow_filter: u32,
 }
 
@@ -122,7 +123,7 @@ pub fn run(
         bed::check_vmnet(options.reserve.as_ref())?;
     }
     // On time by the class of service, on macOS.
-    subject::find_place(Direction::Inbound);
+    stand_in::find_place(Direction::Inbound);
     if !options.scenarios.iter().any(|one| options.suit(one)) {
         let words = "none of these scenarios can be measured there";
         return Err(io::Error::new(io::ErrorKind::Unsupported, words));

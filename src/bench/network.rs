@@ -37,6 +37,10 @@ pub const LAB: Network = Network {
     gateway: Ipv4Addr::new(192, 168, 64, 1),
 };
 
+/// The VM's MAC address at vmnet, where others may have the usual ones: always the same, so that
+/// the host's DHCP server has one lease for all measurements.
+pub(super) const VMNET_MAC: Mac = Mac([0x02, b's', b'o', b'f', b't', 0]);
+
 /// Whom the frames of a measurement are between: the VM, and one peer at or behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conversation {
@@ -169,20 +173,14 @@ impl<F: Filter> Filter for Slowed<F> {
 
     #[inline]
     fn judge(&mut self, frame: &[u8]) -> Step {
-        linger(self.turns);
+        for turn in 0..self.turns {
+            std::hint::black_box(turn);
+        }
         self.filter.judge(frame)
     }
 
     fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason> {
         self.filter.examine(slot, why)
-    }
-}
-
-/// Takes so many turns of an empty loop.
-#[inline]
-pub(super) fn linger(turns: u32) {
-    for turn in 0..turns {
-        std::hint::black_box(turn);
     }
 }
 

@@ -17,13 +17,6 @@ pub(crate) struct HostFlags {
     tap: Option<String>,
 }
 
-impl HostFlags {
-    /// What they say.
-    pub(super) fn side(&self) -> HostSide<String> {
-        self.tap.clone().map_or(HostSide::Socket, HostSide::Tap)
-    }
-}
-
 /// Opens what is measured at, if that is no socket, and leaves the process with no other rights
 /// than the caller's own. From here on it writes files and starts programs that the caller names.
 pub(super) fn open(flags: &HostFlags, _: bool, caller: &Identity) -> anyhow::Result<Opened> {

@@ -16,17 +16,6 @@ pub(crate) struct HostFlags {
     vmnet: bool,
 }
 
-impl HostFlags {
-    /// What they say.
-    pub(super) fn side(&self) -> HostSide<String> {
-        if self.vmnet {
-            HostSide::Vmnet
-        } else {
-            HostSide::Socket
-        }
-    }
-}
-
 /// Leaves the process with no other rights than the caller's own; `against` says whether another
 /// program is measured. Nobody but the forwarder that is measured can open an interface, and each
 /// has one of its own.

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -100,17 +100,18 @@ impl Tap {
         self.is_new
     }
 
-    /// Takes the device `name` if that is what `device` is, open and up already; else gives
-    /// `device` back.
-    #[cfg(not(feature = "vmnet-sim"))]
-    pub(crate) fn inherit(device: File, name: &str) -> Result<Self, File> {
-        match tap::mtu(name) {
-            Ok(mtu) if tap::is(&device, name) => Ok(Self {
-                file: Arc::new(device),
+    /// Takes what somebody else has opened, as [`open`](Self::open) would have.
+    ///
+    /// # Errors
+    /// `device` itself, if it is no such TAP.
+    pub fn inherit(device: OwnedFd) -> Result<Self, OwnedFd> {
+        match tap::inherited(&device) {
+            Ok(mtu) => Ok(Self {
+                file: Arc::new(device.into()),
                 max_frame: mtu + HEADER,
                 is_new: false,
             }),
-            _ => Err(device),
+            Err(_) => Err(device),
         }
     }
 

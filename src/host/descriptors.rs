@@ -17,14 +17,20 @@ pub struct Inherited {
     /// Where orders come from. It stays open as long as this, for its number may be that of
     /// standard output, which no other file must get.
     pub control: Option<OwnedFd>,
+    /// The host's side, if the caller has opened it.
+    pub host: Option<OwnedFd>,
 }
 
-/// Takes what there is to inherit under the numbers of `--vm-fd` and `--control-fd`, and closes
-/// every other descriptor besides the standard streams.
+/// Takes what there is to inherit under the numbers of `--vm-fd`, `--control-fd` and `--host-fd`,
+/// and closes every other descriptor besides the standard streams.
 ///
 /// # Errors
 /// [`HostError::NotOpen`] for a number without a descriptor.
-pub fn inherit(vm: Option<RawFd>, control: Option<RawFd>) -> Result<Inherited, HostError> {
+pub fn inherit(
+    vm: Option<RawFd>,
+    control: Option<RawFd>,
+    host: Option<RawFd>,
+) -> Result<Inherited, HostError> {
     let claim = |flag, number: Option<RawFd>| {
         let claim =
             |number| descriptor::claim(number).map_err(|_| HostError::NotOpen { flag, number });
@@ -33,8 +39,9 @@ pub fn inherit(vm: Option<RawFd>, control: Option<RawFd>) -> Result<Inherited, H
     let inherited = Inherited {
         vm: claim("--vm-fd", vm)?,
         control: claim("--control-fd", control)?,
+        host: claim("--host-fd", host)?,
     };
-    let kept = [&inherited.vm, &inherited.control];
+    let kept = [&inherited.vm, &inherited.control, &inherited.host];
     descriptor::close_others(kept.into_iter().flatten()).map_err(HostError::system(
         "close what other descriptors were left open",
     ))?;

@@ -1,6 +1,7 @@
 //! What the command line says about the host's side. Each system takes a part of it.
 
 use std::num::NonZeroU16;
+use std::os::fd::RawFd;
 
 use softnet::host::gateway::Named;
 
@@ -11,6 +12,8 @@ pub(crate) struct HostFlags {
     pub(crate) gateway: Option<Named>,
     pub(crate) expose: Vec<Exposed>,
     pub(crate) lease_time: Option<u32>,
+    /// A descriptor that the caller has opened, and the MTU there.
+    pub(crate) given: Option<(RawFd, u16)>,
 }
 
 /// A port of the host that leads to a port of the VM: `EXTERNAL:INTERNAL`.

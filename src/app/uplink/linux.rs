@@ -1,6 +1,6 @@
 //! The host's side on Linux, with all that is to be done about it while frames flow.
 
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use softnet::endpoint::Endpoint;
@@ -18,6 +18,14 @@ use tracing::{debug, info, warn};
 
 use super::flags::HostFlags;
 use crate::app::service::TICK;
+
+/// What frames go through.
+pub(crate) type Interface = Tap;
+
+/// Takes what the caller has opened, or gives it back if it is no TAP.
+pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
+    Tap::inherit(descriptor)
+}
 
 /// Whether `--tap` has to be there.
 pub(crate) const NEEDS_TAP: bool = true;
@@ -104,8 +112,8 @@ impl Uplink {
         }))
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    pub(crate) fn name(&self) -> String {
+        self.name.clone()
     }
 
     pub(crate) fn gateway(&self) -> Gateway {

@@ -1,6 +1,6 @@
 //! The host's side on macOS, with all that is to be done about it while frames flow.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
@@ -24,6 +24,14 @@ use tracing::{debug, warn};
 
 use super::flags::HostFlags;
 use crate::app::service::TICK;
+
+/// What frames go through.
+pub(crate) type Interface = Vmnet;
+
+/// Gives back what the caller has opened: nobody can hand an interface of vmnet over.
+pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
+    Err(descriptor)
+}
 
 /// Whether `--tap` has to be there.
 pub(crate) const NEEDS_TAP: bool = false;
@@ -122,8 +130,9 @@ impl Uplink {
         }))
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        "vmnet"
+    #[allow(clippy::unused_self)] // As on Linux.
+    pub(crate) fn name(&self) -> String {
+        "vmnet".to_owned()
     }
 
     pub(crate) fn gateway(&self) -> Gateway {

@@ -2,9 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
-use super::interface::{Interface, TapHost};
+use super::interface::Interface;
 use super::pair;
 use crate::bench::side::HostSide;
 use crate::direction::Direction;
@@ -20,10 +19,7 @@ pub(super) enum Host {
 impl Host {
     /// The host's end, and what the subject gets of it. At vmnet it is a socket until the VM has
     /// an address.
-    pub(super) fn new(
-        max_frame: usize,
-        side: &HostSide<Arc<TapHost>>,
-    ) -> io::Result<(Self, OwnedFd)> {
+    pub(super) fn new(max_frame: usize, side: &HostSide) -> io::Result<(Self, OwnedFd)> {
         if let HostSide::Tap(tap) = side {
             let (interface, inner) = Interface::at(tap)?;
             return Ok((Self::Interface(interface), inner));

@@ -54,11 +54,6 @@ impl TapHost {
             watcher,
         })
     }
-
-    /// What the TAP is called.
-    pub(in crate::bench) fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 /// The TAP while one subject is measured at it.

@@ -20,8 +20,7 @@ use nix::unistd::geteuid;
 
 use self::guest::{Client, Grant};
 use super::{Bed, Host, LOOK_EVERY, TART_RCVBUF};
-use crate::bench::network::Conversation;
-use crate::bench::subject::system::VMNET_MAC;
+use crate::bench::network::{Conversation, VMNET_MAC};
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
 use crate::sys::dynamic::macos_version;
@@ -155,7 +154,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Asks the host's DHCP server again and again, as vmnet may not be there yet.
+    /// Asks the host's DHCP server again and again.
     fn ask_for_lease(&mut self) -> io::Result<Grant> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let mut client = Client::new(VMNET_MAC, now.unwrap_or_default().subsec_nanos());
@@ -255,18 +254,6 @@ impl Bed {
             thread::sleep(LOOK_EVERY);
         }
     }
-
-    /// Fails with the subject's own words if it has ended: vmnet says there why it does not
-    /// start.
-    fn is_there(&mut self) -> io::Result<()> {
-        if self.child.try_wait()?.is_none() {
-            return Ok(());
-        }
-        let words = self.last_words();
-        let line = words.lines().last().unwrap_or("it ended without a word");
-        let line = line.trim_start_matches("softnet: ");
-        Err(io::Error::other(line.to_owned()))
-    }
 }
 
 /// Makes the receiver's queue as long as the system lets it: a filled batch of the VM's has to
@@ -287,12 +274,6 @@ fn widen(socket: &UdpSocket) {
 /// There are TAPs on Linux alone.
 #[derive(Debug)]
 pub enum TapHost {}
-
-impl TapHost {
-    pub(in crate::bench) fn name(&self) -> &str {
-        match *self {}
-    }
-}
 
 /// Frames may be lost in queues of the host's whose lengths nobody tells.
 pub(super) const IS_LOSSY: bool = true;
@@ -315,11 +296,10 @@ const HEADERS: usize = 14 + 20 + 8;
 /// Where the VM hears.
 const VM_PORT: u16 = 40_000;
 
-/// Longer than vmnet may take to start.
 const DHCP_PATIENCE: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 const ARRIVAL_PATIENCE: Duration = Duration::from_secs(3);
-/// Softnet has a second to end in.
-const END_PATIENCE: Duration = Duration::from_secs(1);
+/// Softnet ends within a second.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 const SEND_AGAIN: Duration = Duration::from_millis(100);

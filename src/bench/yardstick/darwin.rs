@@ -10,24 +10,20 @@ use std::thread::{self, JoinHandle};
 
 use super::{FRAMES_MAX, limit_for};
 use crate::batch::Batch;
-use crate::bench::network::linger;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::endpoint::{Endpoint, Received, Sent, Sink, Source};
 use crate::filter::{Filter, Verdict};
 use crate::stop::Stop;
 
-/// Moves frames both ways, in batches; with so many turns of an empty loop for each. Each
-/// thread calls `on_start` first.
+/// Moves frames both ways, in batches. Each thread calls `on_start` first.
 pub(crate) fn bare(
     vm: impl Endpoint,
     host: impl Endpoint,
-    turns: u32,
     on_start: fn(Direction),
 ) -> io::Result<Running> {
-    let judge = move |batch: &mut Batch| {
+    let judge = |batch: &mut Batch| {
         for index in 0..batch.received() {
-            linger(turns);
             batch.queue(index);
         }
     };

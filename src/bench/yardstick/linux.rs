@@ -13,7 +13,6 @@ use nix::unistd::{read, write};
 
 use super::{FRAMES_MAX, limit_for};
 use crate::batch::{Slot, Slots};
-use crate::bench::network::linger;
 use crate::clock::Tick;
 use crate::filter::{Filter, Verdict};
 use crate::sys::raw_batch::BareBatch;
@@ -26,13 +25,12 @@ pub(crate) enum Side {
     Tap(OwnedFd),
 }
 
-/// Moves frames both ways, in batches, until the process ends; with so many turns of an empty
-/// loop for each.
-pub(crate) fn bare(vm: Side, host: Side, max_frame: usize, turns: u32) -> io::Result<()> {
+/// Moves frames both ways, in batches, until the process ends.
+pub(crate) fn bare(vm: Side, host: Side, max_frame: usize) -> io::Result<()> {
     let (vm, host) = (Arc::new(vm), Arc::new(host));
     let (from, to) = (Arc::clone(&host), Arc::clone(&vm));
-    thread::Builder::new().spawn(move || pump(&from, &to, max_frame, turns))?;
-    thread::Builder::new().spawn(move || pump(&vm, &host, max_frame, turns))?;
+    thread::Builder::new().spawn(move || pump(&from, &to, max_frame))?;
+    thread::Builder::new().spawn(move || pump(&vm, &host, max_frame))?;
     Ok(())
 }
 
@@ -58,7 +56,7 @@ pub(crate) fn one_frame(
     Ok(())
 }
 
-fn pump(from: &Side, to: &Side, max_frame: usize, turns: u32) {
+fn pump(from: &Side, to: &Side, max_frame: usize) {
     let mut batch = BareBatch::new(FRAMES_MAX, max_frame);
     let mut limit = FRAMES_MAX;
     let mut mean_len = 0;
@@ -67,9 +65,6 @@ fn pump(from: &Side, to: &Side, max_frame: usize, turns: u32) {
         let bytes: usize = (0..received).map(|index| batch.frame(index).len()).sum();
         mean_len = (3 * mean_len + bytes / received.max(1)) / 4;
         limit = limit_for(mean_len);
-        for _ in 0..received {
-            linger(turns);
-        }
         let mut sent = 0;
         while sent < received {
             match to.send_batch(&mut batch, sent, received) {

@@ -6,7 +6,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
 
@@ -49,21 +49,30 @@ pub(crate) fn attach(name: &str) -> io::Result<OwnedFd> {
     Ok(tap)
 }
 
-/// Whether `descriptor` is the device `name`, open.
-#[cfg(not(feature = "vmnet-sim"))]
-pub(crate) fn is(descriptor: &impl AsRawFd, name: &str) -> bool {
-    let (Ok(wanted), Ok(mut found)) = (request(name), request("")) else {
-        return false;
-    };
+/// Makes a device that another process has attached to non-blocking, and returns its MTU. Fails if
+/// `tap` is something else, or one whose frames have headers before them.
+pub(crate) fn inherited(tap: &OwnedFd) -> io::Result<usize> {
+    let mut request = request("")?;
     // SAFETY: the descriptor is open, and TUNGETIFF fills a whole ifreq. What is no TAP does
     // not know that request, which is declared as one that reads, or takes no ifreq for it.
-    let answer = unsafe { ioctl::tungetiff(descriptor.as_raw_fd(), &raw mut found) };
-    answer.is_ok() && found.ifr_name == wanted.ifr_name
+    unsafe { ioctl::tungetiff(tap.as_raw_fd(), &raw mut request) }?;
+    // SAFETY: after TUNGETIFF the union holds the flags.
+    let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
+    let kind = libc::IFF_TUN | libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if flags & kind != libc::IFF_TAP | libc::IFF_NO_PI {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    fcntl(tap, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
+    mtu_of(request)
 }
 
 /// The device's maximum transmission unit: the bytes of a frame without its 14 of header.
 pub(crate) fn mtu(name: &str) -> io::Result<usize> {
-    let mut request = request(name)?;
+    mtu_of(request(name)?)
+}
+
+/// The same of the interface that the request names.
+fn mtu_of(mut request: libc::ifreq) -> io::Result<usize> {
     let socket = any_socket()?;
     // SAFETY: the socket is open, and the request is a whole ifreq, which SIOCGIFMTU fills.
     unsafe { ioctl::siocgifmtu(socket.as_raw_fd(), &raw mut request) }?;

@@ -25,6 +25,11 @@ pub(crate) fn switches(pid: Pid) -> io::Result<u64> {
     Ok(task(pid)?.pti_csw.cast_unsigned().into())
 }
 
+/// The same of its first thread alone, where the system tells.
+pub(crate) fn switches_of_first(_pid: Pid) -> Option<u64> {
+    None
+}
+
 /// Whether every thread sleeps and waits for an event.
 pub(crate) fn is_asleep(pid: Pid) -> io::Result<bool> {
     let mut handles = [0_u64; THREADS_MAX];

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
@@ -17,15 +17,21 @@ pub(crate) fn cpu(pid: Pid) -> io::Result<Duration> {
 
 /// How often its threads gave up a core or lost it.
 pub(crate) fn switches(pid: Pid) -> io::Result<u64> {
-    let mut total = 0;
-    for task in tasks(pid)? {
-        let Ok(status) = fs::read_to_string(task.join("status")) else {
-            continue; // The thread has ended.
-        };
-        total += field(&status, "voluntary_ctxt_switches:");
-        total += field(&status, "nonvoluntary_ctxt_switches:");
-    }
-    Ok(total)
+    let tasks = tasks(pid)?;
+    Ok(tasks.iter().map(|task| switches_of(task)).sum())
+}
+
+/// The same of its first thread alone, where the system tells.
+#[allow(clippy::unnecessary_wraps)] // As elsewhere.
+pub(crate) fn switches_of_first(pid: Pid) -> Option<u64> {
+    Some(switches_of(Path::new(&format!("/proc/{pid}/task/{pid}"))))
+}
+
+fn switches_of(task: &Path) -> u64 {
+    // Without this the thread has ended.
+    let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+    let lines = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"];
+    lines.map(|name| field(&status, name)).iter().sum()
 }
 
 /// Whether every thread sleeps and waits for an event.
@@ -92,7 +98,8 @@ mod tests {
         let before = cpu(own).unwrap();
         let memory = memory(own).unwrap();
         assert!(memory.anonymous > 100 && memory.resident > memory.anonymous);
-        assert!(switches(own).unwrap() > 0);
+        let of_first = switches_of_first(own).unwrap();
+        assert!(of_first > 0 && switches(own).unwrap() > of_first);
         assert!(!is_asleep(own).unwrap(), "this thread runs");
         assert!(cpu(own).unwrap() > before);
     }

@@ -1,0 +1,71 @@
+//! A host's side that the caller has opened: a TAP, or a socket that stands for one. So `softnet
+//! bench` measures the program itself. It takes no rights, and gives none.
+
+use std::os::fd::{OwnedFd, RawFd};
+
+use anyhow::Context;
+use softnet::endpoint::Endpoint;
+use softnet::endpoint::synthetic::SyntheticHost;
+use softnet::endpoint::vm_socket::VmSocket;
+use softnet::host::gateway::{Gateway, Named};
+use softnet::host::privileges::Identity;
+
+use super::{Host, system};
+
+/// What was said about it.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(super) fd: RawFd,
+    mtu: u16,
+    gateway: Named,
+}
+
+impl Config {
+    pub(super) fn new(fd: RawFd, mtu: u16, gateway: Option<Named>) -> Result<Self, String> {
+        let gateway = gateway.ok_or("--host-fd needs --gateway")?;
+        Ok(Self { fd, mtu, gateway })
+    }
+}
+
+/// The host's side, and the gateway behind it.
+pub(crate) struct Given {
+    pub(super) host: Host,
+    pub(super) gateway: Gateway,
+}
+
+impl Given {
+    /// Takes the descriptor, with no other rights than the caller's own.
+    pub(super) fn take(
+        config: &Config,
+        descriptor: Option<OwnedFd>,
+        identity: &Identity,
+    ) -> anyhow::Result<Self> {
+        identity.become_caller()?;
+        let host = match system::inherit(descriptor.context("no descriptor")?) {
+            Ok(interface) => Host::Interface(interface),
+            Err(socket) => {
+                VmSocket::check(&socket)?;
+                let max_frame = usize::from(config.mtu) + HEADER;
+                Host::Socket(SyntheticHost::new(socket.into(), max_frame))
+            }
+        };
+        let Named { address, subnet } = config.gateway;
+        // Its MAC is learned with the lease.
+        let gateway = Gateway {
+            address,
+            subnet,
+            mac: None,
+        };
+        Ok(Self { host, gateway })
+    }
+
+    pub(super) fn max_frame(&self) -> usize {
+        match &self.host {
+            Host::Interface(interface) => interface.max_frame(),
+            Host::Socket(socket) => socket.max_frame(),
+        }
+    }
+}
+
+/// Of Ethernet, which an MTU leaves out.
+const HEADER: usize = 14;
