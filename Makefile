@@ -95,13 +95,14 @@ coverage: setup-rust ## What tests reach of wire, filter and the code for macOS;
 	bash tests/setup/coverage.sh
 	python3 -B tests/macos/coverage.py
 
-.PHONY: measure
-measure: release ## CPU, latency, wakes and memory of the whole program against a bare loop (root, 2 min)
-	$(AS_ROOT) python3 -B perf/measure.py --softnet "$(SOFTNET_BIN)"
-
 .PHONY: bench
 bench: release ## What softnet costs beside a bare loop, without root or a VM (30 s)
 	"$(SOFTNET_BIN)" bench
+
+.PHONY: measure
+measure: release ## The same at a TAP, as root: CPU, latency, wakes and memory (1 min)
+	$(AS_ROOT) "$(SOFTNET_BIN)" bench --tap bench0 --subject auto,always --rounds 21 \
+		--scenario outbound/64,outbound/1514,inbound/64,inbound/1514,load/outbound/1k,load/inbound/1k
 
 .PHONY: perf
 perf: setup-rust ## This tree against the merge base, in the same rounds (5 min)
