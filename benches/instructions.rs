@@ -112,9 +112,9 @@ fn tracked(traffic: Traffic, rules: usize) -> (Judged<Outbound>, Judged<Inbound>
     )
 }
 
-/// How many turns slower to make the filter: perf/check.py shows with it that it can fail.
+/// How many iterations slower to make the filter: perf/check.py shows with it that it can fail.
 fn slow() -> u32 {
-    std::env::var(SLOW).map_or(0, |turns| turns.parse().unwrap())
+    std::env::var(SLOW).map_or(0, |iterations| iterations.parse().unwrap())
 }
 
 fn frames(traffic: Traffic, direction: Direction) -> Vec<Vec<u8>> {

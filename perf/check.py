@@ -26,7 +26,7 @@ LIMITS = ROOT / "perf/baseline/limits.txt"
 INSTRUCTIONS_NOISE = 0.03
 # Another compiler than those in the baseline may choose otherwise.
 COMPILER_NOISE = 0.15
-# What the self-check makes a frame dearer by, in turns of an empty loop of four instructions: 80
+# What the self-check makes a frame dearer by, in iterations of a busy loop of four instructions: 80
 # instructions where these are counted, and where time is, some 200 ns, a third of a frame.
 SLOW_INSTRUCTIONS, SLOW_TIME = 20, 1000
 

@@ -36,10 +36,10 @@ fn draw(results: &Results, path: &str) -> Result<(), Box<dyn Error>> {
     let height = u32::try_from(rows.len())? * ROW + 150;
     let area = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
     area.fill(&WHITE)?;
-    let machine = &results.machine;
+    let system = &results.system;
     let title = format!(
         "CPU time per frame, bare loop = 1 ({}, {} cores)",
-        machine.cpu, machine.cores
+        system.cpu, system.cores
     );
     area.draw(&Text::new(title, (LEFT, 20), ("sans-serif", 16)))?;
     for (index, (subject, color)) in SUBJECTS.iter().enumerate() {

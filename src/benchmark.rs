@@ -2,11 +2,11 @@
 
 #[cfg(tap)]
 #[path = "benchmark/tap.rs"]
-mod system;
+mod host_side;
 
 #[cfg(vmnet)]
 #[path = "benchmark/vmnet.rs"]
-mod system;
+mod host_side;
 
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Write};
@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
+use softnet::bench::baseline::{self, Setup};
 use softnet::bench::capture::Capture;
 use softnet::bench::compare::{self, Finding};
 use softnet::bench::limits;
 use softnet::bench::network::Network;
-use softnet::bench::report::{self, LEGEND, Machine, Results};
+use softnet::bench::report::{self, LEGEND, Results, SystemInfo};
 use softnet::bench::scenario::{self, Scenario};
-use softnet::bench::stand_in::{self, Setup};
 use softnet::bench::{self, HostSide, Options, Sample, Subject, Until};
 use softnet::direction::Direction;
 use softnet::host::console;
@@ -29,7 +29,7 @@ use softnet::host::files::NamedFile;
 use softnet::host::privileges::{CallersRights, Identity, Reserve};
 use softnet::wire::Mac;
 
-use system::HostFlags;
+use host_side::HostFlags;
 
 /// Measures how fast this machine forwards frames, without a VM and without root.
 #[derive(Debug, Args)]
@@ -78,8 +78,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<NamedFile>,
 
-    /// Make every frame dearer by turns of an empty loop, to see that a check would notice
-    #[arg(long, value_name = "TURNS", default_value = "0", hide = true)]
+    /// Make every frame cost more by iterations of a busy loop, to see that a check would notice
+    #[arg(long, value_name = "N", default_value = "0", hide = true)]
     slow_filter: u32,
 
     /// Only list the scenarios
@@ -106,7 +106,7 @@ enum BenchCommand {
         #[arg(value_name = "A.json")]
         first: NamedFile,
 
-        /// Others, at best of a run that took turns with the first. Without them, --against of
+        /// Others, at best of a run that alternated with the first. Without them, --against of
         /// the run is A, and --subject is B
         #[arg(value_name = "B.json")]
         second: Option<NamedFile>,
@@ -126,7 +126,7 @@ enum BenchCommand {
     },
 }
 
-/// How what the program is held against is set up, by the bench itself.
+/// How what the program is compared with is set up, by the bench itself.
 #[derive(Debug, Args)]
 pub(crate) struct SubjectArgs {
     subject: Subject,
@@ -176,7 +176,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         subjects.push(Subject::Other);
     }
     bench::check(&subjects)?;
-    let (rights, host, reserve) = system::open(&args.host, args.against.is_some(), &caller)?;
+    let (rights, host, reserve) = host_side::open(&args.host, args.against.is_some(), &caller)?;
     let other = args.against.as_ref();
     let options = Options {
         program: std::env::current_exe().context("cannot find this program")?,
@@ -192,11 +192,11 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         window: Duration::from_millis(args.window.into()),
         slow_filter: args.slow_filter,
     };
-    let machine = Machine::this();
+    let system = SystemInfo::this();
     let mut json = args
         .json
         .as_ref()
-        .map(|file| create(file, &machine, &rights))
+        .map(|file| create(file, &system, &rights))
         .transpose()?;
     let mut samples = Vec::new();
     bench::run(&options, show_progress, |sample| {
@@ -207,7 +207,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         Ok(())
     })?;
     clear_progress();
-    print_table(&machine, &samples, &options.subjects)?;
+    print_table(&system, &samples, &options.subjects)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -316,7 +316,7 @@ fn judge(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Is what the program is held against.
+/// Is what the program is compared with.
 pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
     let caller = Identity::find(None, None)?;
     let setup = Setup {
@@ -326,7 +326,7 @@ pub(crate) fn run_subject(args: &SubjectArgs) -> anyhow::Result<ExitCode> {
         slow_filter: args.slow_filter,
         vmnet: args.vmnet,
     };
-    stand_in::run(&setup, &caller)?;
+    baseline::run(&setup, &caller)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -345,10 +345,10 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     Ok(all)
 }
 
-fn create(file: &NamedFile, machine: &Machine, rights: &CallersRights) -> anyhow::Result<File> {
+fn create(file: &NamedFile, system: &SystemInfo, rights: &CallersRights) -> anyhow::Result<File> {
     let what = || format!("cannot write {file}");
     let mut file = file.create(rights).with_context(what)?;
-    report::write_machine(&mut file, machine).with_context(what)?;
+    report::write_system(&mut file, system).with_context(what)?;
     Ok(file)
 }
 
@@ -368,14 +368,14 @@ fn clear_progress() {
 /// The longest frame, for captures of whatever network: more than any interface takes.
 const MAX_FRAME: usize = 65_550;
 
-fn print_table(machine: &Machine, samples: &[Sample], subjects: &[Subject]) -> io::Result<()> {
-    let Machine {
+fn print_table(system: &SystemInfo, samples: &[Sample], subjects: &[Subject]) -> io::Result<()> {
+    let SystemInfo {
         cpu,
         cores,
         kernel,
         load,
         ..
-    } = machine;
+    } = system;
     let rounds = samples
         .iter()
         .map(|sample| sample.round + 1)

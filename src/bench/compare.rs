@@ -1,7 +1,7 @@
 //! `softnet bench compare`: whether one set of results is better than another.
 //!
 //! Two runs differ by what else the machine did. So figures are not compared, but their
-//! ratios to the bare loop of the same round, and round by round if the two runs took turns.
+//! ratios to the bare loop of the same round, and round by round if the two runs alternated.
 //! A difference counts only if it is both likely and large: the interval of the median
 //! leaves out 1, and the median is beyond the noise.
 
@@ -153,7 +153,7 @@ const ROUNDS_MIN: usize = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::Machine;
+    use crate::bench::report::SystemInfo;
 
     /// Results in which the bare loop takes 100 and the other `costs`, round by round.
     fn results(costs: &[f64]) -> Results {
@@ -167,7 +167,7 @@ mod tests {
             ])
         };
         Results {
-            machine: Machine::this(),
+            system: SystemInfo::this(),
             scenarios: BTreeMap::from([("x".to_owned(), costs.iter().map(round).collect())]),
         }
     }

@@ -12,12 +12,12 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::bed::{self, Arrival, Bed};
+use super::HostSide;
 use super::figure::{Figure, Figures};
 use super::measure::{Bench, USUAL_MAX_FRAME, nanoseconds, number, whole};
-use super::side::HostSide;
 use super::statistics::median;
 use super::subject::Subject;
+use super::testbed::{self, Received, Testbed};
 use super::traffic::Traffic;
 use crate::batch::FRAMES_MAX;
 use crate::direction::Direction;
@@ -33,8 +33,9 @@ impl Bench<'_> {
         directions: &[Direction],
         rules: usize,
     ) -> io::Result<Figures> {
-        let mut bed = self.bed(subject, traffic.max_len(), rules)?;
-        let capacity = bed::capacity(traffic.max_len(), traffic.max_len().max(USUAL_MAX_FRAME))?;
+        let mut testbed = self.testbed(subject, traffic.max_len(), rules)?;
+        let capacity =
+            testbed::capacity(traffic.max_len(), traffic.max_len().max(USUAL_MAX_FRAME))?;
         let at_interface = !matches!(self.host, HostSide::Socket);
         let most = if at_interface && directions.contains(&Direction::Inbound) {
             INTERFACE_PRELOAD_MAX
@@ -42,16 +43,16 @@ impl Bench<'_> {
             PRELOAD_MAX
         };
         let count = (capacity * 3 / 4).clamp(1, most);
-        bed.unwatch()?;
+        testbed.unwatch()?;
         // Under a load of small frames this one needs two cores, and finds them itself.
-        let takes_turns = subject == Subject::Load
+        let alternates = subject == Subject::Load
             && traffic != Traffic::Spoofed
             && traffic.max_len() <= USUAL_MAX_FRAME;
-        let needs_two = takes_turns || directions.len() > 1;
+        let needs_two = alternates || directions.len() > 1;
         let _placed = if needs_two {
             None
         } else {
-            Self::place(&bed, subject, self.core)?
+            Self::place(&testbed, subject, self.core)?
         };
         let drains = (DRAIN_FRAMES / count).clamp(3, 10);
         let queue = Queue {
@@ -59,15 +60,15 @@ impl Bench<'_> {
             traffic,
             frames: directions
                 .iter()
-                .map(|&direction| (direction, bed.frames(traffic, direction)))
+                .map(|&direction| (direction, testbed.frames(traffic, direction)))
                 .collect(),
         };
         let (mut cpu, mut rates) = (Vec::new(), Vec::new());
-        let mut part = queue.drain(&mut bed, count / 4, Duration::ZERO)?;
-        let mut full = queue.drain(&mut bed, count, Duration::ZERO)?;
+        let mut part = queue.drain(&mut testbed, count / 4, Duration::ZERO)?;
+        let mut full = queue.drain(&mut testbed, count, Duration::ZERO)?;
         for _ in 0..drains {
-            part = queue.drain(&mut bed, count / 4, part.busy())?;
-            full = queue.drain(&mut bed, count, full.busy())?;
+            part = queue.drain(&mut testbed, count / 4, part.busy())?;
+            full = queue.drain(&mut testbed, count, full.busy())?;
             rates.push(full.frames_per_second);
             // Where frames can be lost, both may bring about as many as a queue holds.
             if full.frames >= 2 * part.frames {
@@ -75,8 +76,8 @@ impl Bench<'_> {
                 cpu.push(took / number(full.frames - part.frames));
             }
         }
-        let memory = usage::memory(bed.pid)?;
-        let report = bed.finish()?;
+        let memory = usage::memory(testbed.pid)?;
+        let report = testbed.finish()?;
         let mut figures = Figures::new();
         if !cpu.is_empty() {
             figures.insert(Figure::CpuPerFrame, median(&cpu));
@@ -110,8 +111,7 @@ struct Drained {
 
 impl Drained {
     /// For how long a subject works that does the same again, or a little longer. An interrupt by
-    /// the bench's timer costs it some 50 µs in a virtual machine, if its turn comes before
-    /// the bench's, or else none.
+    /// the bench's timer costs it some 50 µs in a virtual machine if it comes first, or else none.
     fn busy(&self) -> Duration {
         // Where the time is taken by looking, it has to be from the beginning.
         if timestamp::BY_KERNEL {
@@ -125,36 +125,36 @@ impl Drained {
 impl Queue {
     /// Holds the subject, fills its queue with so many frames a direction, and releases it, to be
     /// `busy` at least so long.
-    fn drain(&self, bed: &mut Bed, count: usize, busy: Duration) -> io::Result<Drained> {
-        bed.hold()?;
+    fn drain(&self, testbed: &mut Testbed, count: usize, busy: Duration) -> io::Result<Drained> {
+        testbed.hold()?;
         for (direction, frames) in &self.frames {
             for frame in frames.iter().cycle().take(count) {
-                match bed.send(*direction, frame) {
-                    Err(error) if bed.is_lossy() && bed::is_full(&error) => break,
+                match testbed.send(*direction, frame) {
+                    Err(error) if testbed.is_lossy() && testbed::is_full(&error) => break,
                     result => result?,
                 }
             }
         }
-        let sent_before = bed.sent_to_tap()?;
-        let released = bed.release(busy)?;
+        let sent_before = testbed.sent_to_tap()?;
+        let released = testbed.release(busy)?;
         let (mut frames, mut rate) = (0, 0.0);
         for &(direction, _) in &self.frames {
-            let arrivals = bed.arrivals(direction)?;
+            let received = testbed.take_received(direction)?;
             let arrived = match (direction, sent_before) {
                 (Direction::Outbound, Some(before)) => {
-                    bed.sent_to_tap()?.unwrap_or(before) - before
+                    testbed.sent_to_tap()?.unwrap_or(before) - before
                 }
-                _ => arrivals.len(),
+                _ => received.len(),
             };
-            self.check(bed, arrived, count)?;
+            self.check(testbed, arrived, count)?;
             // What the VM sends reaches the subject in any case.
             let moved = match direction {
-                Direction::Inbound if bed.is_lossy() => arrived,
+                Direction::Inbound if testbed.is_lossy() => arrived,
                 _ => count,
             };
             frames += moved;
             rate += if timestamp::BY_KERNEL {
-                frames_per_second(&arrivals).unwrap_or(0.0)
+                frames_per_second(&received).unwrap_or(0.0)
             } else {
                 number(moved) / released.took.as_secs_f64()
             };
@@ -167,11 +167,11 @@ impl Queue {
     }
 
     /// Whether as many frames arrived as have to.
-    fn check(&self, bed: &Bed, arrived: usize, count: usize) -> io::Result<()> {
+    fn check(&self, testbed: &Testbed, arrived: usize, count: usize) -> io::Result<()> {
         let passes = self.traffic != Traffic::Spoofed || self.subject.is_unfiltered();
         let expected = if passes { count } else { 0 };
         let is_well = match expected {
-            1.. if bed.is_lossy() => arrived > 0,
+            1.. if testbed.is_lossy() => arrived > 0,
             _ => arrived == expected,
         };
         if is_well {
@@ -185,10 +185,10 @@ impl Queue {
 }
 
 /// The rate of the frames in the middle.
-fn frames_per_second(arrivals: &[Arrival]) -> Option<f64> {
-    let middle = middle(arrivals.len());
-    let begin = arrivals.get(middle.start.checked_sub(1)?)?.at;
-    let end = arrivals.get(middle.end.checked_sub(1)?)?.at;
+fn frames_per_second(received: &[Received]) -> Option<f64> {
+    let middle = middle(received.len());
+    let begin = received.get(middle.start.checked_sub(1)?)?.at;
+    let end = received.get(middle.end.checked_sub(1)?)?.at;
     let time = end.checked_sub(begin)?;
     (!time.is_zero()).then(|| number(middle.len()) / time.as_secs_f64())
 }

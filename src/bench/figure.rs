@@ -53,7 +53,7 @@ figures! {
     /// CPU time of the forwarder, of all its threads in user and kernel mode.
     CpuPerFrame = "cpu_ns_per_frame", "ns/frame", Cost;
     /// Frames that came out, by the kernel's times of those in the middle of a queue; on macOS,
-    /// which has none, by the time until the forwarder was at rest again.
+    /// which has none, by the time until the forwarder slept again.
     FramesPerSecond = "frames_per_s", "frames/s", Yield;
     /// The bits of these frames, Ethernet header included.
     GbitPerSecond = "gbit_per_s", "Gbit/s", Yield;

@@ -127,7 +127,7 @@ fn values(results: &Results, subject: Subject, limit: &Limit) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::Machine;
+    use crate::bench::report::SystemInfo;
     use crate::bench::scenario::{self, Scenario};
 
     fn results(costs: [f64; 8]) -> Results {
@@ -139,7 +139,7 @@ mod tests {
             ])
         };
         Results {
-            machine: Machine::this(),
+            system: SystemInfo::this(),
             scenarios: [("outbound/64".to_owned(), costs.map(round).to_vec())].into(),
         }
     }

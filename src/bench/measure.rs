@@ -6,12 +6,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::bed::{Arrival, Bed};
+use super::HostSide;
 use super::figure::{Figure, Figures};
 use super::scenario::{BURST, BURST_EVERY, Scenario, Work};
-use super::side::HostSide;
 use super::statistics::{quantile, sorted};
 use super::subject::{Setup, Subject};
+use super::testbed::{Received, Testbed};
 use super::traffic::stamp;
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
@@ -56,7 +56,12 @@ impl Bench<'_> {
         }
     }
 
-    pub(super) fn bed(&self, subject: Subject, max_frame: usize, rules: usize) -> io::Result<Bed> {
+    pub(super) fn testbed(
+        &self,
+        subject: Subject,
+        max_frame: usize,
+        rules: usize,
+    ) -> io::Result<Testbed> {
         let (program, subject) = match (subject, self.other) {
             (Subject::Other, Some(other)) => (other, Subject::Auto),
             _ => (self.program, subject),
@@ -68,7 +73,7 @@ impl Bench<'_> {
             host: self.host,
             slow_filter: self.slow_filter,
         };
-        Bed::new(program, &setup, self.reserve)
+        Testbed::new(program, &setup, self.reserve)
     }
 
     /// Puts the subject on a core by its number and the bench on the first one, until what is
@@ -77,19 +82,23 @@ impl Bench<'_> {
     /// A frame's memory is freed a sixth dearer on another core than on the one that took it,
     /// and to wake somebody there takes an interrupt. Where the scheduler puts a thread
     /// depends on how many others there are. All subjects of a round are to meet the same.
-    pub(super) fn place(bed: &Bed, subject: Subject, core: usize) -> io::Result<Option<Pinned>> {
+    pub(super) fn place(
+        testbed: &Testbed,
+        subject: Subject,
+        core: usize,
+    ) -> io::Result<Option<Pinned>> {
         if !cores::CAN_PIN || matches!(subject, Subject::Always | Subject::Spread) {
             return Ok(None);
         }
-        cores::pin(bed.pid, "", core)?;
+        cores::pin(testbed.pid, "", core)?;
         Pinned::to(0).map(Some)
     }
 
     /// Frames come one after the other, and each wakes the subject unless the last one still
     /// keeps it awake.
     fn paced(&self, subject: Subject, direction: Direction, rate: u32) -> io::Result<Figures> {
-        let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
-        let mut frame = bed.frame(200, direction);
+        let mut testbed = self.testbed(subject, USUAL_MAX_FRAME, 32)?;
+        let mut frame = testbed.frame(200, direction);
         let gap = Duration::from_secs(1) / rate;
         let seconds = self
             .window
@@ -99,76 +108,78 @@ impl Bench<'_> {
         let count = (seconds * f64::from(rate)).min(f64::from(PACED_MAX)) as u32;
         // Who sends without a pause needs a core of its own.
         let core = if rate < BUSY { self.core } else { OTHER_CORE };
-        let _placed = Self::place(&bed, subject, core)?;
-        let mut arrivals = Vec::new();
+        let _placed = Self::place(&testbed, subject, core)?;
+        let mut received = Vec::new();
         for _ in 0..WARM_UP {
-            bed.send(direction, &frame)?;
-            bed.settle()?;
+            testbed.send(direction, &frame)?;
+            testbed.quiesce()?;
         }
-        bed.arrivals(direction)?;
-        let before = used([&bed])?;
+        testbed.take_received(direction)?;
+        let before = used([&testbed])?;
         let start = Instant::now();
         for index in 0..count {
-            bed.wait_until(start + gap * index, &[direction], &mut arrivals)?;
+            testbed.wait_until(start + gap * index, &[direction], &mut received)?;
             stamp(&mut frame, index, now());
-            bed.send_patiently(direction, &frame, &mut arrivals)?;
+            testbed.send_patiently(direction, &frame, &mut received)?;
             if index % EMPTY_EVERY == 0 {
-                arrivals.extend(bed.arrivals(direction)?);
+                received.extend(testbed.take_received(direction)?);
             }
         }
-        bed.settle_and_take(&[direction], &mut arrivals)?;
-        let frames = moved(&bed, direction, count, &arrivals)?;
-        let after = used([&bed])?;
+        testbed.quiesce_and_take(&[direction], &mut received)?;
+        let frames = moved(&testbed, direction, count, &received)?;
+        let after = used([&testbed])?;
         let mut figures = Figures::new();
         figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / frames);
         figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / frames);
-        insert_latency(&mut figures, &arrivals);
-        let report = bed.finish()?;
+        insert_latency(&mut figures, &received);
+        let report = testbed.finish()?;
         figures.insert(Figure::Drops, whole(report.dropped));
         Ok(figures)
     }
 
     fn bursts(&self, subject: Subject, direction: Direction) -> io::Result<Figures> {
-        let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
-        let mut frame = bed.frame(200, direction);
-        let _placed = Self::place(&bed, subject, OTHER_CORE)?;
-        let before = used([&bed])?;
-        let mut arrivals = Vec::new();
+        let mut testbed = self.testbed(subject, USUAL_MAX_FRAME, 32)?;
+        let mut frame = testbed.frame(200, direction);
+        let _placed = Self::place(&testbed, subject, OTHER_CORE)?;
+        let before = used([&testbed])?;
+        let mut received = Vec::new();
         let start = Instant::now();
         for index in 0..BURSTS {
-            bed.wait_until(start + BURST_EVERY * index, &[direction], &mut arrivals)?;
+            testbed.wait_until(start + BURST_EVERY * index, &[direction], &mut received)?;
             for _ in 0..BURST {
                 stamp(&mut frame, index, now());
-                bed.send_patiently(direction, &frame, &mut arrivals)?;
+                testbed.send_patiently(direction, &frame, &mut received)?;
             }
         }
-        bed.settle_and_take(&[direction], &mut arrivals)?;
-        let after = used([&bed])?;
+        testbed.quiesce_and_take(&[direction], &mut received)?;
+        let after = used([&testbed])?;
         let bursts = f64::from(BURSTS);
-        let frames = moved(&bed, direction, BURSTS * BURST, &arrivals)?;
+        let frames = moved(&testbed, direction, BURSTS * BURST, &received)?;
         let mut figures = Figures::new();
         let cpu = after.0 - before.0;
         figures.insert(Figure::CpuPerFrame, cpu / frames);
         figures.insert(Figure::SwitchesPerBurst, (after.1 - before.1) / bursts);
-        insert_latency(&mut figures, &arrivals);
+        insert_latency(&mut figures, &received);
         Ok(figures)
     }
 
     fn density(&self, subject: Subject, instances: usize) -> io::Result<Figures> {
-        let beds: io::Result<Vec<_>> = (0..instances)
-            .map(|_| self.bed(subject, USUAL_MAX_FRAME, 32))
+        let testbeds: io::Result<Vec<_>> = (0..instances)
+            .map(|_| self.testbed(subject, USUAL_MAX_FRAME, 32))
             .collect();
-        let mut beds = beds?;
+        let mut testbeds = testbeds?;
         let mut figures = Figures::new();
 
         let window = self.window * IDLE_WINDOWS;
         let of_first = || -> Option<u64> {
-            let beds = beds.iter();
-            beds.map(|bed| usage::switches_of_first(bed.pid)).sum()
+            let testbeds = testbeds.iter();
+            testbeds
+                .map(|testbed| usage::switches_of_first(testbed.pid))
+                .sum()
         };
-        let (before, first_before) = (used(&beds)?, of_first());
+        let (before, first_before) = (used(&testbeds)?, of_first());
         thread::sleep(window);
-        let (after, first_after) = (used(&beds)?, of_first());
+        let (after, first_after) = (used(&testbeds)?, of_first());
         let in_10_s = 10.0 / window.as_secs_f64() / number(instances);
         figures.insert(Figure::IdleCpu, (after.0 - before.0) * in_10_s / 1e6);
         let switches = after.1 - before.1;
@@ -178,19 +189,19 @@ impl Bench<'_> {
             figures.insert(Figure::IdleDataSwitches, of_others * in_10_s);
         }
 
-        let before = used(&beds)?;
-        let mut arrivals = Vec::new();
+        let before = used(&testbeds)?;
+        let mut received = Vec::new();
         let start = Instant::now();
-        let mut frames = Direction::ALL.map(|way| beds[0].frame(1514, way));
+        let mut frames = Direction::ALL.map(|way| testbeds[0].frame(1514, way));
         let gap = Duration::from_secs(1) / DENSITY_RATE / u32::try_from(instances).unwrap_or(1);
         let mut count = 0;
         let mut last = 0;
         while start.elapsed() < window {
-            for index in 0..beds.len() {
-                beds[last].wait_until(start + gap * count, &Direction::ALL, &mut arrivals)?;
+            for index in 0..testbeds.len() {
+                testbeds[last].wait_until(start + gap * count, &Direction::ALL, &mut received)?;
                 for (direction, frame) in Direction::ALL.into_iter().zip(&mut frames) {
                     stamp(frame, count, now());
-                    beds[index].send_patiently(direction, frame, &mut arrivals)?;
+                    testbeds[index].send_patiently(direction, frame, &mut received)?;
                 }
                 count += 1;
                 last = index;
@@ -198,48 +209,48 @@ impl Bench<'_> {
         }
         let mut memory = Vec::with_capacity(instances);
         // From the one that has frames under way still.
-        beds.rotate_left(last);
-        for bed in &mut beds {
-            bed.settle_and_take(&Direction::ALL, &mut arrivals)?;
-            memory.push(usage::memory(bed.pid)?);
+        testbeds.rotate_left(last);
+        for testbed in &mut testbeds {
+            testbed.quiesce_and_take(&Direction::ALL, &mut received)?;
+            memory.push(usage::memory(testbed.pid)?);
         }
-        let after = used(&beds)?;
+        let after = used(&testbeds)?;
         let sent = f64::from(count) * 2.0;
         figures.insert(Figure::CpuPerFrame, (after.0 - before.0) / sent);
         figures.insert(Figure::SwitchesPerFrame, (after.1 - before.1) / sent);
-        insert_latency(&mut figures, &arrivals);
+        insert_latency(&mut figures, &received);
         insert_memory(&mut figures, &memory);
         Ok(figures)
     }
 
     fn slow_vm(&self, subject: Subject) -> io::Result<Figures> {
-        let mut bed = self.bed(subject, USUAL_MAX_FRAME, 32)?;
-        let flood = bed.frame(1514, Direction::Inbound);
-        let mut probe = bed.frame(200, Direction::Outbound);
-        let cpu = usage::cpu(bed.pid)?;
+        let mut testbed = self.testbed(subject, USUAL_MAX_FRAME, 32)?;
+        let flood = testbed.frame(1514, Direction::Inbound);
+        let mut probe = testbed.frame(200, Direction::Outbound);
+        let cpu = usage::cpu(testbed.pid)?;
         let mut read = 0;
         let mut probes = Vec::new();
         let start = Instant::now();
-        for turn in 0..SLOW_TURNS {
-            bed.wait_until(
-                start + SLOW_TURN * turn,
+        for step in 0..SLOW_STEPS {
+            testbed.wait_until(
+                start + SLOW_STEP * step,
                 &[Direction::Outbound],
                 &mut probes,
             )?;
             // As many as fit: what the subject does not take, the host's kernel would drop.
-            while bed.send(Direction::Inbound, &flood).is_ok() {}
-            stamp(&mut probe, turn, now());
-            bed.send_patiently(Direction::Outbound, &probe, &mut probes)?;
+            while testbed.send(Direction::Inbound, &flood).is_ok() {}
+            stamp(&mut probe, step, now());
+            testbed.send_patiently(Direction::Outbound, &probe, &mut probes)?;
             for _ in 0..SLOW_READ {
-                read += usize::from(bed.next_arrival(Direction::Inbound)?.is_some());
+                read += usize::from(testbed.next_received(Direction::Inbound)?.is_some());
             }
-            probes.extend(bed.arrivals(Direction::Outbound)?);
+            probes.extend(testbed.take_received(Direction::Outbound)?);
         }
         let elapsed = start.elapsed().as_secs_f64();
-        let cpu = usage::cpu(bed.pid)? - cpu;
-        let memory = usage::memory(bed.pid)?;
-        probes.extend(bed.arrivals(Direction::Outbound)?);
-        let report = bed.finish()?;
+        let cpu = usage::cpu(testbed.pid)? - cpu;
+        let memory = usage::memory(testbed.pid)?;
+        probes.extend(testbed.take_received(Direction::Outbound)?);
+        let report = testbed.finish()?;
         let mut figures = Figures::new();
         figures.insert(Figure::FramesPerSecond, number(read) / elapsed);
         figures.insert(Figure::CpuPerFrame, nanoseconds(cpu) / number(read));
@@ -253,32 +264,37 @@ impl Bench<'_> {
 
 /// How many of `sent` frames the subject has had to do with: all, but for those that were lost
 /// before they came to it.
-fn moved(bed: &Bed, direction: Direction, sent: u32, arrivals: &[Arrival]) -> io::Result<f64> {
-    if arrivals.is_empty() {
+fn moved(
+    testbed: &Testbed,
+    direction: Direction,
+    sent: u32,
+    received: &[Received],
+) -> io::Result<f64> {
+    if received.is_empty() {
         let words = format!("none of {sent} frames came out");
         return Err(io::Error::other(words));
     }
     Ok(match direction {
-        Direction::Inbound if bed.is_lossy() => number(arrivals.len()),
+        Direction::Inbound if testbed.is_lossy() => number(received.len()),
         _ => f64::from(sent),
     })
 }
 
 /// What the subjects have used so far: CPU time in nanoseconds, and context switches.
-fn used<'a>(beds: impl IntoIterator<Item = &'a Bed>) -> io::Result<(f64, f64)> {
+fn used<'a>(testbeds: impl IntoIterator<Item = &'a Testbed>) -> io::Result<(f64, f64)> {
     let mut sum = (0.0, 0.0);
-    for bed in beds {
-        sum.0 += nanoseconds(usage::cpu(bed.pid)?);
-        sum.1 += whole(usage::switches(bed.pid)?);
+    for testbed in testbeds {
+        sum.0 += nanoseconds(usage::cpu(testbed.pid)?);
+        sum.1 += whole(usage::switches(testbed.pid)?);
     }
     Ok(sum)
 }
 
-fn insert_latency(figures: &mut Figures, arrivals: &[Arrival]) {
-    let took: Vec<f64> = arrivals
+fn insert_latency(figures: &mut Figures, received: &[Received]) {
+    let took: Vec<f64> = received
         .iter()
-        .filter(|arrival| arrival.stamp.1 > 0)
-        .map(|arrival| (arrival.at, Duration::from_nanos(arrival.stamp.1)))
+        .filter(|frame| frame.stamp.1 > 0)
+        .map(|frame| (frame.at, Duration::from_nanos(frame.stamp.1)))
         .map(|(at, sent)| nanoseconds(at.saturating_sub(sent)))
         .collect();
     if let Some(took) = sorted(&took) {
@@ -346,6 +362,6 @@ const IDLE_WINDOWS: u32 = 5;
 const DENSITY_RATE: u32 = 20;
 
 /// The slow VM reads 100 frames every 5 ms, and sends one.
-const SLOW_TURN: Duration = Duration::from_millis(5);
-const SLOW_TURNS: u32 = 60;
+const SLOW_STEP: Duration = Duration::from_millis(5);
+const SLOW_STEPS: u32 = 60;
 const SLOW_READ: usize = 100;

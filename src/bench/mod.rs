@@ -3,15 +3,15 @@
 //!
 //! ```text
 //!   this process                     a process for each subject
-//!   the VM    <- socketpair ->   forward + filter, or a yardstick
+//!   the VM    <- socketpair ->   softnet, or a baseline
 //!   the host  <- socketpair ->      (or a TAP; or at vmnet, with the host itself)
 //! ```
 //!
 //! A run goes in rounds. In each, every scenario measures every [`Subject`] one after the
-//! other, in an order that turns with the rounds; a figure is the median of the ratios to
+//! other, in an order that rotates with the rounds; a figure is the median of the ratios to
 //! the bare loop within a round. So whatever else the machine does meets all of them alike.
 
-mod bed;
+pub mod baseline;
 pub mod capture;
 pub mod compare;
 mod drain;
@@ -21,21 +21,19 @@ mod measure;
 pub mod network;
 pub mod report;
 pub mod scenario;
-mod side;
-pub mod stand_in;
 pub mod statistics;
 pub mod subject;
+mod testbed;
 pub mod traffic;
-mod yardstick;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use bed::TapHost;
 pub use scenario::Scenario;
-pub use side::HostSide;
 pub use subject::Subject;
+pub use testbed::TapHost;
 
 use figure::Figures;
 use measure::Bench;
@@ -47,7 +45,7 @@ use crate::sys::{cores, timestamp};
 /// What to run.
 #[derive(Debug)]
 pub struct Options {
-    /// The program that is measured, and runs what it is held against: this one, usually.
+    /// The program that is measured, and runs what it is compared with: this one, usually.
     pub program: PathBuf,
     /// Another build of it, for [`Subject::Other`].
     pub other: Option<PathBuf>,
@@ -64,10 +62,23 @@ pub struct Options {
     pub until: Until,
     /// For how long frames come at a fixed rate; an idle phase lasts five times that.
     pub window: Duration,
-    /// How many turns of an empty loop the filter takes longer for each frame, about a quarter of
+    /// How many iterations of a busy loop the filter takes longer for each frame, about a quarter of
     /// a nanosecond each, to see that a measurement notices. With any, no subject is the program
     /// itself, whose filter is what it is.
     pub slow_filter: u32,
+}
+
+/// What takes the host's place before a subject.
+#[derive(Debug, Clone)]
+pub enum HostSide {
+    /// A socket, whose other end the bench has.
+    Socket,
+    /// A TAP, on Linux. Scenarios that it does not suit are left out.
+    Tap(Arc<TapHost>),
+    /// An interface of vmnet, with the host itself behind it, on macOS. Scenarios whose frames
+    /// would leave the host, or that need more than vmnet's queues are known to hold, are left
+    /// out.
+    Vmnet,
 }
 
 /// When a run has enough rounds.
@@ -120,10 +131,10 @@ pub fn run(
 ) -> io::Result<()> {
     timestamp::wake_on_time()?;
     if matches!(options.host, HostSide::Vmnet) {
-        bed::check_vmnet(options.reserve.as_ref())?;
+        testbed::check_vmnet(options.reserve.as_ref())?;
     }
     // On time by the class of service, on macOS.
-    stand_in::find_place(Direction::Inbound);
+    baseline::find_place(Direction::Inbound);
     if !options.scenarios.iter().any(|one| options.suit(one)) {
         let words = "none of these scenarios can be measured there";
         return Err(io::Error::new(io::ErrorKind::Unsupported, words));
@@ -145,7 +156,7 @@ pub fn run(
         .has_room(round, start.elapsed(), longest_round)
     {
         let round_start = Instant::now();
-        // Not with the order of the subjects, which turns with every round.
+        // Not with the order of the subjects, which rotates with every round.
         bench.core = round / 2 % 2;
         for (number, scenario) in options.scenarios.iter().enumerate() {
             if round % scenario.every != 0 || !options.suit(scenario) {
@@ -154,7 +165,7 @@ pub fn run(
             progress(round, &scenario.name);
             let mut figures = Vec::with_capacity(options.subjects.len());
             let subjects = scenario.subjects(&options.subjects);
-            for subject in in_turn(&subjects, round + number) {
+            for subject in rotated(&subjects, round + number) {
                 figures.push((subject, bench.measure(scenario, subject)?));
             }
             each(Sample {
@@ -193,12 +204,12 @@ impl Until {
     }
 }
 
-/// The subjects in an order that differs from turn to turn, so that none always follows the
+/// The subjects in an order that differs from number to number, so that none always follows the
 /// same other one: forwards and backwards, from each as the first.
-fn in_turn(subjects: &[Subject], turn: usize) -> Vec<Subject> {
+fn rotated(subjects: &[Subject], number: usize) -> Vec<Subject> {
     let mut order = subjects.to_vec();
-    order.rotate_left(turn / 2 % subjects.len().max(1));
-    if turn % 2 == 1 {
+    order.rotate_left(number / 2 % subjects.len().max(1));
+    if number % 2 == 1 {
         order.reverse();
     }
     order
@@ -212,7 +223,9 @@ mod tests {
 
     #[test]
     fn every_subject_comes_first_and_last_in_turn() {
-        let orders: Vec<_> = (0..8).map(|turn| in_turn(&Subject::USUAL, turn)).collect();
+        let orders: Vec<_> = (0..8)
+            .map(|number| rotated(&Subject::USUAL, number))
+            .collect();
         let firsts: HashSet<_> = orders.iter().map(|order| order[0]).collect();
         let lasts: HashSet<_> = orders.iter().map(|order| order[3]).collect();
         assert_eq!((firsts.len(), lasts.len()), (4, 4));

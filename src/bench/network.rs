@@ -155,14 +155,14 @@ pub(super) fn filters(
 #[derive(Debug)]
 pub struct Slowed<F> {
     filter: F,
-    turns: u32,
+    iterations: u32,
 }
 
 impl<F> Slowed<F> {
-    /// Lets `filter` take so many turns of an empty loop longer for each frame; 0 change
+    /// Lets `filter` take so many iterations of a busy loop longer for each frame; 0 change
     /// nothing.
-    pub const fn new(filter: F, turns: u32) -> Self {
-        Self { filter, turns }
+    pub const fn new(filter: F, iterations: u32) -> Self {
+        Self { filter, iterations }
     }
 }
 
@@ -173,8 +173,8 @@ impl<F: Filter> Filter for Slowed<F> {
 
     #[inline]
     fn judge(&mut self, frame: &[u8]) -> Step {
-        for turn in 0..self.turns {
-            std::hint::black_box(turn);
+        for iteration in 0..self.iterations {
+            std::hint::black_box(iteration);
         }
         self.filter.judge(frame)
     }

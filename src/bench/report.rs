@@ -32,7 +32,7 @@ pub const SCHEMA: u32 = 1;
 
 /// Where the numbers come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Machine {
+pub struct SystemInfo {
     /// The model of the processor.
     pub cpu: String,
     /// How many cores this process may use.
@@ -47,7 +47,7 @@ pub struct Machine {
     pub load: f64,
 }
 
-impl Machine {
+impl SystemInfo {
     /// This one, now.
     #[must_use]
     pub fn this() -> Self {
@@ -70,7 +70,7 @@ impl Machine {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
     /// Where they come from; of the first run, if a file has several.
-    pub machine: Machine,
+    pub system: SystemInfo,
     /// Of each scenario, what each round gave, in the order of the file.
     pub scenarios: BTreeMap<String, Vec<BTreeMap<Subject, Figures>>>,
 }
@@ -103,8 +103,9 @@ struct Line {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Content {
-    Machine {
-        machine: Machine,
+    SystemInfo {
+        #[serde(rename = "machine")]
+        system: SystemInfo,
     },
     Sample {
         scenario: String,
@@ -117,11 +118,11 @@ enum Content {
 ///
 /// # Errors
 /// When the file takes no more.
-pub fn write_machine(file: &mut impl Write, machine: &Machine) -> io::Result<()> {
+pub fn write_system(file: &mut impl Write, system: &SystemInfo) -> io::Result<()> {
     write_line(
         file,
-        Content::Machine {
-            machine: machine.clone(),
+        Content::SystemInfo {
+            system: system.clone(),
         },
     )
 }
@@ -178,8 +179,8 @@ pub fn read(file: impl BufRead) -> Result<Results, NotResults> {
             return Err(NotResults::Schema(number, line.schema));
         }
         match line.content {
-            Content::Machine { machine } => {
-                results.get_or_insert(machine);
+            Content::SystemInfo { system } => {
+                results.get_or_insert(system);
             }
             Content::Sample {
                 scenario, subjects, ..
@@ -188,8 +189,8 @@ pub fn read(file: impl BufRead) -> Result<Results, NotResults> {
             }
         }
     }
-    let machine = results.ok_or(NotResults::Empty)?;
-    Ok(Results { machine, scenarios })
+    let system = results.ok_or(NotResults::Empty)?;
+    Ok(Results { system, scenarios })
 }
 
 /// Shows results as a table: a row per scenario and figure, the bare loop's value, and the
@@ -318,12 +319,12 @@ mod tests {
     #[test]
     fn results_are_read_as_they_were_written() {
         let mut file = Vec::new();
-        let machine = Machine::this();
-        write_machine(&mut file, &machine).unwrap();
+        let system = SystemInfo::this();
+        write_system(&mut file, &system).unwrap();
         write_sample(&mut file, &sample(0, 100.0, 101.0)).unwrap();
         write_sample(&mut file, &sample(1, 200.0, 204.0)).unwrap();
         let results = read(&file[..]).unwrap();
-        assert_eq!(results.machine, machine);
+        assert_eq!(results.system, system);
         let rounds = &results.scenarios["outbound/64"];
         assert_eq!(rounds.len(), 2);
         assert_eq!(rounds[1][&Subject::Auto][&Figure::CpuPerFrame], 204.0);

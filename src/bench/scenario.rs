@@ -71,7 +71,7 @@ impl Scenario {
     }
 
     /// Whom to measure of those asked for. That of many at once takes long, and tells more of
-    /// what ships than of yardsticks.
+    /// what ships than of loops.
     pub(super) fn subjects(&self, asked: &[Subject]) -> Vec<Subject> {
         let is_wanted = |subject: &Subject| match self.work {
             Work::Density { .. } => {

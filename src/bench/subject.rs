@@ -1,14 +1,14 @@
 //! What is measured: a forwarder in a process of its own, so that CPU time, context switches
-//! and memory are its alone. It is the program as a VM's host starts it, or what the program is
-//! held against (`stand_in`).
+//! and memory are its alone. It is the program as a VM's host starts it, or what that
+//! is compared with (`baseline`).
 //!
 //! Standard input is the VM's socket, as Tart does it, and standard output the host's side.
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::HostSide;
 use super::network::{LAB, Network, VMNET_MAC};
-use super::side::HostSide;
 use super::traffic;
 
 /// A way to forward.
@@ -21,7 +21,7 @@ pub enum Subject {
     Bare,
     /// The program as it ships.
     Auto,
-    /// The program with threads that take turns under load.
+    /// The program with threads that alternate under load.
     Load,
     /// The program as a pure pipeline.
     Always,
@@ -38,7 +38,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// All of them, the yardstick first.
+    /// All of them, the bare loop first.
     pub const ALL: [Self; 9] = [
         Self::Bare,
         Self::Auto,
@@ -133,7 +133,7 @@ impl Setup<'_> {
     pub(super) fn arguments(&self) -> Vec<String> {
         match self.subject.hand_over() {
             Some(hand_over) if self.slow_filter == 0 => self.of_program(hand_over),
-            _ => self.of_stand_in(),
+            _ => self.of_baseline(),
         }
     }
 
@@ -159,8 +159,8 @@ impl Setup<'_> {
         arguments
     }
 
-    /// As [`stand_in::run`](super::stand_in::run) wants them back.
-    fn of_stand_in(&self) -> Vec<String> {
+    /// As [`baseline::run`](super::baseline::run) wants them back.
+    fn of_baseline(&self) -> Vec<String> {
         let mut arguments = vec![
             SUBCOMMAND.to_owned(),
             self.subject.label().to_owned(),
@@ -200,7 +200,7 @@ impl Report {
     }
 }
 
-/// The hidden subcommand of the program that is a stand-in.
+/// The hidden subcommand of the program that is what it is compared with.
 pub const SUBCOMMAND: &str = "bench-subject";
 
 /// What a subject says once it forwards, with more behind it.

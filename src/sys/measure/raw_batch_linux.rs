@@ -1,5 +1,5 @@
 //! The least that moving a batch costs: recvmmsg(2) and sendmmsg(2) on headers that are bound
-//! to their slots for good. `bench::yardstick` is made of it, and nothing that forwards for a
+//! to their slots for good. `bench::baseline` is made of it, and nothing that forwards for a
 //! VM: it waits inside the call, so that it cannot be asked to stop.
 
 use std::fmt;
@@ -12,14 +12,14 @@ use super::cvt;
 use crate::batch::Slots;
 
 /// Slots for the frames of one batch, and the kernel's view of them.
-pub(crate) struct BareBatch {
+pub(crate) struct RawBatch {
     slots: Slots,
     lens: Box<[usize]>,
     vectors: Box<[libc::iovec]>,
     messages: Box<[libc::mmsghdr]>,
 }
 
-impl BareBatch {
+impl RawBatch {
     /// Room for `frames` frames of up to `max_frame` bytes.
     pub(crate) fn new(frames: usize, max_frame: usize) -> Self {
         let mut slots = Slots::new(frames, max_frame);
@@ -111,11 +111,11 @@ impl BareBatch {
 }
 
 // SAFETY: the raw pointers point into heap memory that `self` owns and that moves with it.
-unsafe impl Send for BareBatch {}
+unsafe impl Send for RawBatch {}
 
-impl fmt::Debug for BareBatch {
+impl fmt::Debug for RawBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BareBatch")
+        f.write_str("RawBatch")
     }
 }
 
@@ -133,9 +133,9 @@ mod tests {
     use crate::batch::assert_at_cache_lines;
 
     #[test]
-    fn every_slot_of_a_bare_batch_begins_at_a_cache_line() {
+    fn every_slot_of_a_raw_batch_begins_at_a_cache_line() {
         for max_frame in [100, 1514, 9014, 16_384, 65_549] {
-            let mut batch = BareBatch::new(32, max_frame);
+            let mut batch = RawBatch::new(32, max_frame);
             let addresses: Vec<usize> = (0..32)
                 .map(|index| batch.slot(index).0.as_ptr().addr())
                 .collect();
@@ -147,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn frames_pass_through_a_bare_batch_unchanged() {
+    fn frames_pass_through_a_raw_batch_unchanged() {
         let (near, inner) = UnixDatagram::pair().unwrap();
         let (out, far) = UnixDatagram::pair().unwrap();
-        let mut batch = BareBatch::new(4, 100);
+        let mut batch = RawBatch::new(4, 100);
         for frames in [
             &[b"one" as &[u8], b"fourteen"][..],
             &[b"longer than before"],

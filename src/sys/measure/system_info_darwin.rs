@@ -1,4 +1,4 @@
-//! What machine this is, and how busy: sysctlbyname(3) and getloadavg(3). For `bench`.
+//! Information about the system: its processor, and how busy it is: sysctlbyname(3) and getloadavg(3). For `bench`.
 
 use super::dynamic;
 

@@ -1,4 +1,4 @@
-//! What machine this is, and how busy: /proc/cpuinfo and /proc/loadavg (proc(5)). For `bench`.
+//! Information about the system: its processor, and how busy it is: /proc/cpuinfo and /proc/loadavg (proc(5)). For `bench`.
 
 use std::fs;
 

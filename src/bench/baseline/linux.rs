@@ -1,5 +1,4 @@
-//! The yardsticks on Linux, by raw calls: [`BareBatch`] for many frames, and the plain calls
-//! for one.
+//! The loops on Linux, by raw calls: [`RawBatch`] for many frames, and the plain calls for one.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,22 +10,62 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
 
-use super::{FRAMES_MAX, limit_for};
+use super::{End, FRAMES_MAX, Setup, Subject, laboratory, limit_for, run_engine};
 use crate::batch::{Slot, Slots};
 use crate::clock::Tick;
+use crate::endpoint::synthetic::SyntheticHost;
+use crate::endpoint::tap::Tap;
 use crate::filter::{Filter, Verdict};
-use crate::sys::raw_batch::BareBatch;
+use crate::host::privileges::Identity;
+use crate::sys::raw_batch::RawBatch;
 
-/// One side of a yardstick. All calls but [`recv_batch`](Self::recv_batch) on a socket return
+/// At a socket or a TAP, whichever standard output is.
+pub(super) fn run(
+    setup: &Setup,
+    _caller: &Identity,
+    vm: OwnedFd,
+    host: OwnedFd,
+    end: &mut End,
+) -> io::Result<()> {
+    if setup.vmnet {
+        return Err(ErrorKind::Unsupported.into());
+    }
+    let tap = Tap::inherit(host);
+    if !matches!(setup.subject, Subject::Bare | Subject::OneFrame) {
+        let filters = laboratory(setup)?;
+        return match tap {
+            Ok(tap) => run_engine(setup, vm, tap, filters, end),
+            Err(socket) => {
+                let socket = SyntheticHost::new(socket.into(), setup.max_frame);
+                run_engine(setup, vm, socket, filters, end)
+            }
+        };
+    }
+    let vm = Side::Socket(vm);
+    let host = match tap {
+        Ok(tap) => Side::Tap(tap.as_fd().try_clone_to_owned()?),
+        Err(socket) => Side::Socket(socket),
+    };
+    if setup.subject == Subject::Bare {
+        bare(vm, host, setup.max_frame)?;
+    } else {
+        let (outbound, inbound) = laboratory(setup)?;
+        one_frame(vm, host, outbound, inbound, setup.max_frame)?;
+    }
+    end.wait();
+    Ok(())
+}
+
+/// One side of a loop. All calls but [`recv_batch`](Self::recv_batch) on a socket return
 /// at once.
 #[derive(Debug)]
-pub(crate) enum Side {
+enum Side {
     Socket(OwnedFd),
     Tap(OwnedFd),
 }
 
 /// Moves frames both ways, in batches, until the process ends.
-pub(crate) fn bare(vm: Side, host: Side, max_frame: usize) -> io::Result<()> {
+fn bare(vm: Side, host: Side, max_frame: usize) -> io::Result<()> {
     let (vm, host) = (Arc::new(vm), Arc::new(host));
     let (from, to) = (Arc::clone(&host), Arc::clone(&vm));
     thread::Builder::new().spawn(move || pump(&from, &to, max_frame))?;
@@ -35,7 +74,7 @@ pub(crate) fn bare(vm: Side, host: Side, max_frame: usize) -> io::Result<()> {
 }
 
 /// Moves frames both ways, one by one, until the process ends.
-pub(crate) fn one_frame(
+fn one_frame(
     vm: Side,
     host: Side,
     outbound: impl Filter + 'static,
@@ -57,7 +96,7 @@ pub(crate) fn one_frame(
 }
 
 fn pump(from: &Side, to: &Side, max_frame: usize) {
-    let mut batch = BareBatch::new(FRAMES_MAX, max_frame);
+    let mut batch = RawBatch::new(FRAMES_MAX, max_frame);
     let mut limit = FRAMES_MAX;
     let mut mean_len = 0;
     loop {
@@ -94,7 +133,7 @@ fn forward_each(from: &Side, to: &Side, filter: &mut impl Filter, slot: &mut [u8
 }
 
 impl Side {
-    fn recv_batch(&self, batch: &mut BareBatch, limit: usize) -> usize {
+    fn recv_batch(&self, batch: &mut RawBatch, limit: usize) -> usize {
         match self {
             Self::Socket(socket) => counted(batch.recv(socket.as_fd(), limit)).unwrap_or(0),
             Self::Tap(tap) => {
@@ -113,7 +152,7 @@ impl Side {
         }
     }
 
-    fn send_batch(&self, batch: &mut BareBatch, from: usize, to: usize) -> usize {
+    fn send_batch(&self, batch: &mut RawBatch, from: usize, to: usize) -> usize {
         match self {
             Self::Socket(socket) if to - from > 1 => {
                 counted(batch.send(socket.as_fd(), from, to)).unwrap_or(0)
@@ -167,6 +206,6 @@ fn counted(result: io::Result<usize>) -> Option<usize> {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
             None
         }
-        Err(error) => panic!("the yardstick broke: {error}"),
+        Err(error) => panic!("the loop broke: {error}"),
     }
 }

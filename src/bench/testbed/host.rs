@@ -1,15 +1,15 @@
-//! The host's end of a bed: a socket, or an interface of the system's.
+//! The host's end of a testbed: a socket, or an interface of the system's.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::interface::Interface;
 use super::pair;
-use crate::bench::side::HostSide;
+use crate::bench::HostSide;
 use crate::direction::Direction;
 use crate::sys::timestamp;
 
-/// What a bed has of it.
+/// What a testbed has of it.
 #[derive(Debug)]
 pub(super) enum Host {
     Socket(OwnedFd),

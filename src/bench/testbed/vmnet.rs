@@ -1,4 +1,4 @@
-//! A bed at vmnet, whose other side is the host itself: the VM gets its address from the
+//! A testbed at vmnet, whose other side is the host itself: the VM gets its address from the
 //! host's DHCP server, and its frames go to a UDP socket of the host.
 //!
 //! Of what the VM sends, the host hands the socket a datagram's data, and of what the socket
@@ -19,7 +19,7 @@ use nix::sys::socket::{MsgFlags, SockaddrIn, sendto, setsockopt, sockopt};
 use nix::unistd::geteuid;
 
 use self::guest::{Client, Grant};
-use super::{Bed, Host, LOOK_EVERY, TART_RCVBUF};
+use super::{Host, LOOK_EVERY, TART_RCVBUF, Testbed};
 use crate::bench::network::{Conversation, VMNET_MAC};
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
@@ -102,7 +102,7 @@ impl Interface {
     }
 }
 
-impl Bed {
+impl Testbed {
     /// Takes the VM through DHCP with the host's server, and makes sure that both hear each
     /// other.
     pub(super) fn at_own_host(mut self) -> io::Result<Self> {
@@ -143,13 +143,13 @@ impl Bed {
                 "what this host sends does not arrive at the VM: is its network filtered?",
             ),
         ] {
-            if !self.arrives(direction)? {
+            if !self.gets_through(direction)? {
                 return Err(io::Error::other(words));
             }
         }
-        self.settle()?;
+        self.quiesce()?;
         for direction in Direction::ALL {
-            self.arrivals(direction)?;
+            self.take_received(direction)?;
         }
         Ok(())
     }
@@ -195,9 +195,9 @@ impl Bed {
     }
 
     /// Whether a frame comes out, if sent often enough.
-    fn arrives(&mut self, direction: Direction) -> io::Result<bool> {
+    fn gets_through(&mut self, direction: Direction) -> io::Result<bool> {
         let frame = self.frame(200, direction);
-        let deadline = Instant::now() + ARRIVAL_PATIENCE;
+        let deadline = Instant::now() + RECEIVE_PATIENCE;
         let mut sent = None;
         let mut unreachable = false;
         while Instant::now() < deadline {
@@ -207,7 +207,7 @@ impl Bed {
                 unreachable = result.is_err_and(|error| error.kind() == UNREACHABLE);
                 sent = Some(Instant::now());
             }
-            if self.next_arrival(direction)?.is_some() {
+            if self.next_received(direction)?.is_some() {
                 return Ok(true);
             }
             self.is_there()?;
@@ -299,7 +299,7 @@ const VM_PORT: u16 = 40_000;
 const DHCP_PATIENCE: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
-const ARRIVAL_PATIENCE: Duration = Duration::from_secs(3);
+const RECEIVE_PATIENCE: Duration = Duration::from_secs(3);
 /// Softnet ends within a second.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 const SEND_AGAIN: Duration = Duration::from_millis(100);

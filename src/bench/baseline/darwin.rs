@@ -1,4 +1,4 @@
-//! The yardsticks on macOS, over the endpoints that the forwarder has too: without its lanes,
+//! The loops on macOS, over the endpoints that the forwarder has too: without its lanes,
 //! its writers and its counters, the bare loop without a filter.
 //!
 //! Where the other side has no room they wait and try again, for as long as it takes. The
@@ -6,22 +6,80 @@
 //! of which one may be vmnet.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 
-use super::{FRAMES_MAX, limit_for};
+use super::{
+    End, FRAMES_MAX, Setup, Subject, find_place, laboratory, limit_for, run_engine, slowed,
+};
 use crate::batch::Batch;
+use crate::bench::network::{Slowed, VMNET_MAC, filters};
+use crate::bench::traffic;
 use crate::clock::Tick;
 use crate::direction::Direction;
+use crate::endpoint::synthetic::SyntheticHost;
+use crate::endpoint::vm_socket::VmSocket;
+use crate::endpoint::vmnet::Vmnet;
 use crate::endpoint::{Endpoint, Received, Sent, Sink, Source};
-use crate::filter::{Filter, Verdict};
+use crate::filter::{self, CONNECTION_RATE, Config, Filter, Inbound, Mode, Outbound, Verdict};
+use crate::host::privileges::Identity;
 use crate::stop::Stop;
 
-/// Moves frames both ways, in batches. Each thread calls `on_start` first.
-pub(crate) fn bare(
-    vm: impl Endpoint,
+/// At a socket or at vmnet.
+pub(super) fn run(
+    setup: &Setup,
+    caller: &Identity,
+    vm: OwnedFd,
+    host: OwnedFd,
+    end: &mut End,
+) -> io::Result<()> {
+    if !setup.vmnet {
+        let host = SyntheticHost::new(host.into(), setup.max_frame);
+        return run_at(setup, vm, host, laboratory(setup)?, end);
+    }
+    let open = Vmnet::open(Mode::Nat, true, || end.signals.stop().is_some());
+    let vmnet = open.map_err(io::Error::other)?;
+    caller.become_caller().map_err(io::Error::other)?;
+    // What vmnet does not say is learned with the lease, as by the program itself.
+    let filters = filters(&traffic::rules(setup.rules), |policy| Config {
+        vm_mac: VMNET_MAC,
+        gateway: vmnet.gateway(),
+        gateway_mac: None,
+        subnet: vmnet.subnet(),
+        mode: Mode::Nat,
+        isolation: true,
+        max_frame: vmnet.max_frame(),
+        policy,
+        connection_rate: CONNECTION_RATE,
+        names: filter::Names::default(),
+    })?;
+    run_at(setup, vm, vmnet, slowed(setup, filters), end)
+}
+
+/// The same at any endpoint.
+fn run_at(
+    setup: &Setup,
+    vm: OwnedFd,
     host: impl Endpoint,
-    on_start: fn(Direction),
-) -> io::Result<Running> {
+    filters: (Slowed<Outbound>, Slowed<Inbound>),
+    end: &mut End,
+) -> io::Result<()> {
+    if !matches!(setup.subject, Subject::Bare | Subject::OneFrame) {
+        return run_engine(setup, vm, host, filters, end);
+    }
+    let vm = VmSocket::new(vm, setup.max_frame).map_err(io::Error::other)?;
+    let running = if setup.subject == Subject::Bare {
+        bare(vm, host, find_place)?
+    } else {
+        one_frame(vm, host, filters.0, filters.1, find_place)?
+    };
+    end.wait();
+    running.finish();
+    Ok(())
+}
+
+/// Moves frames both ways, in batches. Each thread calls `on_start` first.
+fn bare(vm: impl Endpoint, host: impl Endpoint, on_start: fn(Direction)) -> io::Result<Running> {
     let judge = |batch: &mut Batch| {
         for index in 0..batch.received() {
             batch.queue(index);
@@ -32,7 +90,7 @@ pub(crate) fn bare(
 }
 
 /// Moves frames both ways, one by one. Each thread calls `on_start` first.
-pub(crate) fn one_frame(
+fn one_frame(
     vm: impl Endpoint,
     host: impl Endpoint,
     mut outbound: impl Filter + 'static,
@@ -44,16 +102,16 @@ pub(crate) fn one_frame(
     start(vm, host, Limit::One, outbound, inbound, on_start)
 }
 
-/// A yardstick at work.
+/// A loop at work.
 #[derive(Debug)]
-pub(crate) struct Running {
+struct Running {
     stop: Stop,
     threads: [JoinHandle<()>; 2],
 }
 
 impl Running {
     /// Ends it and gives both ends up, which stops an interface of vmnet.
-    pub(crate) fn finish(self) {
+    fn finish(self) {
         self.stop.set();
         for thread in self.threads {
             let _ = thread.join();
@@ -139,7 +197,7 @@ fn pump(
             Received::Frames => {}
             Received::Nothing => continue,
             Received::Gone => return,
-            Received::Failed(error) => panic!("the yardstick broke: {error}"),
+            Received::Failed(error) => panic!("the loop broke: {error}"),
         }
         more = batch.received() == frames;
         limit.follow(&batch);
@@ -150,7 +208,7 @@ fn pump(
                 Sent::Full if stop.is_set() => return,
                 // As if for the first time, or a sink's patience would end.
                 Sent::Full => drop(sink.wait_for_room(stop, 0)),
-                Sent::Refused(error) => panic!("the yardstick broke: {error}"),
+                Sent::Refused(error) => panic!("the loop broke: {error}"),
                 Sent::Gone => return,
             }
         }

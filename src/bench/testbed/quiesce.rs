@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-use super::{Bed, LOOK_EVERY, PATIENCE};
+use super::{LOOK_EVERY, PATIENCE, Testbed};
 use crate::sys::{timestamp, usage};
 
-impl Bed {
+impl Testbed {
     /// Stops all threads of the subject. They have stopped when this returns.
     pub(in crate::bench) fn hold(&mut self) -> io::Result<()> {
         kill(self.pid, Signal::SIGSTOP)?;
@@ -27,23 +27,23 @@ impl Bed {
         let start = Instant::now();
         kill(self.pid, Signal::SIGCONT)?;
         thread::sleep(busy);
-        let at_rest = self.rest()?;
+        let quiet_since = self.quiesce_since()?;
         Ok(Released {
             cpu: usage::cpu(self.pid)? - before,
-            took: at_rest - start,
+            took: quiet_since - start,
         })
     }
 
     /// Waits until the subject sleeps.
-    pub(in crate::bench) fn settle(&mut self) -> io::Result<()> {
-        self.rest().map(drop)
+    pub(in crate::bench) fn quiesce(&mut self) -> io::Result<()> {
+        self.quiesce_since().map(drop)
     }
 
     /// The same, and returns since when it does.
     ///
     /// Its CPU clock is read first, which is one call and the same for all. To ask for the states
     /// of its threads takes several each, up to the first that works.
-    fn rest(&mut self) -> io::Result<Instant> {
+    fn quiesce_since(&mut self) -> io::Result<Instant> {
         let deadline = Instant::now() + PATIENCE;
         // Once is not enough: a thread sleeps for a moment when it waits for a page or a lock,
         // or with a timer for room; but then it works in between.
@@ -57,7 +57,7 @@ impl Bed {
             thread::sleep(LOOK_EVERY);
             let now = Instant::now();
             if now > deadline {
-                return Err(self.complaint("it does not come to rest"));
+                return Err(self.complaint("it does not quiesce"));
             }
             let Ok(used) = usage::cpu(self.pid) else {
                 return Err(self.complaint("it ended"));

@@ -1,4 +1,4 @@
-//! A bed at a TAP, on whose other side the bench plays the host with packet sockets.
+//! A testbed at a TAP, on whose other side the bench plays the host with packet sockets.
 //!
 //! All of it is opened once, as that needs rights, and the bench gives those up before it
 //! measures. Each subject inherits the TAP.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::unistd::read;
 
-use super::{Bed, TART_RCVBUF};
+use super::{TART_RCVBUF, Testbed};
 use crate::direction::Direction;
 use crate::endpoint::tap::Tap;
 use crate::host::privileges::Reserve;
@@ -111,7 +111,7 @@ impl Interface {
     }
 }
 
-impl Bed {
+impl Testbed {
     pub(super) fn at_own_host(self) -> io::Result<Self> {
         Err(no_vmnet())
     }

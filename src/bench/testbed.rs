@@ -1,21 +1,21 @@
-//! The bed that a subject is measured on: its process, and the two sockets whose outer ends
+//! The testbed that a subject is measured on: its process, and the two sockets whose outer ends
 //! the bench holds, the VM's with Tart's buffers and the host's with the same, or the host's
 //! side of a TAP, or the host itself at vmnet.
 //!
 //! Nobody reads the other end while a subject works, so that the cores are its own. The
-//! kernel notes when each frame arrived there, and the bench reads that later. Where it does
+//! kernel notes when it received each frame there, and the bench reads that later. Where it does
 //! not ([`timestamp::BY_KERNEL`]), the bench waits for frames that come one by one, and takes
 //! the time itself.
 
 mod host;
-mod rest;
+mod quiesce;
 
 #[cfg(tap)]
-#[path = "bed/tap.rs"]
+#[path = "testbed/tap.rs"]
 mod interface;
 
 #[cfg(vmnet)]
-#[path = "bed/vmnet.rs"]
+#[path = "testbed/vmnet.rs"]
 mod interface;
 
 use std::io::{self, Read};
@@ -38,8 +38,8 @@ use nix::unistd::Pid;
 use self::host::{Host, outer};
 pub use self::interface::TapHost;
 pub(super) use self::interface::check_vmnet;
+use super::HostSide;
 use super::network::{Conversation, LAB};
-use super::side::HostSide;
 use super::subject::{FORWARDING, Report, Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::direction::Direction;
@@ -48,7 +48,7 @@ use crate::sys::{cores, timestamp};
 
 /// A subject at work. Its process ends with this.
 #[derive(Debug)]
-pub(super) struct Bed {
+pub(super) struct Testbed {
     vm: OwnedFd,
     host: Host,
     child: Child,
@@ -62,7 +62,7 @@ pub(super) struct Bed {
 
 /// A frame that came out of the subject.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct Received {
     /// When the kernel put it into the receiver's queue, or the bench took it from there:
     /// time since 1970.
     pub(super) at: Duration,
@@ -70,7 +70,7 @@ pub(super) struct Arrival {
     pub(super) stamp: (u32, u64),
 }
 
-impl Bed {
+impl Testbed {
     /// Starts `program` as the subject, waits until it forwards, and takes the VM through DHCP. With a reserve of rights the subject has them, too, until it has opened what
     /// needs them.
     pub(super) fn new(
@@ -103,7 +103,7 @@ impl Bed {
         // It has the ends that the subject got, whose absence tells that the subject has ended.
         drop(command);
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        let mut bed = Self {
+        let mut testbed = Self {
             vm: vm.into(),
             host,
             child,
@@ -112,16 +112,16 @@ impl Bed {
             between: Conversation::LAB,
             buffer: vec![0; setup.max_frame + 1],
         };
-        bed.await_start()?;
+        testbed.await_start()?;
         if matches!(setup.host, HostSide::Vmnet) {
-            return bed.at_own_host();
+            return testbed.at_own_host();
         }
-        bed.bind_lease()?;
+        testbed.bind_lease()?;
         if setup.subject == Subject::Spread {
-            cores::pin(bed.pid, "reader", 0)?;
-            cores::pin(bed.pid, "writer", 1)?;
+            cores::pin(testbed.pid, "reader", 0)?;
+            cores::pin(testbed.pid, "writer", 1)?;
         }
-        Ok(bed)
+        Ok(testbed)
     }
 
     /// The frames of a kind that this VM and its host send each other.
@@ -192,10 +192,10 @@ impl Bed {
                 thread::sleep(LOOK_EVERY);
             }
         }
-        self.settle()?;
+        self.quiesce()?;
         // What else has come, for a host greets on a new interface.
         for direction in Direction::ALL {
-            self.arrivals(direction)?;
+            self.take_received(direction)?;
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Bed {
     /// Whether a DHCP message has come out, among whatever else has. The filter may change
     /// its options, but not whom it is from.
     fn has_passed(&mut self, direction: Direction, message: &[u8]) -> io::Result<bool> {
-        while self.next_arrival(direction)?.is_some() {
+        while self.next_received(direction)?.is_some() {
             if self.buffer[..ADDRESSES_AND_PORTS]
                 .iter()
                 .zip(message)
@@ -233,7 +233,7 @@ impl Bed {
         &mut self,
         direction: Direction,
         frame: &[u8],
-        arrivals: &mut Vec<Arrival>,
+        received: &mut Vec<Received>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -244,20 +244,20 @@ impl Bed {
             if Instant::now() > deadline {
                 return Err(self.complaint("it takes no more frames"));
             }
-            arrivals.extend(self.arrivals(direction)?);
+            received.extend(self.take_received(direction)?);
             thread::sleep(LOOK_EVERY);
         }
     }
 
     /// Takes a frame that has come out; `None` if there is none.
-    pub(super) fn next_arrival(&mut self, direction: Direction) -> io::Result<Option<Arrival>> {
+    pub(super) fn next_received(&mut self, direction: Direction) -> io::Result<Option<Received>> {
         let (len, at) = match self.receive(direction) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(self.complaint(&error.to_string())),
         };
         let stamp = stamped(&self.buffer[..len]).unwrap_or_default();
-        Ok(Some(Arrival { at, stamp }))
+        Ok(Some(Received { at, stamp }))
     }
 
     /// Receives a frame that has come out; returns its length and when that was.
@@ -277,12 +277,12 @@ impl Bed {
     }
 
     /// Takes all frames that have come out.
-    pub(super) fn arrivals(&mut self, direction: Direction) -> io::Result<Vec<Arrival>> {
-        let mut arrivals = Vec::new();
-        while let Some(arrival) = self.next_arrival(direction)? {
-            arrivals.push(arrival);
+    pub(super) fn take_received(&mut self, direction: Direction) -> io::Result<Vec<Received>> {
+        let mut received = Vec::new();
+        while let Some(frame) = self.next_received(direction)? {
+            received.push(frame);
         }
-        Ok(arrivals)
+        Ok(received)
     }
 
     /// Waits until `due`. Frames that come out meanwhile stay where they are, unless it takes
@@ -291,7 +291,7 @@ impl Bed {
         &mut self,
         due: Instant,
         directions: &[Direction],
-        arrivals: &mut Vec<Arrival>,
+        received: &mut Vec<Received>,
     ) -> io::Result<()> {
         let left = || due.saturating_duration_since(Instant::now());
         if timestamp::BY_KERNEL {
@@ -300,7 +300,7 @@ impl Bed {
         }
         loop {
             for &direction in directions {
-                arrivals.extend(self.arrivals(direction)?);
+                received.extend(self.take_received(direction)?);
             }
             if left().is_zero() {
                 return Ok(());
@@ -313,17 +313,17 @@ impl Bed {
     }
 
     /// Waits until the subject sleeps, and takes the last frames that come out.
-    pub(super) fn settle_and_take(
+    pub(super) fn quiesce_and_take(
         &mut self,
         directions: &[Direction],
-        arrivals: &mut Vec<Arrival>,
+        received: &mut Vec<Received>,
     ) -> io::Result<()> {
         if !timestamp::BY_KERNEL {
-            self.wait_until(Instant::now() + LAST_ONES, directions, arrivals)?;
+            self.wait_until(Instant::now() + LAST_ONES, directions, received)?;
         }
-        self.settle()?;
+        self.quiesce()?;
         for &direction in directions {
-            arrivals.extend(self.arrivals(direction)?);
+            received.extend(self.take_received(direction)?);
         }
         Ok(())
     }
@@ -392,7 +392,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }
 
-impl Drop for Bed {
+impl Drop for Testbed {
     fn drop(&mut self) {
         if matches!(self.host, Host::Interface(_)) {
             self.end_gently();
