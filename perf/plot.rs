@@ -9,7 +9,7 @@ use std::io::BufReader;
 
 use plotters::prelude::*;
 use softnet::bench::Subject;
-use softnet::bench::figure::Figure;
+use softnet::bench::figure::{Figure, to_bare};
 use softnet::bench::report::{self, Results};
 use softnet::bench::scenario;
 use softnet::bench::statistics::Quartiles;
@@ -85,14 +85,9 @@ fn draw(results: &Results, path: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn ratios(results: &Results, scenario: &str, subject: Subject) -> Option<Quartiles> {
-    let of = |round: &std::collections::BTreeMap<Subject, report::Figures>, subject| {
-        round.get(&subject)?.get(&Figure::CpuPerFrame).copied()
-    };
-    let ratios: Vec<f64> = results
-        .scenarios
-        .get(scenario)?
-        .iter()
-        .filter_map(|round| Some(of(round, subject)? / of(round, Subject::Bare)?))
+    let rounds = results.scenarios.get(scenario)?.iter();
+    let ratios: Vec<f64> = rounds
+        .filter_map(|round| to_bare(round, subject, Figure::CpuPerFrame))
         .collect();
     Quartiles::of(&ratios)
 }

@@ -5,10 +5,9 @@
 //! A difference counts only if it is both likely and large: the interval of the median
 //! leaves out 1, and the median is beyond the noise.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::figure::{Figure, Figures, Kind};
+use super::figure::{Figure, Kind, Round, to_bare};
 use super::report::Results;
 use super::statistics::{Quartiles, median_interval};
 use super::subject::Subject;
@@ -87,13 +86,6 @@ pub fn compare(
     comparisons
 }
 
-type Round = BTreeMap<Subject, Figures>;
-
-fn to_bare(round: &Round, subject: Subject, figure: Figure) -> Option<f64> {
-    let of = |subject| round.get(&subject)?.get(&figure).copied();
-    Some(of(subject)? / of(Subject::Bare)?)
-}
-
 fn find(median: f64, (lower, upper): (f64, f64), rounds: usize, noise: f64) -> Finding {
     if rounds < ROUNDS_MIN {
         Finding::Unclear
@@ -152,8 +144,10 @@ const ROUNDS_MIN: usize = 6;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::bench::report::SystemInfo;
+    use crate::bench::report::{Figures, SystemInfo};
 
     /// Results in which the bare loop takes 100 and the other `costs`, round by round.
     fn results(costs: &[f64]) -> Results {

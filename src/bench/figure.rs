@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::subject::Subject;
+
 macro_rules! figures {
     ($($(#[$doc:meta])* $name:ident = $label:literal, $unit:literal, $kind:ident;)*) => {
         /// One figure. Its label is its name in results, and stays the same over releases.
@@ -93,3 +95,18 @@ impl fmt::Display for Figure {
 
 /// What was measured of one subject in one round of a scenario.
 pub type Figures = BTreeMap<Figure, f64>;
+
+/// What was measured of all subjects in one round of a scenario.
+pub type Round = BTreeMap<Subject, Figures>;
+
+/// A figure of a subject.
+#[must_use]
+pub fn value(round: &Round, subject: Subject, figure: Figure) -> Option<f64> {
+    round.get(&subject)?.get(&figure).copied()
+}
+
+/// The same as a ratio to the bare loop's in that round.
+#[must_use]
+pub fn to_bare(round: &Round, subject: Subject, figure: Figure) -> Option<f64> {
+    Some(value(round, subject, figure)? / value(round, Subject::Bare, figure)?)
+}

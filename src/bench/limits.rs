@@ -8,10 +8,9 @@
 //! So the CPU time of a frame may be 1.10 times the bare loop's in the same round. Without
 //! `x bare` the figure itself is limited. What follows a `#` is a comment.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::figure::{Figure, Figures};
+use super::figure::{Figure, to_bare, value};
 use super::report::Results;
 use super::statistics::{median, median_interval};
 use super::subject::Subject;
@@ -112,22 +111,17 @@ pub fn judge(
 
 fn values(results: &Results, subject: Subject, limit: &Limit) -> Vec<f64> {
     let rounds = results.scenarios.get(&limit.scenario);
-    let value = |round: &BTreeMap<Subject, Figures>| {
-        let of = |subject| round.get(&subject)?.get(&limit.figure).copied();
-        let divisor = if limit.to_bare {
-            of(Subject::Bare)?
-        } else {
-            1.0
-        };
-        Some(of(subject)? / divisor)
-    };
+    let of = if limit.to_bare { to_bare } else { value };
+    let value = |round| of(round, subject, limit.figure);
     rounds.into_iter().flatten().filter_map(value).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::bench::report::SystemInfo;
+    use crate::bench::report::{Figures, SystemInfo};
     use crate::bench::scenario::{self, Scenario};
 
     fn results(costs: [f64; 8]) -> Results {

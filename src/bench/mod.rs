@@ -35,7 +35,7 @@ pub use scenario::Scenario;
 pub use subject::Subject;
 pub use testbed::TapHost;
 
-use figure::Figures;
+use figure::Round;
 use measure::Bench;
 
 use crate::direction::Direction;
@@ -98,7 +98,7 @@ pub struct Sample {
     /// Counted from 0.
     pub round: usize,
     /// By subject.
-    pub figures: Vec<(Subject, Figures)>,
+    pub figures: Round,
 }
 
 /// Looks whether this system can have all of these measured.
@@ -163,10 +163,10 @@ pub fn run(
                 continue;
             }
             progress(round, &scenario.name);
-            let mut figures = Vec::with_capacity(options.subjects.len());
+            let mut figures = Round::new();
             let subjects = scenario.subjects(&options.subjects);
             for subject in rotated(&subjects, round + number) {
-                figures.push((subject, bench.measure(scenario, subject)?));
+                figures.insert(subject, bench.measure(scenario, subject)?);
             }
             each(Sample {
                 scenario: scenario.name.clone(),

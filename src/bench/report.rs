@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use super::Sample;
 pub use super::figure::Figures;
-use super::figure::{Figure, Kind};
+use super::figure::{Figure, Kind, Round, to_bare, value};
 use super::statistics::Quartiles;
 use super::subject::Subject;
 use crate::sys::system_info;
@@ -72,7 +72,7 @@ pub struct Results {
     /// Where they come from; of the first run, if a file has several.
     pub system: SystemInfo,
     /// Of each scenario, what each round gave, in the order of the file.
-    pub scenarios: BTreeMap<String, Vec<BTreeMap<Subject, Figures>>>,
+    pub scenarios: BTreeMap<String, Vec<Round>>,
 }
 
 /// Why a file of results cannot be used.
@@ -110,7 +110,7 @@ enum Content {
     Sample {
         scenario: String,
         round: usize,
-        subjects: BTreeMap<Subject, Figures>,
+        subjects: Round,
     },
 }
 
@@ -132,22 +132,16 @@ pub fn write_system(file: &mut impl Write, system: &SystemInfo) -> io::Result<()
 /// # Errors
 /// When the file takes no more.
 pub fn write_sample(file: &mut impl Write, sample: &Sample) -> io::Result<()> {
-    let rounded = |figures: &Figures| -> Figures {
-        figures
-            .iter()
-            .map(|(&figure, value)| (figure, significant(*value)))
-            .collect()
-    };
-    let subjects = sample
-        .figures
-        .iter()
-        .map(|(subject, figures)| (*subject, rounded(figures)));
+    let mut subjects = sample.figures.clone();
+    for value in subjects.values_mut().flat_map(BTreeMap::values_mut) {
+        *value = significant(*value);
+    }
     write_line(
         file,
         Content::Sample {
             scenario: sample.scenario.clone(),
             round: sample.round,
-            subjects: subjects.collect(),
+            subjects,
         },
     )
 }
@@ -230,14 +224,13 @@ fn row(rounds: &[&Sample], figure: Figure, subjects: &[Subject]) -> String {
     let mut row = String::new();
     let mut is_void = true;
     for &subject in subjects {
-        let values: Vec<f64> = rounds
-            .iter()
-            .filter_map(|round| round.of(subject, figure))
-            .collect();
-        let ratios: Vec<f64> = rounds
-            .iter()
-            .filter_map(|round| Some(round.of(subject, figure)? / round.of(Subject::Bare, figure)?))
-            .collect();
+        let all = |of: fn(&Round, Subject, Figure) -> Option<f64>| -> Vec<f64> {
+            let rounds = rounds.iter();
+            rounds
+                .filter_map(|round| of(&round.figures, subject, figure))
+                .collect()
+        };
+        let (values, ratios) = (all(value), all(to_bare));
         let absolute = subject == Subject::Bare || figure.kind() == Kind::Count;
         let cell = match (Quartiles::of(&values), Quartiles::of(&ratios)) {
             (Some(values), _) if absolute => {
@@ -253,13 +246,6 @@ fn row(rounds: &[&Sample], figure: Figure, subjects: &[Subject]) -> String {
         let _ = write!(row, " {:>1$}", cell, width(subject));
     }
     if is_void { String::new() } else { row }
-}
-
-impl Sample {
-    fn of(&self, subject: Subject, figure: Figure) -> Option<f64> {
-        let (_, figures) = self.figures.iter().find(|(other, _)| *other == subject)?;
-        figures.get(&figure).copied()
-    }
 }
 
 /// A ratio with its quartiles, and a warning if these are far apart.
@@ -312,7 +298,7 @@ mod tests {
         Sample {
             scenario: "outbound/64".to_owned(),
             round,
-            figures: vec![(Subject::Bare, cpu(bare)), (Subject::Auto, cpu(auto))],
+            figures: [(Subject::Bare, cpu(bare)), (Subject::Auto, cpu(auto))].into(),
         }
     }
 

@@ -109,95 +109,81 @@ pub(super) enum Work {
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
-    let ways: [(&str, &'static [Direction]); 3] = [
-        ("outbound", &[Direction::Outbound]),
-        ("inbound", &[Direction::Inbound]),
-        ("both", &Direction::ALL),
-    ];
-    for (way, directions) in ways {
+    let mut add = |name: String, about: String, every, work| {
+        all.push(Scenario {
+            name,
+            about,
+            work,
+            every,
+        });
+    };
+    let [outbound, inbound] = ONE_WAY;
+    for directions in [outbound, inbound, &Direction::ALL] {
+        let way = match directions {
+            [one] => way(*one),
+            _ => "both",
+        };
         let lens = LENGTHS.map(|len| (len.to_string(), Traffic::Flow(len)));
         let mut kinds = lens.to_vec();
         kinds.insert(3, ("imix".to_owned(), Traffic::Imix));
         for (kind, traffic) in kinds {
-            all.push(Scenario {
-                about: format!("full batches, {way}, {}", describe(traffic)),
-                name: format!("{way}/{kind}"),
-                work: Work::Drain {
-                    traffic,
-                    directions,
-                    rules: 32,
-                },
-                every: 1,
-            });
+            let about = format!("full batches, {way}, {}", describe(traffic));
+            add(
+                format!("{way}/{kind}"),
+                about,
+                1,
+                drain(traffic, directions),
+            );
         }
     }
     for direction in Direction::ALL {
         for (rate, frames_per_second) in [("1k", 1_000), ("10k", 10_000), ("100k", 100_000)] {
             let way = way(direction);
-            all.push(Scenario {
-                name: format!("load/{way}/{rate}"),
-                about: format!("{frames_per_second} frames a second, {way}, 200 bytes"),
-                work: Work::Paced {
-                    direction,
-                    frames_per_second,
-                },
-                every: 1,
-            });
+            let about = format!("{frames_per_second} frames a second, {way}, 200 bytes");
+            let work = Work::Paced {
+                direction,
+                frames_per_second,
+            };
+            add(format!("load/{way}/{rate}"), about, 1, work);
         }
     }
     for direction in Direction::ALL {
         let way = way(direction);
-        all.push(Scenario {
-            name: format!("burst/{way}"),
-            about: format!("bursts of {BURST} frames every 2 ms, {way}, 200 bytes"),
-            work: Work::Bursts { direction },
-            every: 1,
-        });
+        let about = format!("bursts of {BURST} frames every 2 ms, {way}, 200 bytes");
+        let work = Work::Bursts { direction };
+        add(format!("burst/{way}"), about, 1, work);
     }
-    for direction in Direction::ALL {
-        let way = way(direction);
-        all.push(Scenario {
-            name: format!("drops/{way}"),
-            about: format!("full batches of spoofed frames, {way}: none may pass"),
-            work: Work::Drain {
-                traffic: Traffic::Spoofed,
-                directions: match direction {
-                    Direction::Outbound => &[Direction::Outbound],
-                    Direction::Inbound => &[Direction::Inbound],
-                },
-                rules: 32,
-            },
-            every: 1,
-        });
+    for directions in ONE_WAY {
+        let way = way(directions[0]);
+        let about = format!("full batches of spoofed frames, {way}: none may pass");
+        let work = drain(Traffic::Spoofed, directions);
+        add(format!("drops/{way}"), about, 1, work);
     }
     for rules in [0, 32, 4096] {
-        all.push(Scenario {
-            name: format!("rules/{rules}"),
-            about: format!("full batches, outbound, mixed destinations, {rules} rules"),
-            work: Work::Drain {
-                traffic: Traffic::Mixed,
-                directions: &[Direction::Outbound],
-                rules,
-            },
-            every: 1,
-        });
+        let about = format!("full batches, outbound, mixed destinations, {rules} rules");
+        let work = Work::Drain {
+            traffic: Traffic::Mixed,
+            directions: outbound,
+            rules,
+        };
+        add(format!("rules/{rules}"), about, 1, work);
     }
-    all.push(Scenario {
-        name: "slow-vm".to_owned(),
-        about: "the host floods a VM that reads slowly; latency is that of the VM's own frames"
-            .to_owned(),
-        work: Work::SlowVm,
-        every: 8,
-    });
+    let about = "the host floods a VM that reads slowly; latency is that of the VM's own frames";
+    add("slow-vm".to_owned(), about.to_owned(), 8, Work::SlowVm);
     for instances in [24, 50] {
-        all.push(Scenario {
-            name: format!("density/{instances}"),
-            about: format!("{instances} forwarders, idle, then with 20 frames a second each way"),
-            work: Work::Density { instances },
-            every: 64,
-        });
+        let about = format!("{instances} forwarders, idle, then with 20 frames a second each way");
+        let work = Work::Density { instances };
+        add(format!("density/{instances}"), about, 64, work);
     }
     all
+}
+
+const fn drain(traffic: Traffic, directions: &'static [Direction]) -> Work {
+    Work::Drain {
+        traffic,
+        directions,
+        rules: 32,
+    }
 }
 
 /// How `direction` is called in names.
@@ -217,6 +203,7 @@ fn describe(traffic: Traffic) -> String {
     }
 }
 
+const ONE_WAY: [&[Direction]; 2] = [&[Direction::Outbound], &[Direction::Inbound]];
 const LENGTHS: [usize; 6] = [64, 256, 1514, 9014, 16_384, 65_000];
 pub(super) const BURST: u32 = 16;
 pub(super) const BURST_EVERY: Duration = Duration::from_millis(2);

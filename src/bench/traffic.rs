@@ -6,9 +6,16 @@
 
 use std::net::Ipv4Addr;
 
+use zerocopy::IntoBytes;
+
 use super::network::{Conversation, Network};
 use crate::direction::Direction;
-use crate::wire::Mac;
+use crate::wire::ethernet::{Ethernet, ethertype};
+use crate::wire::icmp::ECHO_REQUEST;
+use crate::wire::ipv4::Header;
+use crate::wire::ipv4::protocol::{ICMP, TCP, UDP};
+use crate::wire::udp::Udp;
+use crate::wire::{Mac, dhcp};
 
 /// Kinds of traffic, named by the lengths of their frames or by what is wrong with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +104,8 @@ pub fn rules(count: usize) -> (String, String) {
 /// The four messages that give the VM its lease, in order, and which way each goes.
 #[must_use]
 pub fn lease_exchange(network: &Network) -> [(Direction, Vec<u8>); 4] {
-    [DISCOVER, OFFER, REQUEST, ACK].map(|kind| match kind {
-        DISCOVER | REQUEST => (Direction::Outbound, from_client(network, kind)),
+    [dhcp::DISCOVER, dhcp::OFFER, dhcp::REQUEST_LEASE, dhcp::ACK].map(|kind| match kind {
+        dhcp::DISCOVER | dhcp::REQUEST_LEASE => (Direction::Outbound, from_client(network, kind)),
         _ => (Direction::Inbound, from_server(network, kind)),
     })
 }
@@ -131,14 +138,18 @@ fn frame(
         vm_port,
         peer_port,
     } = *between;
-    let payload_len = len - ETHERNET_LEN - IPV4_LEN;
+    let payload_len = len - HEADERS;
     let payload = match protocol {
         UDP => {
             let (source, destination) = match direction {
                 Direction::Outbound => (vm_port, peer_port),
                 Direction::Inbound => (peer_port, vm_port),
             };
-            udp(source, destination, &vec![0; payload_len - UDP_LEN])
+            udp(
+                source,
+                destination,
+                &vec![0; payload_len - size_of::<Udp>()],
+            )
         }
         TCP => tcp(payload_len),
         _ => {
@@ -168,7 +179,12 @@ fn neighbour(between: &Conversation, address: Ipv4Addr) -> Ipv4Addr {
 }
 
 pub(super) fn ethernet(destination: Mac, source: Mac, packet: &[u8]) -> Vec<u8> {
-    [&destination.0[..], &source.0, &[8, 0], packet].concat()
+    let header = Ethernet {
+        destination,
+        source,
+        ethertype: ethertype::IPV4.into(),
+    };
+    [header.as_bytes(), packet].concat()
 }
 
 pub(super) fn ipv4(
@@ -177,23 +193,20 @@ pub(super) fn ipv4(
     protocol: u8,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut header = vec![0x45, 0];
-    header.extend(be16(IPV4_LEN + payload.len()));
-    header.extend([0, 1, 0x40, 0, 64, protocol, 0, 0]);
-    header.extend(source.octets());
-    header.extend(destination.octets());
-    let sum = checksum(&header);
-    header[10..12].copy_from_slice(&sum);
-    [header, payload.to_vec()].concat()
+    let len = len16(size_of::<Header>() + payload.len());
+    let header = Header::new(protocol, len, source, destination);
+    [header.as_bytes(), payload].concat()
 }
 
 /// A datagram without a checksum, which UDP over IPv4 may leave out (RFC 768).
 pub(super) fn udp(source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
-    let mut datagram = [source.to_be_bytes(), destination.to_be_bytes()].concat();
-    datagram.extend(be16(UDP_LEN + data.len()));
-    datagram.extend([0, 0]);
-    datagram.extend(data);
-    datagram
+    let header = Udp {
+        source: source.into(),
+        destination: destination.into(),
+        len: len16(size_of::<Udp>() + data.len()).into(),
+        checksum: 0.into(),
+    };
+    [header.as_bytes(), data].concat()
 }
 
 /// A segment of an established connection; its checksum is the end points' concern.
@@ -205,10 +218,10 @@ fn tcp(len: usize) -> Vec<u8> {
 }
 
 fn from_client(network: &Network, kind: u8) -> Vec<u8> {
-    let mut options = vec![(MESSAGE_TYPE, vec![kind])];
-    if kind == REQUEST {
-        options.push((REQUESTED_ADDRESS, network.vm.octets().into()));
-        options.push((SERVER_IDENTIFIER, network.gateway.octets().into()));
+    let mut options = vec![(dhcp::MESSAGE_TYPE, vec![kind])];
+    if kind == dhcp::REQUEST_LEASE {
+        options.push((dhcp::REQUESTED_ADDRESS, network.vm.octets().into()));
+        options.push((dhcp::SERVER_IDENTIFIER, network.gateway.octets().into()));
     }
     let message = dhcp(
         network.vm_mac,
@@ -225,8 +238,8 @@ fn from_client(network: &Network, kind: u8) -> Vec<u8> {
 fn from_server(network: &Network, kind: u8) -> Vec<u8> {
     let mask = u32::MAX << (32 - Network::PREFIX_LEN);
     let options = [
-        (MESSAGE_TYPE, vec![kind]),
-        (SERVER_IDENTIFIER, network.gateway.octets().into()),
+        (dhcp::MESSAGE_TYPE, vec![kind]),
+        (dhcp::SERVER_IDENTIFIER, network.gateway.octets().into()),
         (LEASE_TIME, 86_400u32.to_be_bytes().into()),
         (SUBNET_MASK, mask.to_be_bytes().into()),
         (ROUTER, network.gateway.octets().into()),
@@ -269,21 +282,9 @@ pub(super) fn dhcp(
     message
 }
 
-#[allow(clippy::cast_possible_truncation)] // A datagram has less than 64 KiB.
-const fn be16(number: usize) -> [u8; 2] {
-    (number as u16).to_be_bytes()
-}
-
-/// The internet checksum (RFC 1071) of an even number of bytes.
-fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let (words, _) = bytes.as_chunks();
-    let sum: u32 = words
-        .iter()
-        .map(|word| u32::from(u16::from_be_bytes(*word)))
-        .sum();
-    #[allow(clippy::cast_possible_truncation)] // Folded twice, the sum has 16 bits.
-    let folded = ((sum & 0xffff) + (sum >> 16)) as u16;
-    (!folded).to_be_bytes()
+#[allow(clippy::cast_possible_truncation)] // A packet has less than 64 KiB.
+const fn len16(len: usize) -> u16 {
+    len as u16
 }
 
 /// Addresses on the internet, none of which a rule of [`rules`] matches.
@@ -315,28 +316,14 @@ const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 1514, 64, 594, 64, 594, 64]
 const MIXED: usize = 1024;
 pub(super) const TRANSACTION: u32 = 0x736f_6674;
 
-const ETHERNET_LEN: usize = 14;
-const IPV4_LEN: usize = 20;
-const UDP_LEN: usize = 8;
-const STAMP: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
-
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ECHO_REQUEST: u8 = 8;
-
-const DISCOVER: u8 = 1;
-const OFFER: u8 = 2;
-const REQUEST: u8 = 3;
-const ACK: u8 = 5;
+/// Where UDP has its data.
+const STAMP: usize = HEADERS + size_of::<Udp>();
+const HEADERS: usize = Ethernet::LEN + size_of::<Header>();
 
 const SUBNET_MASK: u8 = 1;
 const ROUTER: u8 = 3;
 const NAME_SERVERS: u8 = 6;
-const REQUESTED_ADDRESS: u8 = 50;
 const LEASE_TIME: u8 = 51;
-const MESSAGE_TYPE: u8 = 53;
-const SERVER_IDENTIFIER: u8 = 54;
 
 #[cfg(test)]
 mod tests {
@@ -359,15 +346,6 @@ mod tests {
                     .all(|frame| frame.len() == 64)
             );
         }
-    }
-
-    #[test]
-    fn a_header_with_its_checksum_sums_up_to_nothing() {
-        let frame = &Traffic::Flow(64).frames(Direction::Outbound, &Conversation::LAB)[0];
-        assert_eq!(
-            checksum(&frame[ETHERNET_LEN..ETHERNET_LEN + IPV4_LEN]),
-            [0, 0]
-        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Header {
 
     /// The header of a packet of `total_len` bytes without options, with the right checksum.
     #[must_use]
-    pub(super) fn new(
+    pub(crate) fn new(
         protocol: u8,
         total_len: u16,
         source: Ipv4Addr,
