@@ -69,7 +69,8 @@ pub(crate) struct BenchArgs {
     )]
     seconds: u16,
 
-    /// How long frames come at a fixed rate, in milliseconds; idle phases last five times that
+    /// How long frames come at a fixed rate, in milliseconds; idle phases last five times that,
+    /// and 2.2 s at least
     #[arg(long, value_name = "MS", default_value = "100")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
     window: u16,

@@ -171,6 +171,7 @@ impl Bench<'_> {
         let mut figures = Figures::new();
 
         let window = self.window * IDLE_WINDOWS;
+        let idle = window.max(IDLE_MIN);
         let of_first = || -> Option<u64> {
             let testbeds = testbeds.iter();
             testbeds
@@ -178,9 +179,9 @@ impl Bench<'_> {
                 .sum()
         };
         let (before, first_before) = (used(&testbeds)?, of_first());
-        thread::sleep(window);
+        thread::sleep(idle);
         let (after, first_after) = (used(&testbeds)?, of_first());
-        let in_10_s = 10.0 / window.as_secs_f64() / number(instances);
+        let in_10_s = 10.0 / idle.as_secs_f64() / number(instances);
         figures.insert(Figure::IdleCpu, (after.0 - before.0) * in_10_s / 1e6);
         let switches = after.1 - before.1;
         figures.insert(Figure::IdleSwitches, switches * in_10_s);
@@ -358,6 +359,8 @@ const EMPTY_EVERY: u32 = 256;
 const BURSTS: u32 = 50;
 /// An idle phase lasts so many windows.
 const IDLE_WINDOWS: u32 = 5;
+/// And at least so long, in which the program's first thread looks twice.
+const IDLE_MIN: Duration = Duration::from_millis(2200);
 /// Frames a second for each of many forwarders, in each direction.
 const DENSITY_RATE: u32 = 20;
 
