@@ -217,9 +217,9 @@ mod tests {
     fn what_a_subject_counted_is_found_in_what_it_said() {
         let text = "softnet: [vm->host] dropped a frame: runt\n\
             softnet: [vm->host] 9 frames of 540 bytes: 6 forwarded, 3 dropped (runt 2, udp 1)\n\
-            softnet: debug: [vm->host] 5 hand-overs, 1 waits for room\n\
+            softnet: [vm->host] 5 hand-overs\n\
             softnet: [host->vm] 1 frames of 60 bytes: 0 forwarded, 1 dropped (runt 1)\n\
-            softnet: debug: [host->vm] 2 hand-overs, 0 waits for room\n";
+            softnet: [host->vm] 2 hand-overs\n";
         let report = Report {
             dropped: 4,
             hand_overs: 7,

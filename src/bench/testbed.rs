@@ -71,8 +71,8 @@ pub(super) struct Received {
 }
 
 impl Testbed {
-    /// Starts `program` as the subject, waits until it forwards, and takes the VM through DHCP. With a reserve of rights the subject has them, too, until it has opened what
-    /// needs them.
+    /// Starts `program` as the subject, waits until it forwards, and takes the VM through DHCP.
+    /// With a reserve of rights the subject has them, too, until it has opened what needs them.
     pub(super) fn new(
         program: &Path,
         setup: &Setup<'_>,
@@ -84,7 +84,7 @@ impl Testbed {
         let mut command = Command::new(program);
         command
             .args(setup.arguments())
-            .env("SOFTNET_LOG", "debug")
+            .env("SOFTNET_LOG", "info")
             .stdin(Stdio::from(OwnedFd::from(vm_inner)))
             .stdout(Stdio::from(host_inner))
             .stderr(Stdio::piped())

@@ -66,8 +66,9 @@ impl Reporter {
         self.tell(counts);
         for (direction, counts) in Direction::ALL.into_iter().zip(counts) {
             info!("[{direction}] {}", summary(&counts));
-            let (handed_over, waits) = (counts.handed_over, counts.waits);
-            debug!("[{direction}] {handed_over} hand-overs, {waits} waits for room");
+            if counts.handed_over > 0 {
+                info!("[{direction}] {} hand-overs", counts.handed_over);
+            }
         }
     }
 
