@@ -135,14 +135,14 @@ impl Queue {
                 }
             }
         }
-        let sent_before = testbed.sent_to_tap()?;
+        let sent_before = testbed.sent_to_host()?;
         let released = testbed.release(busy)?;
         let (mut frames, mut rate) = (0, 0.0);
         for &(direction, _) in &self.frames {
             let received = testbed.take_received(direction)?;
             let arrived = match (direction, sent_before) {
                 (Direction::Outbound, Some(before)) => {
-                    testbed.sent_to_tap()?.unwrap_or(before) - before
+                    testbed.sent_to_host()?.unwrap_or(before) - before
                 }
                 _ => received.len(),
             };

@@ -8,7 +8,7 @@
 //! the time itself.
 
 mod host;
-mod quiesce;
+mod process;
 
 #[cfg(tap)]
 #[path = "testbed/tap.rs"]
@@ -18,8 +18,8 @@ mod interface;
 #[path = "testbed/vmnet.rs"]
 mod interface;
 
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -30,17 +30,16 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::select::{FdSet, select};
-use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
-use self::host::{Host, outer};
+use self::host::HostEnd;
 pub use self::interface::TapHost;
 pub(super) use self::interface::check_vmnet;
 use super::HostSide;
 use super::network::{Conversation, LAB};
-use super::subject::{FORWARDING, Report, Setup, Subject};
+use super::subject::{Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
@@ -50,7 +49,9 @@ use crate::sys::{cores, timestamp};
 #[derive(Debug)]
 pub(super) struct Testbed {
     vm: OwnedFd,
-    host: Host,
+    host: Box<dyn HostEnd>,
+    /// Whether it has to stop an interface of vmnet before it ends.
+    ends_gently: bool,
     child: Child,
     /// What it has said so far.
     said: String,
@@ -80,7 +81,7 @@ impl Testbed {
     ) -> io::Result<Self> {
         let (vm, vm_inner) = pair(setup.max_frame)?;
         timestamp::note(&vm)?;
-        let (host, host_inner) = Host::new(setup.max_frame, setup.host)?;
+        let (host, host_inner) = host::open(setup.max_frame, setup.host)?;
         let mut command = Command::new(program);
         command
             .args(setup.arguments())
@@ -106,6 +107,7 @@ impl Testbed {
         let mut testbed = Self {
             vm: vm.into(),
             host,
+            ends_gently: matches!(setup.host, HostSide::Vmnet),
             child,
             said: String::new(),
             pid: Pid::from_raw(pid),
@@ -113,8 +115,9 @@ impl Testbed {
             buffer: vec![0; setup.max_frame + 1],
         };
         testbed.await_start()?;
-        if matches!(setup.host, HostSide::Vmnet) {
-            return testbed.at_own_host();
+        if testbed.ends_gently {
+            testbed.join_host()?;
+            return Ok(testbed);
         }
         testbed.bind_lease()?;
         if setup.subject == Subject::Spread {
@@ -134,51 +137,19 @@ impl Testbed {
         self.frames(Traffic::Flow(len), direction).remove(0)
     }
 
-    /// Looks no longer at what comes out at a TAP, so that it costs no more than it does.
+    /// See [`HostEnd::unwatch`].
     pub(super) fn unwatch(&mut self) -> io::Result<()> {
-        match &mut self.host {
-            Host::Socket(_) => Ok(()),
-            Host::Interface(host) => host.unwatch(),
-        }
+        self.host.unwatch()
     }
 
-    /// How many frames have been sent to the TAP, by this subject and those before it; `None`
-    /// without one.
-    pub(super) fn sent_to_tap(&self) -> io::Result<Option<usize>> {
-        match &self.host {
-            Host::Socket(_) => Ok(None),
-            Host::Interface(host) => host.sent(),
-        }
+    /// See [`HostEnd::sent`].
+    pub(super) fn sent_to_host(&self) -> io::Result<Option<usize>> {
+        self.host.sent()
     }
 
-    /// Whether frames may be lost on their way to the subject or behind it, in queues of the
-    /// host's whose lengths nobody tells.
+    /// See [`HostEnd::is_lossy`].
     pub(super) fn is_lossy(&self) -> bool {
-        matches!(self.host, Host::Interface(_)) && interface::IS_LOSSY
-    }
-
-    /// Waits until the subject says that it forwards.
-    fn await_start(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + START_PATIENCE;
-        while !self.hear().contains(FORWARDING) {
-            self.is_there()?;
-            if Instant::now() > deadline {
-                return Err(self.complaint("it does not start"));
-            }
-            thread::sleep(LOOK_EVERY);
-        }
-        Ok(())
-    }
-
-    /// Fails with the subject's own words if it has ended, which say why.
-    fn is_there(&mut self) -> io::Result<()> {
-        if self.child.try_wait()?.is_none() {
-            return Ok(());
-        }
-        let line = self.hear().lines().last();
-        let line = line.unwrap_or("the forwarder under measurement ended without a word");
-        let line = line.trim_start_matches("softnet: ");
-        Err(io::Error::other(line.to_owned()))
+        self.host.is_lossy()
     }
 
     fn bind_lease(&mut self) -> io::Result<()> {
@@ -218,13 +189,10 @@ impl Testbed {
 
     /// Sends a frame into the subject, in at the one side to come out at the other.
     pub(super) fn send(&self, direction: Direction, frame: &[u8]) -> io::Result<()> {
-        let end = match (direction, &self.host) {
-            (Direction::Outbound, _) => self.vm.as_fd(),
-            (_, Host::Socket(socket)) => socket.as_fd(),
-            (_, Host::Interface(host)) => return host.send(frame),
-        };
-        send(end.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
-        Ok(())
+        match direction {
+            Direction::Outbound => self.vm.send(frame),
+            Direction::Inbound => self.host.send(frame),
+        }
     }
 
     /// Sends a frame when there is room for it, and meanwhile takes what has come out, or a
@@ -262,17 +230,27 @@ impl Testbed {
 
     /// Receives a frame that has come out; returns its length and when that was.
     fn receive(&mut self, direction: Direction) -> io::Result<(usize, Duration)> {
-        if matches!(self.host, Host::Interface(_)) {
-            return self.receive_at_interface(direction);
+        if direction == Direction::Outbound {
+            return self.host.recv(&mut self.buffer);
         }
-        self.receive_any(direction)
+        loop {
+            let (len, at) = self.vm.recv(&mut self.buffer)?;
+            let frame = &self.buffer[..len];
+            if self.host.has_sent(frame) {
+                return Ok((len, at));
+            }
+            if let Some(answer) = self.host.answer(frame) {
+                // Who gets none asks again.
+                let _ = self.vm.send(&answer);
+            }
+        }
     }
 
-    /// The same, whoever has sent it.
-    fn receive_any(&mut self, direction: Direction) -> io::Result<(usize, Duration)> {
-        match outer(&self.vm, &self.host, direction) {
-            Some(end) => timestamp::recv(end, &mut self.buffer),
-            None => Err(io::ErrorKind::WouldBlock.into()),
+    /// Where frames come out; `None` if nobody looks.
+    fn receiver(&self, direction: Direction) -> Option<BorrowedFd<'_>> {
+        match direction {
+            Direction::Outbound => self.host.receiver(),
+            Direction::Inbound => self.vm.receiver(),
         }
     }
 
@@ -307,7 +285,7 @@ impl Testbed {
             }
             let ends = directions
                 .iter()
-                .filter_map(|&direction| outer(&self.vm, &self.host, direction));
+                .filter_map(|&direction| self.receiver(direction));
             wait_for_any(ends, left())?;
         }
     }
@@ -326,48 +304,6 @@ impl Testbed {
             received.extend(self.take_received(direction)?);
         }
         Ok(())
-    }
-
-    /// Ends the subject and returns what it says of itself.
-    pub(super) fn finish(mut self) -> io::Result<Report> {
-        kill(self.pid, Signal::SIGTERM)?;
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            // So that it has room to say more.
-            self.hear();
-            if let Some(status) = self.child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > deadline {
-                return Err(self.complaint("it does not end"));
-            }
-            thread::sleep(LOOK_EVERY);
-        };
-        if !status.success() {
-            return Err(self.complaint(&format!("it ended with {status}")));
-        }
-        Ok(Report::read(self.hear()))
-    }
-
-    /// All that the subject has said so far.
-    fn hear(&mut self) -> &str {
-        let mut said = Vec::new();
-        if let Some(stderr) = &mut self.child.stderr {
-            // Ends with that there is no more now.
-            let _ = stderr.read_to_end(&mut said);
-        }
-        self.said.push_str(&String::from_utf8_lossy(&said));
-        &self.said
-    }
-
-    fn complaint(&mut self, what: &str) -> io::Error {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let words: Vec<_> = what.lines().chain(self.hear().lines()).collect();
-        io::Error::other(format!(
-            "the forwarder under measurement failed: {}",
-            words.join(" ")
-        ))
     }
 }
 
@@ -390,16 +326,6 @@ fn wait_for_any<'fd>(
 /// Whether sending failed for want of room: Linux says EAGAIN, macOS ENOBUFS.
 pub(super) fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::ENOBUFS as i32)
-}
-
-impl Drop for Testbed {
-    fn drop(&mut self) {
-        if matches!(self.host, Host::Interface(_)) {
-            self.end_gently();
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// How many frames of `len` bytes fit into the queue of a socket, so that their sender does
@@ -437,5 +363,3 @@ const LOOK_EVERY: Duration = Duration::from_micros(if timestamp::BY_KERNEL { 200
 /// The last frames are out by then, as a rule.
 const LAST_ONES: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longer than vmnet may take to start.
-const START_PATIENCE: Duration = Duration::from_secs(15);

@@ -7,13 +7,12 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::unistd::read;
 
+use super::host::HostEnd;
 use super::{TART_RCVBUF, Testbed};
-use crate::direction::Direction;
 use crate::endpoint::tap::Tap;
 use crate::host::privileges::Reserve;
 use crate::sys::{packet, timestamp};
@@ -54,50 +53,46 @@ impl TapHost {
             watcher,
         })
     }
+
+    /// Forgets what the last subject left, and looks at what comes out from now on. Returns with
+    /// it the TAP for the subject to inherit.
+    pub(super) fn end(self: &Arc<Self>) -> io::Result<(Box<dyn HostEnd>, OwnedFd)> {
+        packet::unwatch(&self.watcher, &self.name)?;
+        let mut buffer = [0; 2048];
+        while read(&self.tap, &mut buffer).is_ok() {}
+        while timestamp::recv(self.watcher.as_fd(), &mut buffer).is_ok() {}
+        packet::watch(&self.watcher, &self.name)?;
+        let end = TapEnd {
+            host: Arc::clone(self),
+            watches: true,
+        };
+        Ok((Box::new(end), self.tap.as_fd().try_clone_to_owned()?))
+    }
 }
 
 /// The TAP while one subject is measured at it.
 #[derive(Debug)]
-pub(super) struct Interface {
+struct TapEnd {
     host: Arc<TapHost>,
     watches: bool,
 }
 
-impl Interface {
-    /// Forgets what the last subject left, and looks at what comes out from now on. Returns with
-    /// it the TAP for the subject to inherit.
-    pub(super) fn at(host: &Arc<TapHost>) -> io::Result<(Self, OwnedFd)> {
-        packet::unwatch(&host.watcher, &host.name)?;
-        let mut buffer = [0; 2048];
-        while read(&host.tap, &mut buffer).is_ok() {}
-        while timestamp::recv(host.watcher.as_fd(), &mut buffer).is_ok() {}
-        packet::watch(&host.watcher, &host.name)?;
-        let interface = Self {
-            host: Arc::clone(host),
-            watches: true,
-        };
-        Ok((interface, host.tap.as_fd().try_clone_to_owned()?))
-    }
-
-    /// Sends a frame in the host's name.
-    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+impl HostEnd for TapEnd {
+    fn send(&self, frame: &[u8]) -> io::Result<()> {
         send(self.host.sender.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
 
-    /// Where the frames come out that the subject sends; `None` if nobody looks.
-    pub(super) fn receiver(&self) -> Option<BorrowedFd<'_>> {
+    fn receiver(&self) -> Option<BorrowedFd<'_>> {
         self.watches.then(|| self.host.watcher.as_fd())
     }
 
-    /// Looks no longer at what comes out, so that it costs no more than it does.
-    pub(super) fn unwatch(&mut self) -> io::Result<()> {
+    fn unwatch(&mut self) -> io::Result<()> {
         self.watches = false;
         packet::unwatch(&self.host.watcher, &self.host.name)
     }
 
-    /// How many frames the subject, and those before it, have sent.
-    pub(super) fn sent(&self) -> io::Result<Option<usize>> {
+    fn sent(&self) -> io::Result<Option<usize>> {
         let name = &self.host.name;
         let table = fs::read_to_string("/proc/self/net/dev")?;
         let row = table.lines().find_map(|line| {
@@ -112,24 +107,11 @@ impl Interface {
 }
 
 impl Testbed {
-    pub(super) fn at_own_host(self) -> io::Result<Self> {
+    #[allow(clippy::unused_self)] // As at vmnet.
+    pub(super) fn join_host(&mut self) -> io::Result<()> {
         Err(no_vmnet())
     }
-
-    /// Receives a frame that has come out.
-    pub(super) fn receive_at_interface(
-        &mut self,
-        direction: Direction,
-    ) -> io::Result<(usize, Duration)> {
-        self.receive_any(direction)
-    }
-
-    /// Nothing is left behind by a subject that is killed.
-    pub(super) fn end_gently(&mut self) {}
 }
-
-/// Nothing is lost on the way to a TAP or from it.
-pub(super) const IS_LOSSY: bool = false;
 
 pub(in crate::bench) fn check_vmnet(_: Option<&Reserve>) -> io::Result<()> {
     Err(no_vmnet())

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendto, setsockopt, sockopt};
 use nix::unistd::geteuid;
 
 use self::guest::{Client, Grant};
-use super::{Host, LOOK_EVERY, TART_RCVBUF, Testbed};
+use super::host::HostEnd;
+use super::{LOOK_EVERY, TART_RCVBUF, Testbed};
 use crate::bench::network::{Conversation, VMNET_MAC};
 use crate::direction::Direction;
 use crate::host::privileges::Reserve;
@@ -37,12 +37,13 @@ pub(in crate::bench) fn check_vmnet(reserve: Option<&Reserve>) -> io::Result<()>
 
 /// A socket of the host's on the VM's network.
 #[derive(Debug)]
-pub(super) struct Interface {
+struct UdpHost {
     socket: UdpSocket,
     vm: SocketAddrV4,
+    between: Conversation,
 }
 
-impl Interface {
+impl UdpHost {
     /// On the address of the server that granted the lease, which is the host's.
     fn new(lease: &Grant) -> io::Result<Self> {
         let socket = UdpSocket::bind((lease.server, 0)).map_err(|error| {
@@ -54,14 +55,24 @@ impl Interface {
         // To the VM or nowhere, whatever the host's routes say.
         setsockopt(&socket, sockopt::DontRoute, &true)?;
         widen(&socket);
+        let between = Conversation {
+            network: lease.network(VMNET_MAC),
+            peer: lease.server,
+            vm_port: VM_PORT,
+            peer_port: socket.local_addr()?.port(),
+        };
+        let vm = SocketAddrV4::new(lease.address, VM_PORT);
         Ok(Self {
             socket,
-            vm: SocketAddrV4::new(lease.address, VM_PORT),
+            vm,
+            between,
         })
     }
+}
 
-    /// Sends what is data in a frame for the VM.
-    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+impl HostEnd for UdpHost {
+    /// Sends what is data in it.
+    fn send(&self, frame: &[u8]) -> io::Result<()> {
         sendto(
             self.socket.as_raw_fd(),
             &frame[HEADERS..],
@@ -71,32 +82,25 @@ impl Interface {
         Ok(())
     }
 
-    /// To wait at.
-    #[allow(clippy::unnecessary_wraps)] // As at a TAP, where nobody may look.
-    pub(super) fn receiver(&self) -> Option<BorrowedFd<'_>> {
+    fn receiver(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket.as_fd())
     }
 
-    /// What the subject gets of a TAP; there are none on macOS.
-    pub(super) fn at(tap: &Arc<TapHost>) -> io::Result<(Self, OwnedFd)> {
-        match **tap {}
+    fn has_sent(&self, frame: &[u8]) -> bool {
+        guest::is_from_peer(&self.between, frame)
     }
 
-    /// Nobody looks who could stop looking.
-    #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
-    pub(super) fn unwatch(&mut self) -> io::Result<()> {
-        Ok(())
+    /// To those that ask for the VM's MAC address.
+    fn answer(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        guest::arp_answer(&self.between.network, frame)
     }
 
-    /// No interface of vmnet counts its frames for others.
-    #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
-    pub(super) fn sent(&self) -> io::Result<Option<usize>> {
-        Ok(None)
+    fn is_lossy(&self) -> bool {
+        true
     }
 
-    /// Receives the data of a frame of the VM's, into its place in `buffer`; returns the
-    /// length of the frame and when it came.
-    pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Duration)> {
+    /// Receives the data of a frame, into its place in `buffer`.
+    fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Duration)> {
         let (len, at) = timestamp::recv(self.socket.as_fd(), &mut buffer[HEADERS..])?;
         Ok((HEADERS + len, at))
     }
@@ -105,17 +109,7 @@ impl Interface {
 impl Testbed {
     /// Takes the VM through DHCP with the host's server, and makes sure that both hear each
     /// other.
-    pub(super) fn at_own_host(mut self) -> io::Result<Self> {
-        match self.join_host() {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                self.end_gently();
-                Err(error)
-            }
-        }
-    }
-
-    fn join_host(&mut self) -> io::Result<()> {
+    pub(super) fn join_host(&mut self) -> io::Result<()> {
         let lease = self.ask_for_lease()?;
         if !lease.is_on_link() {
             let Grant {
@@ -125,14 +119,9 @@ impl Testbed {
                 "the DHCP server {server} granted {address}, which is not on its own network"
             )));
         }
-        let host = Interface::new(&lease)?;
-        self.between = Conversation {
-            network: lease.network(VMNET_MAC),
-            peer: lease.server,
-            vm_port: VM_PORT,
-            peer_port: host.socket.local_addr()?.port(),
-        };
-        self.host = Host::Interface(host);
+        let host = UdpHost::new(&lease)?;
+        self.between = host.between;
+        self.host = Box::new(host);
         for (direction, words) in [
             (
                 Direction::Outbound,
@@ -218,42 +207,6 @@ impl Testbed {
         }
         Ok(false)
     }
-
-    /// Receives a frame that has come out, of those that the other side has sent. Answers those
-    /// that ask for the VM's MAC address.
-    pub(super) fn receive_at_interface(
-        &mut self,
-        direction: Direction,
-    ) -> io::Result<(usize, Duration)> {
-        if let (Direction::Outbound, Host::Interface(host)) = (direction, &self.host) {
-            return host.recv(&mut self.buffer);
-        }
-        loop {
-            let (len, at) = timestamp::recv(self.vm.as_fd(), &mut self.buffer)?;
-            let frame = &self.buffer[..len];
-            if guest::is_from_peer(&self.between, frame) {
-                return Ok((len, at));
-            }
-            if let Some(answer) = guest::arp_answer(&self.between.network, frame) {
-                // Who gets none asks again.
-                let _ = self.send(Direction::Outbound, &answer);
-            }
-        }
-    }
-
-    /// Has the subject end as it would by itself, which stops vmnet's interface.
-    pub(super) fn end_gently(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(None)) {
-            return;
-        }
-        let _ = kill(self.pid, Signal::SIGTERM);
-        // Where it is held.
-        let _ = kill(self.pid, Signal::SIGCONT);
-        let deadline = Instant::now() + END_PATIENCE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            thread::sleep(LOOK_EVERY);
-        }
-    }
 }
 
 /// Makes the receiver's queue as long as the system lets it: a filled batch of the VM's has to
@@ -275,8 +228,11 @@ fn widen(socket: &UdpSocket) {
 #[derive(Debug)]
 pub enum TapHost {}
 
-/// Frames may be lost in queues of the host's whose lengths nobody tells.
-pub(super) const IS_LOSSY: bool = true;
+impl TapHost {
+    pub(super) fn end(self: &Arc<Self>) -> io::Result<(Box<dyn HostEnd>, OwnedFd)> {
+        match **self {}
+    }
+}
 
 /// With an entitlement.
 const FOR_USERS_SINCE: (u32, u32) = (26, 0);
@@ -300,6 +256,4 @@ const DHCP_PATIENCE: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 const RECEIVE_PATIENCE: Duration = Duration::from_secs(3);
-/// Softnet ends within a second.
-const END_PATIENCE: Duration = Duration::from_secs(2);
 const SEND_AGAIN: Duration = Duration::from_millis(100);
