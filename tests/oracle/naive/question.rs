@@ -1,4 +1,4 @@
-//! What softnet asks by itself, from "What softnet asks by itself" of docs/filtering.md.
+//! The request that softnet sends of its own, from "softnet's own request" in docs/filtering.md.
 
 use std::net::Ipv4Addr;
 
