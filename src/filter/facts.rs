@@ -14,7 +14,7 @@ use crate::wire::udp;
 pub(super) struct Facts {
     /// The other machine.
     pub(super) peer: u32,
-    /// Whether it is whole, and for port 53.
+    /// Whether it is whole, and to or from the other machine's port 53.
     pub(super) is_dns: bool,
     pub(super) kind: Kind,
     pub(super) ports: Option<PortPair>,
@@ -121,8 +121,8 @@ pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
         },
         _ => to(0, 0, flows::Kind::Other),
     };
-    let found = shape::ipv4(carried);
-    let is_dns = found.is_ok_and(|(_, transport)| transport.port() == Some(udp::DNS));
+    let is_whole = shape::ipv4(carried).is_ok_and(|(_, transport)| transport.port().is_some());
+    let is_dns = is_whole && ports.is_some_and(|ports| ports.remote == udp::DNS);
     Some(Facts {
         peer,
         is_dns,

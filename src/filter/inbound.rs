@@ -314,12 +314,15 @@ impl Inbound {
             return Ok(());
         }
         let facts = facts::of(carried, Direction::Inbound).ok_or(DropReason::Ipv4Malformed)?;
-        self.tracker.judge(&facts, context, |way| {
-            let rules = match way {
-                Direction::Outbound => &rules.outbound,
-                Direction::Inbound => inbound,
-            };
-            rules.look_closer(facts.peer, facts.kind, facts.ports)
+        self.tracker.judge(&facts, context, |way| match way {
+            // Of a connection that the VM has opened, which a new policy is asked about.
+            Direction::Outbound => {
+                let said = rules
+                    .outbound
+                    .look_closer(facts.peer, facts.kind, facts.ports);
+                self.lease.except(said, facts.peer, facts.is_dns)
+            }
+            Direction::Inbound => inbound.look_closer(facts.peer, facts.kind, facts.ports),
         })
     }
 

@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use arrayvec::ArrayVec;
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
+use super::prefix::Destination;
 use crate::clock::Tick;
 use crate::wire::Mac;
 
@@ -115,10 +116,20 @@ impl LeaseCell {
         mac.to_u64() == self.gateway_mac.load(Ordering::Relaxed)
     }
 
+    /// A name server that the lease names is reached on port 53 even if the table refuses it, for
+    /// it is often the resolver of a company's network.
+    pub(super) fn except(&self, said: Destination, peer: u32, is_dns: bool) -> Destination {
+        if is_dns && said.may_be_name_server() && self.has_name_server(peer) {
+            Destination::Pass
+        } else {
+            said
+        }
+    }
+
     /// Whether the lease came with this name server. A few attempts are enough for a grant
     /// that is being written; a writer that was interrupted meanwhile is not waited for, as
     /// this is on the path of frames, and whoever asked a name server asks again.
-    pub(super) fn has_name_server(&self, address: u32) -> bool {
+    fn has_name_server(&self, address: u32) -> bool {
         let name_servers = (0..ATTEMPTS_MAX).find_map(|_| self.attempt());
         address != 0 && name_servers.is_some_and(|(_, servers)| servers.contains(&address))
     }

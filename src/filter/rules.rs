@@ -115,7 +115,8 @@ impl Rules {
         let mut sources = self.sources();
         if sources.surroundings.name_servers != servers {
             sources.surroundings.name_servers = servers.to_vec();
-            if sources.policy.names_dns() {
+            // A connection to a name server may have been open for that alone.
+            if sources.policy.names_dns() || sources.policy.is_stateful() {
                 self.replace(&mut sources);
             }
         }

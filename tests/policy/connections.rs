@@ -225,3 +225,36 @@ fn without_a_direction_nothing_is_remembered() {
     assert_eq!(world.receive(back(host, SSH, SYN)), Ok(()));
     assert_eq!(world.send(out(SSH, host, SYN_ACK)), Err(DestinationBlocked));
 }
+
+#[test]
+fn a_connection_to_a_name_server_outlives_a_new_policy_and_not_a_lease_without_it() {
+    let (server, another) = ("10.9.8.7", "10.9.8.8");
+    let granted = |world: &mut World, server| {
+        let request = Dhcp::request(3).address(50, VM_IP).address(54, GATEWAY_IP);
+        assert_eq!(world.send(request.broadcast()), Ok(()));
+        let ack = Dhcp::reply(5)
+            .address(6, server)
+            .option(51, &600_u32.to_be_bytes());
+        assert_eq!(world.receive(ack.answer()), Ok(()));
+    };
+    let mut world = World::new(OFFERED, "", "in 0.0.0.0/0");
+    granted(&mut world, server);
+    for kept in [true, false] {
+        for own in [HIGH, HIGH + 1] {
+            assert_eq!(world.send(out(own, (server, 53), SYN)), Ok(()));
+            assert_eq!(world.receive(back((server, 53), own, SYN_ACK)), Ok(()));
+            assert_eq!(world.send(out(own, (server, 53), ACK)), Ok(()));
+        }
+        let said = |reason| if kept { Ok(()) } else { Err(reason) };
+        if kept {
+            set(&world, "", "in 0.0.0.0/0,out 9.9.9.9");
+        } else {
+            granted(&mut world, another);
+        }
+        // Whichever side is the first to go on.
+        let answer = back((server, 53), HIGH, ACK);
+        assert_eq!(world.receive(answer), said(SourceBlocked));
+        let question = out(HIGH + 1, (server, 53), ACK);
+        assert_eq!(world.send(question), said(DestinationPrivate));
+    }
+}

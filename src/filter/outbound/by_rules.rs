@@ -27,19 +27,9 @@ impl Outbound {
             return Ok(Step::Rules);
         }
         let is_dns = transport.port() == Some(udp::DNS);
-        let said = self.except(verdict, header.destination.get(), is_dns);
+        let said = self.lease.except(verdict, header.destination.get(), is_dns);
         said.refusal()
             .map_or_else(|| self.rest::<RARE>(ethernet, header, transport), Err)
-    }
-
-    /// A name server that the lease names is reached on port 53 even if the table refuses it, for
-    /// it is often the resolver of a company's network.
-    fn except(&self, said: Destination, destination: u32, is_dns: bool) -> Destination {
-        if is_dns && said.may_be_name_server() && self.lease.has_name_server(destination) {
-            Destination::Pass
-        } else {
-            said
-        }
     }
 
     /// By what the rules say beside addresses, and by the connection that a packet belongs to.
@@ -62,7 +52,7 @@ impl Outbound {
             let said = rules
                 .outbound
                 .look_closer(facts.peer, facts.kind, facts.ports);
-            self.except(said, facts.peer, facts.is_dns)
+            self.lease.except(said, facts.peer, facts.is_dns)
         };
         if let Some(inbound) = &rules.inbound {
             self.tracker.judge(&facts, context, |way| match way {

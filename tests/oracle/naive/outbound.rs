@@ -1,5 +1,7 @@
 //! Whether a frame may leave the VM.
 
+use std::net::Ipv4Addr;
+
 use etherparse::Ethernet2HeaderSlice;
 use ipnet::Ipv4Net;
 
@@ -166,7 +168,13 @@ impl Facts {
     }
 
     /// Whether the exception for name servers holds.
-    pub(super) fn is_name_server(&self, packet: &Packet<'_>, fault: &str) -> bool {
+    pub(super) fn is_name_server(
+        &self,
+        packet: &Packet<'_>,
+        outbound: bool,
+        peer: Ipv4Addr,
+        fault: &str,
+    ) -> bool {
         let may_be_one = [
             "isolation",
             "destination-private",
@@ -175,11 +183,11 @@ impl Facts {
             "destination-special",
         ];
         let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
-        packet.ports.is_some_and(|(_, to)| to == 53)
+        packet
+            .ports
+            .is_some_and(|(from, to)| 53 == if outbound { to } else { from })
             && !packet.is_short
-            && servers
-                .into_iter()
-                .any(|server| *server == packet.destination)
+            && servers.into_iter().any(|server| *server == peer)
             && may_be_one.contains(&fault)
     }
 

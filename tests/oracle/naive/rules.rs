@@ -133,7 +133,7 @@ impl Facts {
         }
         let said = self.outbound_said(&seen);
         match said {
-            Said::No(fault) if outbound && self.is_name_server(packet, fault) => Said::Nothing,
+            Said::No(fault) if self.is_name_server(packet, outbound, peer, fault) => Said::Nothing,
             said => said,
         }
     }
