@@ -1,5 +1,5 @@
-# A Homebrew formula for the universal binary. `make macos` writes it to dist/ with the version
-# and the checksum filled in, and SOFTNET_URL, where the archive will be published.
+# A Homebrew formula for the universal binary. `make macos` writes it to dist/ and fills in the
+# version, the checksum, and SOFTNET_URL, where the archive will be published.
 class Softnet < Formula
   desc "Small, very fast packet filter between a virtual machine and its host's network"
   url "@URL@"
@@ -14,7 +14,7 @@ class Softnet < Formula
     pkgshare.install "softnet.entitlements", "softnet.sudoers"
   end
 
-  # Homebrew signs a binary anew, without the entitlement, if it has changed it.
+  # If Homebrew has changed the binary, it signs it again, without the entitlement.
   def post_install
     entitlements = Utils.popen_read("/usr/bin/codesign", "--display", "--entitlements", "-", bin/"softnet")
     return if entitlements.include?("com.apple.security.virtualization")
@@ -27,13 +27,13 @@ class Softnet < Formula
     <<~EOS
       macOS 26 and later: nothing more to do.
       macOS 13 to 15: softnet needs root. Tart offers to make it SUID root when it runs in a
-      terminal, on macOS 26 too. But Homebrew's folders are yours, and who can write to the
-      folder of such a program can be root. So install a copy where only root can write:
+      terminal, on macOS 26 too. But you own Homebrew's folders, and anyone who can write to the
+      folder of a SUID program can become root. So install a copy where only root can write:
         sudo install -d -o root -g wheel -m 755 /usr/local/libexec
         sudo install -o root -g wheel -m 4755 #{opt_bin}/softnet /usr/local/libexec/softnet
-      with /usr/local/libexec before #{HOMEBREW_PREFIX}/bin on PATH, and again after each
-      upgrade. Without a terminal see also #{opt_pkgshare}/softnet.sudoers.
-      A VM gets no address if the application firewall keeps requests from
+      Put /usr/local/libexec before #{HOMEBREW_PREFIX}/bin on PATH, and repeat this after each
+      upgrade. If Tart runs without a terminal, see also #{opt_pkgshare}/softnet.sudoers.
+      A VM gets no address if the application firewall blocks requests to
       /usr/libexec/bootpd: add that in System Settings, Network, Firewall, Options.
     EOS
   end
