@@ -1,7 +1,7 @@
-//! The command line: what was typed ([`LowArgs`]) becomes what will be done ([`Invocation`]).
+//! Parses the command line ([`LowArgs`]) into what is to be done ([`Invocation`]).
 //!
-//! Nothing in here touches the system, so that `--help` and a mistyped flag cost nothing and
-//! change nothing, as root too.
+//! Nothing in here touches the system, so `--help` or a mistyped flag changes nothing, even as
+//! root.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -23,39 +23,39 @@ use super::check::{Check, CheckArgs};
 use super::uplink::{self, Exposed, HostFlags};
 use crate::benchmark::{BenchArgs, SubjectArgs};
 
-/// What the command line amounts to.
+/// The result of parsing the command line.
 pub(crate) enum Parsed {
-    /// To be done.
+    /// A valid command line.
     Invocation(Box<Invocation>),
-    /// To be printed on standard output: `--help` or `--version`.
+    /// Text to print on standard output, for `--help` or `--version`.
     Answer(String),
-    /// It is wrong, and this line says how.
+    /// A usage error, in one line.
     Usage(String),
 }
 
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Invocation {
-    /// Nothing: sudo was asked whether it would start softnet, and it did.
+    /// Nothing: softnet was started only to find out whether sudo would start it.
     Probe,
-    /// Forwarding for a VM that somebody else starts.
+    /// Forward for a VM that somebody else has started.
     Forward {
         vm_fd: RawFd,
         control_fd: Option<RawFd>,
-        /// Whether sudo has started this process for softnet itself.
+        /// Whether softnet itself has started this process, through sudo.
         escalated: bool,
         config: Config,
     },
-    /// Starting a command that is a VM, and forwarding for it.
+    /// Start a command that is a VM, and forward for it.
     Run {
         command: Vec<OsString>,
         config: Config,
     },
-    /// Explaining rules.
+    /// Say what rules do with packets.
     Check(Check),
-    /// Measuring.
+    /// Measure.
     Bench(BenchArgs),
-    /// Being measured.
+    /// Be the process that is measured.
     BenchSubject(SubjectArgs),
 }
 
@@ -66,26 +66,26 @@ pub(crate) struct Config {
     pub(crate) mode: Mode,
     pub(crate) policy: Policy,
     pub(crate) connection_rate: u32,
-    /// What in the above deserves one, to be logged.
+    /// Rules whose host bits were cleared, to be logged as warnings.
     pub(crate) warnings: Vec<HostBits>,
     pub(crate) uplink: uplink::Config,
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) registry: bool,
-    /// Whether the VM's names are kept from the DHCP server.
+    /// Whether the VM's host names are removed from its DHCP messages.
     pub(crate) strips_names: bool,
     pub(crate) hand_over: HandOver,
     pub(crate) pin: Pin,
 }
 
 impl Config {
-    /// Whether the VM is kept from the other VMs of its network.
+    /// Whether the VM is isolated from the other VMs of its network.
     pub(crate) fn isolated(&self) -> bool {
         !self.policy.wants_isolation_off()
     }
 }
 
-/// Reads a command line, the program's name first.
+/// Parses a command line, which begins with the program's name.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
     let low = match LowArgs::try_parse_from(words) {
         Ok(low) => low,
@@ -106,10 +106,10 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
 
 /// Filters and forwards the network traffic of one virtual machine.
 ///
-/// softnet carries Ethernet frames between the VM's end of a unix datagram socketpair and an
-/// interface of the host. What leaves the VM must bear its MAC and the address that DHCP gave
-/// it, and may go to the public internet, the gateway and its services, and wherever --allow
-/// says. What reaches the VM must be meant for it.
+/// softnet moves Ethernet frames between the VM's end of a unix datagram socketpair and an
+/// interface of the host. Frames from the VM must have its MAC address and the IP address that
+/// DHCP gave it. They may go to the public internet, to the gateway, and to whatever --allow
+/// opens. Frames to the VM must be addressed to it.
 #[derive(Debug, Parser)]
 #[command(name = "softnet", version, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -119,12 +119,12 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
     info (default), debug or trace."
 )]
 struct LowArgs {
-    /// Descriptor of the VM's socket: connected, AF_UNIX, SOCK_DGRAM, one frame a datagram
+    /// Descriptor of the VM's socket: connected, AF_UNIX, SOCK_DGRAM, one frame per datagram
     #[arg(long, value_name = "N", required = true)]
     #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
     vm_fd: Option<RawFd>,
 
-    /// Descriptor of a unix stream socket, over which the rules are read and changed
+    /// Descriptor of a unix stream socket over which a client reads and changes the rules
     #[arg(long, value_name = "N")]
     #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
     #[arg(conflicts_with = "host_fd")]
@@ -141,8 +141,9 @@ struct LowArgs {
 enum Command {
     /// Start a command that is a VM, such as QEMU, and forward for it until it ends
     ///
-    /// COMMAND inherits the VM's end of a socketpair, and `{fd}` in its arguments becomes the
-    /// number of that descriptor. It runs as the calling user, and softnet exits with its code.
+    /// COMMAND inherits the VM's end of a socketpair, and `{fd}` in its arguments is replaced by
+    /// the number of that descriptor. It runs as the calling user, and softnet exits with its
+    /// exit code.
     #[command(max_term_width = 100)]
     Run {
         #[command(flatten)]
@@ -152,29 +153,29 @@ enum Command {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Say what rules make of packets, and which rule decides, without a VM and without root
+    /// Say what rules do with packets, and which rule decides; needs neither a VM nor root
     #[command(max_term_width = 100)]
     Check(CheckArgs),
-    /// Measure how fast this machine forwards frames, without a VM and without root
+    /// Measure how fast this machine forwards frames; needs neither a VM nor root
     #[command(max_term_width = 100)]
     Bench(BenchArgs),
-    /// Be what a bench measures
+    /// Be the process that a bench measures
     #[command(hide = true)]
     BenchSubject(SubjectArgs),
 }
 
 #[derive(Debug, Args)]
 struct ForwardingArgs {
-    /// The only MAC that the VM may use
+    /// The only MAC address that the VM may use
     #[arg(long, value_name = "MAC", required = true, value_parser = station)]
     vm_mac_address: Option<Mac>,
 
-    /// What the VM reaches: nat, as the rules say, or host, nothing but the gateway
+    /// What the VM can reach: nat, whatever the rules allow; host, only the gateway
     #[arg(long, value_name = "TYPE", default_value = "nat")]
     #[arg(value_parser = word(&[("nat", Mode::Nat), ("host", Mode::Host)]))]
     vm_net_type: Mode,
 
-    /// TAP device on the host's side; made, and brought up, if there is none of this name
+    /// TAP device on the host's side; created and brought up if it does not exist
     #[arg(long, value_name = "NAME", required = uplink::NEEDS_TAP, value_parser = interface)]
     tap: Option<String>,
 
@@ -195,26 +196,26 @@ struct ForwardingArgs {
     #[arg(value_parser = value_parser!(u16).range(68..))]
     host_mtu: u16,
 
-    /// The gateway's address [default: that of the bridge that the TAP is in, or of the TAP]
+    /// The gateway's address [default: that of the TAP's bridge, or of the TAP]
     ///
-    /// With the length of a prefix, as in 192.168.64.1/24, it also names the VM's network, which
-    /// counts if that interface has no address in it.
+    /// With a prefix length, as in 192.168.64.1/24, it also gives the VM's network, which is used
+    /// if that interface has no address in it.
     #[arg(long, value_name = "ADDR", value_parser = gateway)]
     gateway: Option<Named>,
 
-    /// Rules that allow, such as 10.0.0.0/8, 1.2.3.4:443, "tcp 1.2.3.4" or @host, the gateway
+    /// Rules that allow, such as 10.0.0.0/8, 1.2.3.4:443, "tcp 1.2.3.4" or @host (the gateway)
     ///
-    /// Separated by commas; the flag may be repeated. Rules with ports come before those
-    /// without; then the longest prefix that matches wins, and of two equal ones --block.
+    /// Separate rules with commas; the flag may be repeated. Rules with ports come before those
+    /// without. Then the longest prefix that matches wins, and of two equal ones --block.
     /// docs/rules.md has the grammar.
     #[arg(long, value_name = "LIST")]
     allow: Vec<String>,
 
-    /// Rules that block, likewise
+    /// Rules that block, in the same form
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 
-    /// New TCP connections that the VM may open in a second, after 8192 at once; 0 for no limit
+    /// New TCP connections that the VM may open per second, after 8192 at once; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = CONNECTION_RATE)]
     #[arg(allow_negative_numbers = true)]
     connection_rate: u32,
@@ -223,7 +224,7 @@ struct ForwardingArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = exposed)]
     expose: Vec<Exposed>,
 
-    /// Lease time of macOS' DHCP server, in seconds; through SUID 60 to 86400 (macOS)
+    /// Lease time of macOS' DHCP server, in seconds; 60 to 86400 through SUID (macOS)
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..))]
     bootpd_lease_time: Option<u32>,
 
@@ -231,36 +232,36 @@ struct ForwardingArgs {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
-    /// Group to drop privileges to, likewise [default: that of the user]
+    /// Group to drop privileges to; only root may name another [default: that of the user]
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 
-    /// Do without the registry, which keeps two VMs of a host from having one MAC or address
+    /// Turn off the registry, which keeps two VMs of a host from sharing a MAC or IP address
     #[arg(long)]
     no_registry: bool,
 
-    /// The name that the VM gives itself by DHCP: pass, if it is one plain label and nobody
-    /// else's; strip, never
+    /// Whether the VM's host name reaches the DHCP server: pass, if it is a single label and no
+    /// other VM's; strip, never
     #[arg(long, value_name = "WHAT", default_value = "pass")]
     #[arg(value_parser = word(&[("pass", false), ("strip", true)]), action = ArgAction::Set)]
     dhcp_name: bool,
 
-    /// When the second thread of a direction works: auto, when sending would block; load, also
-    /// when small frames queue up and a core is free; always; never
+    /// When the second thread of a direction helps: auto, if sending would block; load, also if
+    /// small frames queue up and a core is free; always; never
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     #[arg(value_parser = word(&HAND_OVERS))]
     hand_over: HandOver,
 
-    /// Where threads run: auto, on one last-level cache; none, anywhere; or the processors
-    /// of those that carry frames from and to the VM, as in 2,3
+    /// Which processors threads run on: auto, those of one last-level cache; none, any; or two
+    /// numbers, as in 2,3: for the threads that move frames from the VM, and to it
     #[arg(long, value_name = "WHERE", default_value = "auto")]
     pin: Pin,
 
-    /// Only tell whether softnet can be started like this
+    /// Only find out whether softnet can be started this way
     #[arg(long, hide = true)]
     sudo_escalation_probing: bool,
 
-    /// This is softnet, started anew by itself through sudo
+    /// Softnet has restarted itself through sudo
     #[arg(long, hide = true)]
     sudo_escalation_done: bool,
 }
@@ -301,7 +302,7 @@ impl LowArgs {
     }
 }
 
-/// Whether the descriptors are ones that can be taken, and none is given twice.
+/// Checks that the descriptors may be used, and that none is given twice.
 fn check_descriptors(vm: RawFd, control: Option<RawFd>, host: Option<RawFd>) -> Result<(), String> {
     for (flag, number, what) in [
         ("--vm-fd", Some(vm), "VM's socket"),
@@ -374,7 +375,7 @@ impl ForwardingArgs {
     }
 }
 
-/// Reads the rules, of which each flag may have brought several lists.
+/// Parses the rules. Each flag may have been given several times.
 fn policy(allow: &[String], block: &[String]) -> Result<(Policy, Vec<HostBits>), String> {
     let join = |lists: &[String]| {
         let lists: Vec<_> = lists
@@ -385,13 +386,13 @@ fn policy(allow: &[String], block: &[String]) -> Result<(Policy, Vec<HostBits>),
         lists.join(",")
     };
     let (allow, block) = (join(allow), join(block));
-    // One flag at a time first, to name the one that is wrong.
+    // First each flag alone, so that an error can name the flag.
     Policy::parse(&allow, "").map_err(|error| format!("--allow: {error}"))?;
     Policy::parse("", &block).map_err(|error| format!("--block: {error}"))?;
     Policy::parse(&allow, &block).map_err(|error| format!("--allow and --block: {error}"))
 }
 
-/// One of some words, each of which means something.
+/// A parser that accepts one of several words, and returns what that word means.
 fn word<T>(meanings: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync + 'static,
@@ -403,7 +404,7 @@ where
     })
 }
 
-/// Reads the MAC of one station.
+/// Parses the MAC address of a single station.
 fn station(text: &str) -> Result<Mac, String> {
     let mac: Mac = text.parse().map_err(|error| format!("{error}"))?;
     if mac.is_multicast() || mac == Mac([0; 6]) {
@@ -412,8 +413,8 @@ fn station(text: &str) -> Result<Mac, String> {
     Ok(mac)
 }
 
-/// Reads the name of an interface as Linux allows it (dev_valid_name in net/core/dev.c), less
-/// patterns such as `tap%d`.
+/// Parses the name of an interface as Linux allows it (dev_valid_name in net/core/dev.c), except
+/// for patterns such as `tap%d`.
 fn interface(text: &str) -> Result<String, String> {
     let bad = |byte: u8| byte.is_ascii_whitespace() || b"/:%\0".contains(&byte);
     if !(1..=15).contains(&text.len()) || text.bytes().any(bad) || [".", ".."].contains(&text) {
@@ -422,7 +423,7 @@ fn interface(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads the address of one machine, and its network if there is the length of a prefix.
+/// Parses the address of a single machine and, if a prefix length is given, its network.
 fn gateway(text: &str) -> Result<Named, String> {
     let net = text.parse().map(|net: Ipv4Net| (net.addr(), Some(net)));
     let (address, net) = net
@@ -434,7 +435,7 @@ fn gateway(text: &str) -> Result<Named, String> {
     if first == 0 || first >= 224 || net.is_some_and(is_none) {
         return Err("not the address of one machine".to_owned());
     }
-    // Nobody was ever given more than a /8, and a /32 is no network.
+    // No network is larger than a /8, and a /32 is not a network.
     if net.is_some_and(|net| net.prefix_len() < 8) {
         return Err("no VM's network is that large: 8 to 32 are lengths of a prefix".to_owned());
     }
@@ -445,7 +446,7 @@ fn gateway(text: &str) -> Result<Named, String> {
     })
 }
 
-/// Reads `EXTERNAL:INTERNAL`.
+/// Parses `EXTERNAL:INTERNAL`.
 fn exposed(text: &str) -> Result<Exposed, String> {
     let port = |text: &str| text.parse::<NonZeroU16>().ok();
     let (external, internal) = text.split_once(':').unwrap_or((text, ""));
@@ -455,7 +456,7 @@ fn exposed(text: &str) -> Result<Exposed, String> {
     }
 }
 
-/// The first paragraph of what clap says, which is what is wrong.
+/// The first paragraph of clap's message, which says what is wrong.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let paragraph = text.split("\n\n").next().unwrap_or_default();
@@ -480,7 +481,7 @@ mod tests {
 
     use super::*;
 
-    /// `tests/borrowed.rs` runs each of these for somebody who borrows the rights of root.
+    /// `tests/borrowed.rs` runs each of these flags for a caller who borrows root's privileges.
     #[test]
     fn every_flag_that_takes_a_path_opens_it_with_the_callers_rights() {
         let mut found = Vec::new();
@@ -502,7 +503,7 @@ mod tests {
                 found.push(flag);
                 continue;
             }
-            // That of `softnet run`, which runs as the caller.
+            // The command of `softnet run` runs as the caller.
             let is_command = flag == "run COMMAND";
             let is_path = is_a(arg, TypeId::of::<PathBuf>()) || is_a(arg, TypeId::of::<OsString>());
             let words = ["FILE", "PATH", "DIR", "PROGRAM", ".json"];
