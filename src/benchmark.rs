@@ -16,13 +16,14 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use softnet::bench::baseline::{self, Setup};
-use softnet::bench::capture::Capture;
+use softnet::bench::capture;
 use softnet::bench::compare::{self, Finding};
 use softnet::bench::limits;
 use softnet::bench::network::Network;
 use softnet::bench::report::{self, LEGEND, Results, SystemInfo};
 use softnet::bench::scenario::{self, Scenario};
 use softnet::bench::{self, HostSide, Options, Sample, Subject, Until};
+use softnet::capture::Capture;
 use softnet::direction::Direction;
 use softnet::host::console;
 use softnet::host::files::NamedFile;
@@ -281,9 +282,9 @@ fn judge(
     let named = || file.to_string();
     let file = file.open(rights).with_context(named)?;
     let capture = Capture::read(file).with_context(named)?;
-    let network = capture.network(vm_mac);
+    let network = capture::network(&capture, vm_mac);
     let (mut outbound, mut inbound) = network.filters_with_lease(0, MAX_FRAME)?;
-    let judgement = capture.judge(network.vm_mac, &mut outbound, &mut inbound);
+    let judgement = capture::judge(&capture, network.vm_mac, &mut outbound, &mut inbound);
     let mut stdout = io::stdout();
     let Network {
         vm_mac,

@@ -44,4 +44,6 @@ pub mod control;
 
 pub mod host;
 
+pub mod capture;
+
 pub mod bench;

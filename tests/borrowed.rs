@@ -93,7 +93,7 @@ const LEAST: [&str; 5] = [
 type Case = (&'static str, fn(Way, &Copy));
 
 /// One for each line of `named-files.txt`, to which a test of `src/app/cli.rs` holds the flags.
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     ("bench --against", |way, copy| {
         let log = format!("/run/nobodys/{way:?}");
         let script = format!("#!/bin/sh\nexec cat /proc/self/status >{log}\n");
@@ -171,6 +171,14 @@ const CASES: [Case; 6] = [
         fs::write("/run/results", results).unwrap();
         let words = |path| vec!["bench", "compare", "/run/results", path];
         is_read(way, copy, &words, "not a line of results");
+    }),
+    ("check --pcap", |way, copy| {
+        is_read(
+            way,
+            copy,
+            &|path| vec!["check", "--pcap", path],
+            "not a capture",
+        );
     }),
 ];
 

@@ -1,12 +1,19 @@
-//! `softnet check`: says what rules make of packets, without a VM, rights or a network.
+//! `softnet check`: says what rules do with packets, or the filter with the frames of a capture,
+//! without a VM, root or a network.
 
-use std::io::{self, Write};
+mod capture;
+
+use std::io::{self, BufWriter, Write};
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use clap::Args;
 use ipnet::Ipv4Net;
 use softnet::direction::Direction;
 use softnet::filter::policy::{HostBits, Mode, Peer, Place, Policy};
+use softnet::host::files::NamedFile;
+use softnet::host::privileges::Identity;
+use softnet::wire::Mac;
 
 use super::exit_code::FAILURE;
 
@@ -17,12 +24,20 @@ use super::exit_code::FAILURE;
 )]
 pub(crate) struct CheckArgs {
     /// A machine that the VM sends to: ADDRESS[:PORT][/tcp|/udp|/icmp]; may be repeated
-    #[arg(long, value_name = "PEER", required_unless_present = "from")]
+    #[arg(long, value_name = "PEER", required_unless_present_any = ["from", "pcap"])]
     to: Vec<Peer>,
 
     /// A machine that opens a connection to the VM; the port is the VM's
     #[arg(long, value_name = "PEER")]
     from: Vec<Peer>,
+
+    /// Instead, judge each frame of a capture (pcap or pcapng) as softnet would have
+    #[arg(long, value_name = "CAPTURE", conflicts_with_all = ["to", "from"])]
+    pcap: Option<NamedFile>,
+
+    /// The VM in the capture [default: the station that sent most]
+    #[arg(long, value_name = "MAC", requires = "pcap")]
+    vm_mac_address: Option<Mac>,
 
     /// Rules that allow, as for the forwarding itself
     #[arg(long, value_name = "LIST")]
@@ -32,9 +47,10 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 
-    /// The gateway's address, with the length of the VM's network
-    #[arg(long, value_name = "ADDR/LENGTH", default_value = "192.168.64.1/24")]
-    gateway: Ipv4Net,
+    /// The gateway's address, with the prefix length of the VM's network [default:
+    /// 192.168.64.1/24; with --pcap the first address of the VM's /24]
+    #[arg(long, value_name = "ADDR/LENGTH")]
+    gateway: Option<Ipv4Net>,
 
     /// Whether the VM is in host-only mode
     #[arg(long)]
@@ -50,9 +66,17 @@ pub(crate) struct CheckArgs {
 pub(crate) struct Check {
     policy: Policy,
     warnings: Vec<HostBits>,
-    place: Place,
-    peers: Vec<(Direction, Peer)>,
+    gateway: Option<Ipv4Net>,
+    mode: Mode,
+    what: What,
     expect_no_drops: bool,
+}
+
+/// Whose fate is asked for.
+#[derive(Debug)]
+enum What {
+    Peers(Vec<(Direction, Peer)>),
+    Capture(NamedFile, Option<Mac>),
 }
 
 impl CheckArgs {
@@ -72,37 +96,63 @@ impl CheckArgs {
         Ok(Check {
             policy,
             warnings,
-            place: Place {
-                gateway: self.gateway.addr(),
-                subnet: Some(self.gateway.trunc()),
-                mode: if self.host_only {
-                    Mode::Host
-                } else {
-                    Mode::Nat
-                },
+            gateway: self.gateway,
+            mode: if self.host_only {
+                Mode::Host
+            } else {
+                Mode::Nat
             },
-            peers: to.chain(from).collect(),
+            what: match self.pcap {
+                Some(file) => What::Capture(file, self.vm_mac_address),
+                None => What::Peers(to.chain(from).collect()),
+            },
             expect_no_drops: self.expect_no_drops,
         })
     }
 }
 
-/// Prints a line for each peer.
+/// Prints a line for each peer or frame.
 ///
 /// # Errors
-/// When nobody takes what is printed.
+/// When the capture cannot be read, or nobody takes what is printed.
 pub(crate) fn check(check: &Check) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
+    // Nothing here takes more than the caller's own rights.
+    let rights = Identity::find(None, None)?.become_caller()?;
+    let mut out = BufWriter::new(io::stdout().lock());
     for warning in &check.warnings {
         writeln!(out, "note: {warning}")?;
     }
+    let drops = match &check.what {
+        What::Peers(peers) => explain(check, peers, &mut out)?,
+        What::Capture(file, vm_mac) => capture::judge(check, file, *vm_mac, &rights, &mut out)?,
+    };
+    out.flush()?;
+    Ok(if check.expect_no_drops && drops > 0 {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Says what becomes of packets from and to each peer, and how many are dropped.
+fn explain(
+    check: &Check,
+    peers: &[(Direction, Peer)],
+    out: &mut impl Write,
+) -> anyhow::Result<usize> {
     if check.policy.depends_on_lease() {
         let note = "note: @dns stands for the name servers of a lease, of which there is none here";
         writeln!(out, "{note}")?;
     }
+    let net = check.gateway.unwrap_or(GATEWAY);
+    let place = Place {
+        gateway: net.addr(),
+        subnet: Some(net.trunc()),
+        mode: check.mode,
+    };
     let mut drops = 0;
-    for (direction, peer) in &check.peers {
-        let explanation = check.policy.explain(&check.place, *direction, peer);
+    for (direction, peer) in peers {
+        let explanation = check.policy.explain(&place, *direction, peer);
         drops += usize::from(explanation.dropped.is_some());
         let word = match direction {
             Direction::Outbound => "to",
@@ -110,9 +160,8 @@ pub(crate) fn check(check: &Check) -> anyhow::Result<ExitCode> {
         };
         writeln!(out, "{word} {peer}: {explanation}")?;
     }
-    Ok(if check.expect_no_drops && drops > 0 {
-        ExitCode::from(FAILURE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(drops)
 }
+
+/// Where vmnet begins to look for a free network.
+const GATEWAY: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 64, 1), 24);

@@ -104,6 +104,16 @@ impl LeaseCell {
         self.gateway_mac.store(mac.to_u64(), Ordering::Relaxed);
     }
 
+    /// Lends an address without end, as no server has: for frames that were captured after it was
+    /// granted. Before the filters see their first frame.
+    pub fn assume(&self, address: Ipv4Addr) {
+        self.bind(&Lease {
+            address,
+            expires: Tick::NEVER,
+            name_servers: ArrayVec::new(),
+        });
+    }
+
     /// Address and expiry, in one load.
     #[inline]
     pub(super) fn hot(&self) -> Hot {
