@@ -1,11 +1,10 @@
-//! ARP that leaves the VM, once it may: whom it reaches, how often, and that it says nothing
-//! beyond the message.
+//! Rewrites and limits outbound ARP that the filter allows: where it goes, how often, and that it
+//! contains nothing but the message.
 //!
-//! Everybody on a bridge has to read what is for everybody. With isolation nobody but the
-//! gateway has an answer for the VM, so that its requests for the gateway go there alone, as a
-//! host itself asks first about an entry that it has (RFC 1122, 2.3.2.1). Should the gateway
-//! have another MAC address meanwhile, two of them remain without an answer, and then
-//! everybody is asked again.
+//! Every station on a bridge has to read a broadcast. With isolation only the gateway can answer
+//! the VM, so the VM's requests for the gateway are sent to the gateway alone, in the way a host
+//! checks an entry that it already has (RFC 1122, 2.3.2.1). If the gateway's MAC address has
+//! changed, two requests remain unanswered, and from then on requests are broadcast again.
 //!
 //! ```text
 //!   outbound:  a request for the gateway -> asked()       inbound:  its reply -> answered()
@@ -24,7 +23,7 @@ use crate::wire::arp::{self, Arp};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{Mac, rewrite};
 
-/// What is done to the VM's ARP.
+/// Limits and rewrites the VM's ARP.
 #[derive(Debug)]
 pub(super) struct ArpGuard {
     gateway: u32,
@@ -43,7 +42,7 @@ impl ArpGuard {
         }
     }
 
-    /// Rewrites the message in the slot, which may go to everybody or to whom it is for.
+    /// Rewrites the message in the slot, which may be broadcast or go to one station.
     pub(super) fn pass(
         &mut self,
         slot: &mut Slot<'_>,
@@ -72,12 +71,12 @@ impl ArpGuard {
     }
 }
 
-/// How many requests for the gateway went to it alone since its last reply.
+/// How many requests have gone to the gateway alone since its last reply.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered(AtomicU32);
 
 impl Unanswered {
-    /// The gateway has replied. For the inbound side.
+    /// Records that the gateway has replied. Called by the inbound side.
     pub(super) fn answered(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -86,14 +85,14 @@ impl Unanswered {
         self.0.load(Ordering::Relaxed) < UNANSWERED_MAX
     }
 
-    /// A reply that comes at the same time may be lost on the count, or this request: either
-    /// way one more or one less goes to the gateway alone.
+    /// A reply that comes at the same time, or this request, may not be counted: then one request
+    /// more or less goes to the gateway alone.
     fn asked(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// After so many requests without a reply everybody is asked.
+/// After this many requests without a reply, requests are broadcast.
 const UNANSWERED_MAX: u32 = 2;
 const BROADCASTS_AT_ONCE: u32 = 64;
 const BROADCASTS_A_SECOND: u32 = 16;

@@ -1,4 +1,5 @@
-//! The atomics of [`super::lease`] and [`super::flows`]: the standard ones, or loom's when it models the cell.
+//! The atomics of [`super::lease`] and [`super::flows`]: the standard ones, or loom's in its
+//! models.
 
 #[cfg(loom)]
 pub(super) use loom::{

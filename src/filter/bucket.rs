@@ -1,35 +1,35 @@
-//! Limits how often something may happen: so often at once, then so often in a while.
+//! A rate limit: so many at once, then so many per unit of time.
 
 use crate::clock::Tick;
 
-/// A token bucket. It counts in parts of a token, as many as it takes for a tick to earn a
-/// whole number of them.
+/// A token bucket. It counts in fractions of a token, chosen so that each tick earns a whole number
+/// of them.
 #[derive(Debug)]
 pub(super) struct Bucket {
     parts: u64,
     capacity: u64,
-    /// Parts of a token.
+    /// Fractions of a token.
     token: u64,
-    /// Parts earned in a tick.
+    /// Fractions earned per tick.
     earned: u64,
-    /// Until when they were earned.
+    /// The time up to which they have been earned.
     paid: Tick,
 }
 
 impl Bucket {
-    /// A full bucket of so many tokens, which earns another in so many ticks
-    /// ([`Tick::PER_SECOND`]), at least one.
+    /// A full bucket of `capacity` tokens, which earns one every `interval` ticks
+    /// ([`Tick::PER_SECOND`]), at least one tick.
     pub(super) const fn new(capacity: u32, interval: u32) -> Self {
         Self::of(capacity, interval, 1)
     }
 
-    /// A full bucket of so many tokens, which earns so many a second.
+    /// A full bucket of `capacity` tokens, which earns `tokens` per second.
     pub(super) const fn per_second(capacity: u32, tokens: u32) -> Self {
         Self::of(capacity, Tick::PER_SECOND, tokens)
     }
 
     const fn of(capacity: u32, token: u32, earned: u32) -> Self {
-        // Below 2^64, as the factors are below 2^32.
+        // Below 2^64, because both factors are below 2^32.
         let capacity = capacity as u64 * token as u64;
         Self {
             parts: capacity,
@@ -40,7 +40,7 @@ impl Bucket {
         }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token if there is one.
     pub(super) fn take(&mut self, now: Tick) -> bool {
         let earned = now.since(self.paid).saturating_mul(self.earned);
         self.parts = self.parts.saturating_add(earned).min(self.capacity);
@@ -59,7 +59,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// How many tokens there are at a second, up to 100.
+    /// How many tokens there are at this second, up to 100.
     fn drain(bucket: &mut Bucket, second: u32) -> usize {
         (0..100)
             .take_while(|_| bucket.take(Tick::from_secs(second)))
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(drain(&mut bucket, 1000), 4);
         assert_eq!(drain(&mut bucket, 1009), 0);
         assert_eq!(drain(&mut bucket, 1010), 1);
-        // What is left of an interval is not lost.
+        // The rest of an interval is not lost.
         assert_eq!(drain(&mut bucket, 1035), 2);
         assert_eq!(drain(&mut bucket, 1039), 0);
         assert_eq!(drain(&mut bucket, 1040), 1);

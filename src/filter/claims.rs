@@ -1,35 +1,36 @@
-//! Whether an address that DHCP grants is free, or a name that a VM gives itself: what the
-//! filter has to ask the world.
+//! Asks whether an address that DHCP grants, or a name that the VM sends, is free. This is the only
+//! thing that the filter asks of the outside.
 //!
-//! It is asked with DHCP messages alone, in [`Filter::inspect`](super::Filter::inspect), and never
-//! on the path of other frames. Who answers knows of the VMs that others run.
+//! It asks for DHCP messages only, in [`Filter::inspect`](super::Filter::inspect), never on the
+//! path of other frames. The implementation knows about the VMs of other softnets.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// Keeps the address and the name of one VM from all others'.
+/// Reserves one VM's address and name, so that no other VM uses them.
 ///
-/// Both directions and the main thread call it, so that a lease may end on one of them while
-/// another begins. Whoever implements it lets one call at a time look and act, or an address
-/// could be given up that was granted anew meanwhile.
+/// Both directions and the main thread call this, so one may end a lease while another begins one.
+/// An implementation must let only one call at a time read and change its state. Otherwise an
+/// address could be given up that has just been granted again.
 pub trait Claims: fmt::Debug + Send + Sync {
-    /// Claims `address`, calls `bind` once it is certain to be the VM's, and gives up what was
-    /// claimed before. False, without having called `bind` or given up anything, when another
-    /// VM has it. Must not wait for another process.
+    /// Claims `address`, calls `bind` once the claim is certain, and then gives up what was claimed
+    /// before. Returns false, without having called `bind` or given up anything, if another VM has
+    /// the address. Must not wait for another process.
     fn claim(&self, address: Ipv4Addr, bind: &mut dyn FnMut()) -> bool;
 
-    /// Gives up what is claimed unless it is what `leased` answers: to be called when a lease
-    /// has ended, or may have.
+    /// Gives up what is claimed, unless it is the address that `leased` returns. To be called when
+    /// a lease has ended, or may have ended.
     fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>);
 
-    /// Claims a name, one label in lower case, and gives up the one that was claimed before.
-    /// False, without having given up anything, when another VM has it. Must not wait either.
+    /// Claims a name, which is one label in lower case, and gives up the one that was claimed
+    /// before. Returns false, without having given up anything, if another VM has the name. Must
+    /// not wait either.
     fn claim_name(&self, _name: &str) -> bool {
         true
     }
 }
 
-/// Every address and name is free: for a VM beside which there is no other.
+/// An implementation for a VM that is alone: every address and name is free.
 #[derive(Debug)]
 pub struct NoClaims;
 

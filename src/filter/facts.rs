@@ -1,4 +1,4 @@
-//! What rules and connections ask about a packet whose shape is right.
+//! The facts about a well-formed packet that rules and connection tracking need.
 
 use super::flows::fragments::Part;
 use super::flows::{self, Key};
@@ -9,12 +9,12 @@ use crate::wire::icmp::{self, Icmp};
 use crate::wire::ipv4::{Ipv4, Plain, protocol};
 use crate::wire::udp;
 
-/// What of a packet matters to the rules and to its connection.
+/// What rules and connection tracking need to know about a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
-    /// The other machine.
+    /// The other machine's address.
     pub(super) peer: u32,
-    /// Whether it is whole, and to or from the other machine's port 53.
+    /// Whether it is unfragmented, and to or from port 53 of the other machine.
     pub(super) is_dns: bool,
     pub(super) kind: Kind,
     pub(super) ports: Option<PortPair>,
@@ -22,18 +22,18 @@ pub(super) struct Facts {
     pub(super) belongs: Belongs,
 }
 
-/// To which connection a packet could belong.
+/// Which connection a packet can belong to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Belongs {
-    /// To this one, which it may open.
+    /// This one, which it may open.
     To(Key, flows::Kind),
     /// It is an error about a packet of this one.
     About(Key),
-    /// To none.
+    /// None.
     Nowhere,
 }
 
-/// The connection that an ordinary packet, as [`shape::plain`] has it, could belong to.
+/// The connection that an ordinary packet, one that [`shape::plain`] accepts, can belong to.
 #[inline]
 pub(super) fn ordinary(carried: &[u8], way: Direction) -> Option<(Key, flows::Kind)> {
     let plain = Plain::parse(carried)?;
@@ -56,8 +56,8 @@ pub(super) fn ordinary(carried: &[u8], way: Direction) -> Option<(Key, flows::Ki
     Some((key, kind))
 }
 
-/// What rules ask about a packet, and to which connection it could belong. A first fragment has
-/// ports too; later ones do not, and nor do they arrive without the first.
+/// What rules need to know about a packet, and which connection it can belong to. A first fragment
+/// has ports too. Later fragments have none, and do not arrive without the first.
 pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
     let packet = Ipv4::parse(carried)?;
     let (header, payload) = (packet.header, packet.payload);
@@ -133,7 +133,7 @@ pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
     })
 }
 
-/// The connection of the packet that an ICMP error quotes, which went the other way.
+/// The connection of the packet that an ICMP error quotes, which went in the other direction.
 fn about(quoted: &[u8], way: Direction) -> Belongs {
     let Some((header, start)) = icmp::quoted(quoted).and_then(|header| {
         let payload = quoted.get(header.header_len()?..)?;
@@ -144,7 +144,7 @@ fn about(quoted: &[u8], way: Direction) -> Belongs {
     let [a, b, c, d, e, f, ..] = *start;
     let (source, destination) = match header.protocol {
         protocol::TCP | protocol::UDP => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
-        // The identifier of an echo, which stands for the VM's port.
+        // The identifier of an echo, which takes the place of the VM's port.
         protocol::ICMP => {
             let id = u16::from_be_bytes([e, f]);
             match way {
@@ -166,5 +166,5 @@ fn about(quoted: &[u8], way: Direction) -> Belongs {
     })
 }
 
-/// Where a TCP header has its flags.
+/// Where the flags are in a TCP header.
 const TCP_FLAGS: usize = 13;

@@ -1,4 +1,5 @@
-//! From the host to the VM: what is for it, from whom it says to be. Learns the lease.
+//! The filter from the host to the VM: checks that a frame is for the VM and that its sender may
+//! send it. Learns the lease.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -25,22 +26,22 @@ use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::Header;
 use crate::wire::{Mac, arp, icmp, udp};
 
-/// The filter of frames for the VM.
+/// The filter of frames to the VM.
 #[derive(Debug)]
 pub struct Inbound {
     now: Tick,
     parties: Parties,
     mode: Mode,
     isolation: bool,
-    /// Whether the gateway's MAC is learned from its replies, as the system did not tell it.
+    /// Whether the gateway's MAC is learned from its replies, because the system did not give it.
     pins_gateway: bool,
     max_frame: usize,
-    /// What the network that is learned is told to.
+    /// Through which the network is set once it is learned.
     handle: Arc<Rules>,
     rules: View,
     tracker: Tracker,
-    /// What becomes of a packet whose headers are right: where connections are tracked, it takes
-    /// a look at the rules.
+    /// The result for a packet whose headers are right: if connections are tracked, it must be
+    /// inspected by the rules.
     ordinary: Step,
     lease: Arc<LeaseCell>,
     guard: ReplyGuard,
@@ -104,7 +105,7 @@ impl Inbound {
         self.ipv4::<true>(ethernet, header, transport)
     }
 
-    /// Made twice, as outbound.
+    /// Compiled twice, like the outbound one.
     #[inline(always)]
     fn ipv4<const RARE: bool>(
         &self,
@@ -150,7 +151,7 @@ impl Inbound {
         Ok(self.ordinary)
     }
 
-    /// With isolation only the gateway sends, for itself and for what is behind it.
+    /// With isolation only the gateway may send, for itself and for the networks behind it.
     #[inline]
     fn comes_through_gateway(&self, mac: Mac, source: u32) -> bool {
         let (gateway, subnet) = (self.parties.gateway, self.parties.subnet);
@@ -158,7 +159,7 @@ impl Inbound {
         self.lease.is_gateway_mac(mac) && !is_neighbour
     }
 
-    /// Not for the VM alone: for all stations, or for a group that a rule lets it send to.
+    /// Not for the VM alone: broadcast, or for a group that a rule allows.
     #[cold]
     fn group(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
         let Some(group) = group_mac(address, self.parties.subnet) else {
@@ -171,7 +172,8 @@ impl Inbound {
         let rules = &self.rules.snapshot().outbound;
         let mut verdict = rules.table.get(address);
         if verdict == Destination::Closer {
-            // A rule for a group lets the VM hear all that is sent there, or it names more.
+            // If a rule allows a group, the VM receives everything sent to it; the rule may also
+            // name more than the address.
             verdict = rules.look_closer(address, Kind::Other, None);
         }
         if group == mac && (group == Mac::BROADCAST || verdict.refusal().is_none()) {
@@ -181,7 +183,7 @@ impl Inbound {
         }
     }
 
-    /// To port 68. The message itself takes inspection.
+    /// To port 68. The message itself needs inspection.
     #[cold]
     fn dhcp_port(
         &self,
@@ -195,8 +197,8 @@ impl Inbound {
         if ethernet.destination != self.parties.vm && ethernet.destination != Mac::BROADCAST {
             return Err(DropReason::DestinationGroup);
         }
-        // A MAC that was learned holds as long as the lease does, so that a gateway that was
-        // made anew meanwhile can grant the next.
+        // A learned MAC is valid as long as the lease, so that a gateway which has been recreated
+        // meanwhile can grant the next one.
         let may_be_new = self.pins_gateway && !self.lease.hot().is_valid(self.now);
         let is_gateway = may_be_new || self.lease.is_gateway_mac(ethernet.source);
         if source == self.parties.gateway && is_gateway {
@@ -209,7 +211,7 @@ impl Inbound {
         }
     }
 
-    /// Inspects ARP: nobody speaks for the gateway or for the VM.
+    /// Inspects ARP: only the gateway may claim the gateway's address, and only the VM the VM's.
     #[cold]
     fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let message = shape::arp(ethernet, carried)?;
@@ -236,10 +238,10 @@ impl Inbound {
         Ok(Step::Done(Verdict::Forward))
     }
 
-    /// Takes from a reply to the VM what the server granted or took back.
+    /// Learns from a reply to the VM what the server granted or revoked.
     ///
     /// # Errors
-    /// When the address that it grants is another VM's.
+    /// If the address that it grants is another VM's.
     fn learn(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
         match message.kind {
             dhcp::OFFER => self.lease.set_offered(message.header.yours.get(), self.now),
@@ -253,10 +255,10 @@ impl Inbound {
         Ok(())
     }
 
-    /// Binds the lease that an ACK grants; without a lease time it grants nothing.
+    /// Binds the lease that an ACK grants. Without a lease time it grants nothing.
     ///
     /// # Errors
-    /// When the address is another VM's.
+    /// If the address is another VM's.
     fn bind(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
         let address = message.header.yours.get();
         let Some(time) = message.lease_time.filter(|_| address != 0) else {
@@ -279,7 +281,7 @@ impl Inbound {
             let Parties {
                 gateway, subnet, ..
             } = &mut self.parties;
-            // Before the lease: nothing leaves until there is one.
+            // Before the lease, because nothing leaves until there is one.
             if subnet.is_none()
                 && let Some(learned) = subnet_of(address, *gateway, message.mask)
             {
@@ -298,7 +300,7 @@ impl Inbound {
 }
 
 impl Inbound {
-    /// Where connections are tracked: from whoever the rules and the VM's own connections let.
+    /// When connections are tracked: judges a packet by the rules and by the VM's own connections.
     fn by_rules(&self, frame: &[u8]) -> Result<(), DropReason> {
         let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
         let rules = self.rules.snapshot();
@@ -326,8 +328,8 @@ impl Inbound {
         })
     }
 
-    /// DHCP: an answer that the VM waits for, in which it finds what it sent, or one to
-    /// softnet's own question, which ends here. Learns the lease.
+    /// Inspects DHCP. A reply to the VM must answer its request, and gets the VM's own identifier
+    /// back. A reply to softnet's own request ends here. Learns the lease.
     fn reply(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
         let shape::Dhcp { udp, message, .. } =
             shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
@@ -336,11 +338,12 @@ impl Inbound {
         self.parties
             .check_reply(&message, is_boot, leased.address())?;
         let noted = Noted::of(&message, is_boot);
-        // Held until the lease is bound, so that the VM gives it back before or after that.
+        // Locked until the lease is bound, so that the VM gives it back either before that or after
+        // it.
         let transactions = Arc::clone(&self.transactions);
         let mut open = transactions.lock();
         let outcome = self.guard.pass(&noted, &mut open, slot, self.now)?;
-        // Read anew, as it may have been rewritten.
+        // Parsed again, because it may have been rewritten.
         let shape::Dhcp {
             ethernet, message, ..
         } = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
@@ -352,8 +355,8 @@ impl Inbound {
                 Ok(())
             }
             Outcome::Own => {
-                // What the VM was granted meanwhile is what it asked for itself, and a refusal
-                // is of what it does not have.
+                // If the VM has been granted a lease meanwhile, that is what it asked for itself;
+                // and a NAK is about an address that it does not have.
                 if message.kind == dhcp::ACK && !self.lease.hot().is_valid(self.now) {
                     self.bind(ethernet.source, &message)?;
                 }
@@ -387,7 +390,7 @@ impl Filter for Inbound {
     }
 }
 
-/// The network that a granted address and the gateway are in, if the mask says that.
+/// The network that contains a granted address and the gateway, if the mask says so.
 fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Subnet> {
     Subnet::of(gateway, mask?).filter(|subnet| subnet.contains(address))
 }

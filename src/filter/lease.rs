@@ -1,7 +1,7 @@
-//! What the DHCP server granted to the VM, in a cell that both directions share without locks.
+//! The VM's lease from the DHCP server, in a cell that both directions share without locks.
 //!
-//! The inbound side writes, as it sees what the server grants. The outbound side reads with
-//! every frame, which costs one load:
+//! The inbound side writes when it sees what the server grants. The outbound side reads the cell
+//! for every frame, which costs one load:
 //!
 //! ```text
 //!   inbound:  ACK -> bind()            outbound:  hot word -> address, expiry  (each frame)
@@ -9,8 +9,8 @@
 //!                        RELEASE, DECLINE -> give_up()
 //! ```
 //!
-//! The name servers do not fit into the word; they sit under a sequence lock, whose count is
-//! odd while the writer is at it.
+//! The name servers do not fit into the word. They are protected by a sequence lock, whose count is
+//! odd while the writer is writing.
 
 use std::net::Ipv4Addr;
 
@@ -21,18 +21,19 @@ use super::prefix::Destination;
 use crate::clock::Tick;
 use crate::wire::Mac;
 
-/// An address lent to the VM.
+/// An address leased to the VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The VM's address.
     pub address: Ipv4Addr,
-    /// When it ends; [`Tick::NEVER`] for a lease without end.
+    /// When it expires; [`Tick::NEVER`] for a lease without end.
     pub expires: Tick,
-    /// The name servers that came with it, the first four.
+    /// The first four name servers that came with it.
     pub name_servers: NameServers,
 }
 
-/// As many name servers as are remembered; resolvers use three (`MAXNS` of resolv.h).
+/// The name servers of a lease. There are at most as many as are remembered; resolvers use three
+/// (`MAXNS` of resolv.h).
 pub type NameServers = ArrayVec<Ipv4Addr, NAME_SERVERS_MAX>;
 
 /// The lease of one VM, and the MAC address of its gateway.
@@ -40,9 +41,9 @@ pub type NameServers = ArrayVec<Ipv4Addr, NAME_SERVERS_MAX>;
 pub struct LeaseCell {
     /// Address in the upper half, expiry in the lower; zero without a lease.
     hot: AtomicU64,
-    /// [`UNKNOWN_MAC`], or the number of the address.
+    /// [`UNKNOWN_MAC`], or the address as a number.
     gateway_mac: AtomicU64,
-    /// The address that the server offered last, and until when that counts; zero for none.
+    /// The address that the server offered last, and until when the offer counts; zero for none.
     offered: AtomicU64,
     sequence: AtomicU32,
     name_servers: [AtomicU32; NAME_SERVERS_MAX],
@@ -61,8 +62,8 @@ impl LeaseCell {
         }
     }
 
-    /// The lease, expired or not, all of it from one grant. Spins while a grant is being
-    /// written, which is a matter of nanoseconds; not for the path of every frame.
+    /// The lease, expired or not, all of it from one grant. Spins while a grant is being written,
+    /// which takes nanoseconds. Not for the path of every frame.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
         let (hot, name_servers) = loop {
@@ -82,7 +83,7 @@ impl LeaseCell {
         })
     }
 
-    /// The address of the lease, unless there is none or it has run out.
+    /// The leased address, unless there is no lease or it has expired.
     #[must_use]
     pub fn address_at(&self, now: Tick) -> Option<Ipv4Addr> {
         let hot = self.hot();
@@ -98,8 +99,8 @@ impl LeaseCell {
         }
     }
 
-    /// Says that the gateway has this MAC address now: for who can ask the system, when a
-    /// bridge was made anew or took another port's address.
+    /// Sets the gateway's current MAC address. For a caller that can ask the system, when a bridge
+    /// has been recreated or has taken another port's address.
     pub fn set_gateway_mac(&self, mac: Mac) {
         self.gateway_mac.store(mac.to_u64(), Ordering::Relaxed);
     }
@@ -120,14 +121,14 @@ impl LeaseCell {
         Hot(self.hot.load(Ordering::Acquire))
     }
 
-    /// Whether this is the gateway's MAC address; never while that is unknown.
+    /// Whether this is the gateway's MAC address; always false while that is unknown.
     #[inline]
     pub(super) fn is_gateway_mac(&self, mac: Mac) -> bool {
         mac.to_u64() == self.gateway_mac.load(Ordering::Relaxed)
     }
 
-    /// A name server that the lease names is reached on port 53 even if the table refuses it, for
-    /// it is often the resolver of a company's network.
+    /// A name server from the lease is reachable on port 53 even if the table refuses its address,
+    /// because it is often the resolver of a company's network.
     pub(super) fn except(&self, said: Destination, peer: u32, is_dns: bool) -> Destination {
         if is_dns && said.may_be_name_server() && self.has_name_server(peer) {
             Destination::Pass
@@ -136,18 +137,18 @@ impl LeaseCell {
         }
     }
 
-    /// Whether the lease came with this name server. A few attempts are enough for a grant
-    /// that is being written; a writer that was interrupted meanwhile is not waited for, as
-    /// this is on the path of frames, and whoever asked a name server asks again.
+    /// Whether the lease came with this name server. Retries a few times, which is enough while a
+    /// grant is being written. It does not wait for a writer that has been interrupted, because
+    /// this is on the path of frames, and a client asks a name server again.
     fn has_name_server(&self, address: u32) -> bool {
         let name_servers = (0..ATTEMPTS_MAX).find_map(|_| self.attempt());
         address != 0 && name_servers.is_some_and(|(_, servers)| servers.contains(&address))
     }
 
-    /// Stores a new lease. For the inbound side only: one writer at a time.
+    /// Stores a new lease. Only for the inbound side: there is one writer at a time.
     pub(super) fn bind(&self, lease: &Lease) {
-        // The odd count must be seen before anything that follows it: a release fence after
-        // the store, and the readers' acquire fence before they look at the count again.
+        // The odd count must be visible before anything that follows. So there is a release fence
+        // after the store, and the readers have an acquire fence before they read the count again.
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence
             .store(sequence.wrapping_add(1), Ordering::Relaxed);
@@ -158,21 +159,21 @@ impl LeaseCell {
             slot.store(server, Ordering::Relaxed);
         }
         let hot = Hot::new(lease.address.into(), lease.expires);
-        // A swap, since `give_up` reads and writes too: one of the two then sees the other.
+        // A swap, because `give_up` also reads and writes: then one of the two sees the other.
         self.hot.swap(hot.0, Ordering::AcqRel);
         self.sequence
             .store(sequence.wrapping_add(2), Ordering::Release);
         self.forget_offered();
     }
 
-    /// Forgets the lease: the server took it back. For the inbound side only.
+    /// Forgets the lease, because the server has revoked it. Only for the inbound side.
     pub(super) fn clear(&self) {
         self.hot.swap(0, Ordering::AcqRel);
     }
 
-    /// Forgets the lease of an address that the VM itself gave back, renewed meanwhile or
-    /// not. This is the one write that the outbound side makes: the server may now give the
-    /// address to somebody else, so that not one frame more may carry it.
+    /// Forgets the lease of an address that the VM itself gave back, even if it has been renewed
+    /// meanwhile. This is the only write by the outbound side: the server may now give the address
+    /// to another client, so no further frame may carry it.
     pub(super) fn give_up(&self, address: u32) {
         let without = |hot| (Hot(hot).address() == address).then_some(0);
         let _ = self
@@ -180,7 +181,7 @@ impl LeaseCell {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, without);
     }
 
-    /// The address that the server has offered lately, and that the VM may probe for; zero for
+    /// The address that the server has recently offered, and that the VM may probe for; zero for
     /// none.
     pub(super) fn offered(&self, now: Tick) -> u32 {
         let offer = Hot(self.offered.load(Ordering::Relaxed));
@@ -200,7 +201,7 @@ impl LeaseCell {
         self.offered.store(0, Ordering::Relaxed);
     }
 
-    /// Reads all of the lease, or finds that it is being written.
+    /// Reads the whole lease, or returns `None` while it is being written.
     fn attempt(&self) -> Option<(Hot, [u32; NAME_SERVERS_MAX])> {
         let before = self.sequence.load(Ordering::Acquire);
         let hot = self.hot();
@@ -219,7 +220,7 @@ impl LeaseCell {
 pub(super) struct Hot(u64);
 
 impl Hot {
-    /// The fraction of the last second is cut off; all ones are [`Tick::NEVER`].
+    /// The fraction of the last second is cut off. All ones mean [`Tick::NEVER`].
     fn new(address: u32, expires: Tick) -> Self {
         let last = u64::from(u32::MAX - 1);
         let seconds = match expires {
@@ -229,7 +230,7 @@ impl Hot {
         Self(u64::from(address) << 32 | seconds)
     }
 
-    /// Zero without a lease.
+    /// Zero if there is no lease.
     #[inline]
     pub(super) fn address(self) -> u32 {
         (self.0 >> 32) as u32
@@ -251,7 +252,7 @@ impl Hot {
         self.0 as u32
     }
 
-    /// Whether there is a lease and it has not run out.
+    /// Whether there is a lease that has not expired.
     #[inline]
     pub(super) fn is_valid(self, now: Tick) -> bool {
         now.as_secs() < u64::from(self.seconds())
@@ -260,11 +261,12 @@ impl Hot {
 
 pub(super) const NAME_SERVERS_MAX: usize = 4;
 
-/// How long a server's offer counts, in seconds: as long as a question for it waits. A server
-/// keeps the address for less (dnsmasq for 30 s, dhcp-common.h), and then offers it to others.
+/// How long a server's offer counts, in seconds: as long as a request for it stays open. A server
+/// reserves the address for a shorter time (dnsmasq for 30 s, dhcp-common.h), and then offers it to
+/// others.
 const OFFER_LASTS: u32 = 64;
 
-/// A grant takes some nanoseconds to write.
+/// Writing a grant takes a few nanoseconds.
 const ATTEMPTS_MAX: usize = 16;
 
 /// Above every MAC address, which has 48 bits.

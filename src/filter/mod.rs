@@ -1,10 +1,11 @@
-//! What may pass between the VM and the host, and what is learned from it.
+//! Decides which frames may pass between the VM and the host, and learns the lease from them.
 //!
-//! Deciding is pure and total: no clock, no input or output, no counting, no panic on any
-//! bytes. The caller ([`crate::forward`]) counts and acts.
+//! A decision has no side effects, and any frame gets one: the filter reads no clock, does no input
+//! or output, counts nothing, and panics on no bytes. The caller ([`crate::forward`]) counts and
+//! acts.
 //!
 //! ```text
-//!   rules as written -> policy/ -> prefix (a table) -> rules (which of them holds now)
+//!   rules as written -> policy/ -> prefix (a table) -> rules (those in force now)
 //!                                   |
 //!   VM ------------------------> outbound ------------------------> host
 //!                                   | reads the lease       \
@@ -13,8 +14,8 @@
 //!   VM <------------------------ inbound  <------------------------ host
 //! ```
 //!
-//! Both directions leave DHCP messages to the guard in dhcp/, which says what a client may
-//! ask and what a server may answer. docs/filtering.md lists every rule.
+//! Both directions leave DHCP messages to the guard in dhcp/, which knows what a client may request
+//! and what a server may answer. docs/filtering.md lists every rule.
 
 mod arp;
 mod atomic;
@@ -54,9 +55,9 @@ use crate::wire::Mac;
 /// One direction's filter, as the forwarder sees it.
 ///
 /// ```text
-///   begin(now)                 once a batch
-///   judge(frame) -> Step       every frame: the whole answer, or that what takes a closer look
-///   inspect(slot, why)         the few that do; it alone may rewrite the frame
+///   begin(now)                 once per batch
+///   judge(frame) -> Step       every frame: a verdict, or what to inspect it for
+///   inspect(slot, why)         only those frames; it alone may rewrite them
 /// ```
 pub trait Filter: Send {
     /// Begins a batch: all of its frames are judged as of this moment.
@@ -65,15 +66,15 @@ pub trait Filter: Send {
     /// Decides about a frame as it is. On the path of every frame.
     fn judge(&mut self, frame: &[u8]) -> Step;
 
-    /// Decides about a frame by what [`judge`](Self::judge) has found in it, and may rewrite
-    /// it. Rare, so that it may be slow. Of [`Step::Trailer`] it is never asked.
+    /// Decides about a frame by what [`judge`](Self::judge) has found in it, and may rewrite it.
+    /// Such frames are rare, so this may be slow. It is never called with [`Step::Trailer`].
     ///
     /// # Errors
     /// Why the frame is dropped.
     fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason>;
 
-    /// Decides about a frame for which [`judge`](Self::judge) answered anything but
-    /// [`Step::Done`], which says why.
+    /// Decides about a frame for which [`judge`](Self::judge) returned anything but [`Step::Done`];
+    /// `why` is what it returned.
     fn inspect(&mut self, slot: &mut Slot<'_>, why: Step) -> Verdict {
         let why = if why == Step::Trailer {
             shape::cut_trailer(slot);
@@ -89,7 +90,7 @@ pub trait Filter: Send {
         self.examine(slot, why).into()
     }
 
-    /// Decides about a frame for good. A frame that needs inspection can get no verdict
+    /// Makes the final decision about a frame. A frame that needs inspection cannot get a verdict
     /// without it.
     #[inline]
     fn decide(&mut self, slot: &mut Slot<'_>) -> Verdict {
@@ -103,35 +104,36 @@ pub trait Filter: Send {
 /// What the two filters of a VM need to know.
 #[derive(Debug, Clone, Copy)]
 pub struct Config<'a> {
-    /// The only MAC address that the VM may have.
+    /// The only MAC address that the VM may use.
     pub vm_mac: Mac,
-    /// The host's address on the VM's network, which is its DHCP server too.
+    /// The host's address on the VM's network, which is also its DHCP server.
     pub gateway: Ipv4Addr,
-    /// The MAC address of the gateway, if the system tells. Otherwise it is learned from the
-    /// reply that grants the lease, and learned anew when a lease has run out.
+    /// The gateway's MAC address, if the system knows it. Otherwise it is learned from the reply
+    /// that grants the lease, and again after a lease has expired.
     pub gateway_mac: Option<Mac>,
-    /// The network of the interface, if the system tells. Otherwise the DHCP server does.
+    /// The network of the interface, if the system knows it. Otherwise it is learned from the DHCP
+    /// server.
     pub subnet: Option<Ipv4Net>,
     /// NAT or host-only.
     pub mode: Mode,
-    /// Whether VMs are kept from each other. Host-only mode always does.
+    /// Whether VMs are isolated from each other. In host-only mode they always are.
     pub isolation: bool,
     /// The longest frame that the interface takes, in bytes with the Ethernet header.
     pub max_frame: usize,
-    /// Where the VM may send to, to begin with.
+    /// The initial rules.
     pub policy: &'a Policy,
-    /// How many TCP connections a second it may open, once it has opened 8192; 0 for any
-    /// number. [`CONNECTION_RATE`] is what no ordinary use comes near to.
+    /// How many TCP connections the VM may open per second, after 8192 at once; 0 for no limit. No
+    /// ordinary use comes near [`CONNECTION_RATE`].
     pub connection_rate: u32,
-    /// What the VM may call itself.
+    /// Which host names of the VM reach the DHCP server.
     pub names: Names<'a>,
 }
 
-/// Which of the names that a VM gives itself by DHCP (options 12 and 81) pass.
+/// Which of the host names that a VM sends by DHCP (options 12 and 81) pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names<'a> {
-    /// One plain label that no other VM of the host has claimed, and that is not the first of
-    /// the host's own name.
+    /// A single plain label that no other VM of the host has claimed, and that is not the first
+    /// label of the host's own name.
     Pass {
         /// The host's name.
         host: &'a str,
@@ -147,20 +149,19 @@ impl Default for Names<'_> {
     }
 }
 
-/// How many TCP connections a VM may open in a second, in the long run, if nobody says
-/// otherwise.
+/// How many TCP connections a VM may open per second in the long run, by default.
 pub const CONNECTION_RATE: u32 = 1000;
 
-/// Makes the filters of one VM, and the cell that they share, which tells what the VM was
-/// granted. It starts without a lease: only DHCP passes until the server grants one.
+/// Creates the filters of one VM, and the cell with the VM's lease, which they share. At first
+/// there is no lease: only DHCP passes until the server grants one.
 #[must_use]
 pub fn pair(config: &Config<'_>) -> (Outbound, Inbound, Arc<LeaseCell>) {
     let (outbound, inbound, lease, _) = pair_claiming(config, Arc::new(NoClaims));
     (outbound, inbound, lease)
 }
 
-/// The same, for one VM of many: an address that is granted to it is claimed first. With the
-/// handle by which the rules are changed while frames flow.
+/// The same for one VM of several: an address that is granted to it is claimed first. Also returns
+/// the handle through which the rules are changed while frames flow.
 #[must_use]
 pub fn pair_claiming(
     config: &Config<'_>,

@@ -1,4 +1,5 @@
-//! From the VM to the host: nobody but the VM itself speaks, and only to whom it may.
+//! The filter from the VM to the host: a frame must come from the VM itself, and may only go where
+//! the rules allow.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub struct Outbound {
     guard: RequestGuard,
     claims: Arc<dyn Claims>,
     arp_guard: ArpGuard,
-    /// New TCP connections, unless there may be any number of them.
+    /// The limit for new TCP connections, if there is one.
     connections: Option<Bucket>,
 }
 
@@ -71,8 +72,9 @@ impl Outbound {
         }
     }
 
-    /// In the order of cost: one pass over the headers of a TCP frame with a valid lease, to
-    /// a destination that the table passes. Only what fails there looks for an exception.
+    /// Checks are ordered by cost: one pass over the headers suffices for a TCP frame with a valid
+    /// lease and a destination that the table passes. Only a frame that fails there is checked for
+    /// exceptions.
     #[inline]
     fn headers(&self, frame: &[u8]) -> Result<Step, DropReason> {
         let (ethernet, carried) = shape::ethernet(frame, self.max_frame)?;
@@ -96,7 +98,7 @@ impl Outbound {
         self.ipv4::<true>(ethernet, header, transport)
     }
 
-    /// Made twice: what only the rare kinds of packets take costs the others nothing then.
+    /// Compiled twice, so that the checks of rare kinds of packets cost the others nothing.
     #[inline(always)]
     fn ipv4<const RARE: bool>(
         &self,
@@ -119,7 +121,7 @@ impl Outbound {
         self.ordinary::<RARE>(ethernet, header, transport)
     }
 
-    /// By the lease and the rules.
+    /// Judges by the lease and the rules.
     #[inline(always)]
     fn ordinary<const RARE: bool>(
         &self,
@@ -145,7 +147,7 @@ impl Outbound {
         self.rest::<RARE>(ethernet, header, transport)
     }
 
-    /// What is left to look at once the rules let a packet pass.
+    /// The remaining checks of a packet that the rules let pass.
     #[inline(always)]
     fn rest<const RARE: bool>(
         &self,
@@ -167,16 +169,16 @@ impl Outbound {
         })
     }
 
-    /// A host's kernel takes part in tunnels and routing by itself, where no service listens, and
-    /// at each of its addresses.
+    /// A host's kernel itself takes part in tunnels and routing, at each of its addresses, even
+    /// where no service listens.
     fn may_reach(&self, address: u32, protocol: u8) -> bool {
         let closed = &self.rules.snapshot().closed_to_protocols;
         matches!(protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
             || closed.binary_search(&address).is_err()
     }
 
-    /// From an address that the VM has no lease of: softnet asks the server about it, if the VM
-    /// has none at all.
+    /// A packet from an address that the VM has no lease of. If the VM has no valid lease at all,
+    /// softnet asks the server about the address.
     #[cold]
     fn unleased(&self, lease: Hot, address: u32, reason: DropReason) -> Result<Step, DropReason> {
         let may_ask = !lease.is_valid(self.now)
@@ -185,8 +187,8 @@ impl Outbound {
         may_ask.then_some(Step::Unleased).ok_or(reason)
     }
 
-    /// Frames for the gateway have passed already (RFC 7039 has a host's neighbours protected
-    /// like that). A group can only be one that a rule allows, or the table had refused it.
+    /// Frames to the gateway have already passed (RFC 7039 protects a host's neighbours in this
+    /// way). A group must be one that a rule allows, or else the table would have dropped it.
     #[cold]
     fn destination_mac(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
         if mac.is_multicast() {
@@ -201,8 +203,8 @@ impl Outbound {
         }
     }
 
-    /// To port 67, which is never ordinary traffic: a server reads what comes there from any
-    /// port and for any of the host's addresses. The message itself takes inspection.
+    /// To port 67. This is never ordinary traffic, because a server reads what comes to that port
+    /// from any port and for any of the host's addresses. The message itself needs inspection.
     #[cold]
     fn dhcp_port(
         &self,
@@ -216,14 +218,14 @@ impl Outbound {
         if destination != self.parties.gateway && destination != u32::from(Ipv4Addr::BROADCAST) {
             return Err(DropReason::DhcpDestination);
         }
-        // As long as the gateway's MAC is not known, a VM that outlived the last softnet may
-        // renew its lease by unicast all the same: it becomes softnet's question.
+        // While the gateway's MAC is not known, a VM that outlived the previous softnet may still
+        // renew its lease by unicast: the renewal becomes softnet's own request.
         self.broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
         Ok(Step::Dhcp)
     }
 
-    /// To the gateway's boot server: an ordinary packet that carries a DHCP message, which
-    /// takes inspection as well.
+    /// To the gateway's boot server: an ordinary packet that carries a DHCP message, which needs
+    /// inspection too.
     #[cold]
     fn boot_port(
         &self,
@@ -237,14 +239,14 @@ impl Outbound {
         })
     }
 
-    /// ARP speaks for the VM's address only.
+    /// ARP may only speak for the VM's address.
     #[cold]
     fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let arp = shape::arp(ethernet, carried)?;
         let lease = self.lease.hot();
         let (sender, target) = (arp.sender.get(), arp.target.get());
         if sender == 0 {
-            // A probe asks whether the address is free (RFC 5227).
+            // A probe asks whether an address is free (RFC 5227).
             let is_leased = target == lease.address() && lease.is_valid(self.now);
             let may_probe = target != 0 && (is_leased || target == self.lease.offered(self.now));
             if !may_probe || arp.operation.get() != arp::REQUEST {
@@ -261,7 +263,7 @@ impl Outbound {
         })
     }
 
-    /// ARP and DHCP go to everybody or to the gateway, or to any station if it is `open`.
+    /// ARP and DHCP may be broadcast or go to the gateway, or to any station if `open`.
     fn broadcast(&self, mac: Mac, open: bool) -> Result<(), DropReason> {
         if mac == Mac::BROADCAST || self.lease.is_gateway_mac(mac) {
             Ok(())
@@ -276,7 +278,7 @@ impl Outbound {
 }
 
 impl Outbound {
-    /// The address that a frame speaks for, and why nothing may come from there.
+    /// The address that a frame claims to come from, and the reason to drop it.
     fn named(&self, frame: &[u8]) -> Option<(u32, DropReason)> {
         let (ethernet, carried) = Ethernet::split(frame)?;
         if ethernet.ethertype.get() == ethertype::ARP {
@@ -287,7 +289,7 @@ impl Outbound {
         Some((source, why_not_from(self.lease.hot(), source)))
     }
 
-    /// Every new connection takes an entry of the host's NAT, of which others need some too.
+    /// Limits new connections: each takes an entry in the host's NAT, which others need too.
     fn open_connection(&mut self) -> Result<(), DropReason> {
         let now = self.now;
         let connections = self.connections.as_mut();
@@ -295,7 +297,7 @@ impl Outbound {
         may_open.then_some(()).ok_or(DropReason::ConnectionRate)
     }
 
-    /// DHCP: the message must be the VM's own, and what names the VM in it is rewritten.
+    /// DHCP: the message must be about this VM, and the fields that name the VM are rewritten.
     fn request(&mut self, slot: &mut Slot<'_>, is_boot: bool) -> Result<(), DropReason> {
         let shape::Dhcp { ip, message, .. } =
             shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
@@ -313,19 +315,19 @@ impl Outbound {
         };
         let noted = Noted::of(&message, is_boot);
         self.guard.pass(&noted, slot, self.now, &*self.claims)?;
-        // Read when nothing that was asked before binds another any more.
+        // Read at a time when nothing that was requested before can bind another lease.
         let leased = self.lease.hot().address();
         let left = (leased != 0 && !noted.leaves(leased)).then_some(leased);
         if let Some(address) = given_back.or(left) {
             self.lease.give_up(address);
-            // Before the server hears of it, and may give the address to another VM.
+            // Before the server sees the message and may give the address to another VM.
             self.claims.settle(&|| self.lease.address_at(self.now));
         }
         Ok(())
     }
 
-    /// Puts softnet's question into the place of a frame that names an address of which the VM
-    /// has no lease; `reason` is why the frame itself cannot pass.
+    /// Replaces a frame that names an address without a lease by softnet's own request. `reason` is
+    /// why the frame itself cannot pass.
     fn ask(
         &mut self,
         slot: &mut Slot<'_>,
@@ -379,7 +381,7 @@ impl Filter for Outbound {
     }
 }
 
-/// Why nothing may come from this address.
+/// Why no packet may come from this address.
 #[cold]
 fn why_not_from(lease: Hot, source: u32) -> DropReason {
     if lease.address() == 0 {
@@ -391,8 +393,8 @@ fn why_not_from(lease: Hot, source: u32) -> DropReason {
     }
 }
 
-/// How many connections may be opened before the rate holds: what a browser or a parallel
-/// build opens at once is far below.
+/// How many connections may be opened before the rate applies. A browser or a parallel build opens
+/// far fewer at once.
 const CONNECTIONS_AT_ONCE: u32 = 8192;
 
 #[cfg(test)]
@@ -417,7 +419,7 @@ mod tests {
             filter.begin(Tick::from_secs(second));
             filter.judge(&frame)
         };
-        // Its lease has run out: softnet may ask about it.
+        // Its lease has expired, so softnet may ask about it.
         assert_eq!(step(0, 2, 600), Step::Unleased);
         let mut verdict = |at, value, second| match step(at, value, second) {
             Step::Done(verdict) => verdict,
@@ -442,8 +444,8 @@ mod tests {
         }
     }
 
-    /// The inbound thread binds the lease between the two looks: the frame, whose destination
-    /// nobody has looked at, must not pass for that.
+    /// The inbound thread binds the lease between the two checks. The frame's destination has not
+    /// been checked, so it must not pass.
     #[test]
     fn a_lease_that_comes_between_the_two_looks_opens_nothing() {
         let (mut filter, _) = leased_pair();

@@ -1,7 +1,9 @@
-//! Where the VM may send to, as one table: each address costs one search, whatever the rules.
+//! Where the VM may send to, as one table: each address costs one search, however many rules there
+//! are.
 //!
-//! Prefixes either nest or lie apart, so that sweeping over them in the order of their first
-//! address with a stack of the enclosing ones cuts all addresses into ranges of one verdict:
+//! Of two prefixes, one contains the other or they are disjoint. So one sweep over them, in the
+//! order of their first address and with a stack of the enclosing ones, cuts all addresses into
+//! ranges with one verdict each:
 //!
 //! ```text
 //!   0.0.0.0/0 pass            |----------------------------------------------|
@@ -10,9 +12,9 @@
 //!   ranges                    | pass | private | pass | private | pass ------|
 //! ```
 //!
-//! The first byte of an address finds its slice of the ranges in a directory of 256 entries
-//! (1.5 KiB, which stays in the first-level cache). Most of the internet is one range there, and
-//! the rest a short binary search.
+//! The first byte of an address selects its slice of the ranges in a directory of 256 entries (1.5
+//! KiB, which stays in the first-level cache). Most of the internet is a single range there; the
+//! rest takes a short binary search.
 
 use ipnet::Ipv4Net;
 
@@ -36,12 +38,12 @@ pub(crate) enum Destination {
     Isolation,
     /// The address alone does not decide.
     Closer,
-    /// A rule allows it, where it matters that a rule does.
+    /// A rule allows it, for callers that need to know that a rule does.
     Allowed,
 }
 
 impl Destination {
-    /// Why a frame for it is dropped; `None` when it passes.
+    /// Why a frame to it is dropped; `None` if it passes.
     #[inline]
     pub(super) const fn refusal(self) -> Option<DropReason> {
         Some(match self {
@@ -57,13 +59,13 @@ impl Destination {
             Self::Broadcast => DropReason::DestinationBroadcast,
             Self::HostOnly => DropReason::HostOnly,
             Self::Isolation => DropReason::Isolation,
-            // A closer look has another answer; without one nothing passes.
+            // A closer look decides; without one nothing passes.
             Self::Closer => DropReason::DestinationBlocked,
         })
     }
 
-    /// Whether a name server may be there although the table refuses it: one host somewhere
-    /// that no rule speaks about.
+    /// Whether a name server may be reached there although the table refuses the address: it is a
+    /// single host that no rule is about.
     pub(super) const fn may_be_name_server(self) -> bool {
         matches!(
             self,
@@ -72,8 +74,8 @@ impl Destination {
     }
 }
 
-/// A prefix and what it says about its addresses. Among those that hold an address the one
-/// with the greatest weight speaks, and of equal ones the later.
+/// A prefix and the verdict for its addresses. Of the entries that contain an address, the one with
+/// the greatest weight decides, and of equal ones the later.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry<T = Destination> {
     pub(super) prefix: Ipv4Net,
@@ -90,19 +92,19 @@ pub(crate) struct PrefixTable<T = Destination> {
     says: Box<[T]>,
 }
 
-/// The ranges that hold addresses with one first byte.
+/// The ranges with addresses that have the same first byte.
 #[derive(Debug, Clone, Copy)]
 struct Slice<T> {
     first: u16,
     len: u16,
-    /// What the first of them says: the answer, when it is the only one.
+    /// The verdict of the first of them, which is the answer if it is the only one.
     says: T,
 }
 
 impl<T: Copy + PartialEq> PrefixTable<T> {
-    /// Cuts the addresses into ranges; those that no entry holds get `otherwise`.
+    /// Cuts all addresses into ranges. Addresses that are in no entry get `otherwise`.
     pub(super) fn new(mut entries: Vec<Entry<T>>, otherwise: T) -> Self {
-        // Enclosing prefixes before enclosed ones; the sort is stable.
+        // Enclosing prefixes come before enclosed ones; the sort is stable.
         entries.sort_by_key(|entry| (u32::from(entry.prefix.network()), entry.prefix.prefix_len()));
         let mut ranges = Ranges {
             starts: vec![0],
@@ -133,7 +135,7 @@ impl<T: Copy + PartialEq> PrefixTable<T> {
         }
     }
 
-    /// What the table says about an address.
+    /// The verdict for an address.
     #[inline]
     pub(super) fn get(&self, address: u32) -> T {
         let slice = &self.directory[(address >> 24) as usize];
@@ -143,7 +145,7 @@ impl<T: Copy + PartialEq> PrefixTable<T> {
         self.search(slice, address)
     }
 
-    /// Among the ranges of a slice, which begins within the first of them.
+    /// Searches the ranges of a slice, which begins within the first of them.
     fn search(&self, slice: &Slice<T>, address: u32) -> T {
         let (first, len) = (usize::from(slice.first), usize::from(slice.len));
         let later = &self.starts[first..][1..len];
@@ -151,7 +153,7 @@ impl<T: Copy + PartialEq> PrefixTable<T> {
     }
 }
 
-/// Ranges under construction.
+/// The ranges, while they are built.
 struct Ranges<T> {
     starts: Vec<u32>,
     says: Vec<T>,
@@ -169,7 +171,7 @@ impl<T: Copy + PartialEq> Ranges<T> {
         }
     }
 
-    /// Goes on with what encloses `inner` after its last address, if there is one more.
+    /// After the last address of `inner`, continues with the prefix that encloses it, if any.
     fn resume(&mut self, inner: &Entry<T>, outer: Option<&Entry<T>>, otherwise: T) {
         if let Some(next) = last(inner).checked_add(1) {
             self.begin(next, outer.map_or(otherwise, |outer| outer.says));
@@ -180,7 +182,7 @@ impl<T: Copy + PartialEq> Ranges<T> {
 fn directory<T: Copy>(starts: &[u32], says: &[T]) -> Box<[Slice<T>; 256]> {
     Box::new(std::array::from_fn(|byte| {
         let byte = u32::try_from(byte).expect("of 256 entries") << 24;
-        // The range that holds the first address, to the one that holds the last.
+        // From the range that contains the first address to the one that contains the last.
         let first = starts.partition_point(|start| *start <= byte) - 1;
         let end = starts.partition_point(|start| *start <= byte | 0x00ff_ffff);
         let small = |number: usize| {
@@ -210,7 +212,7 @@ mod tests {
         }
     }
 
-    /// The definition, without any cleverness.
+    /// The definition, implemented naively.
     fn naive(entries: &[Entry], otherwise: Destination, address: u32) -> Destination {
         let mut best: Option<&Entry> = None;
         for entry in entries {
@@ -284,7 +286,7 @@ mod tests {
             let entries: Vec<Entry> = (0..round % 40)
                 .map(|index| {
                     let len = u8::try_from(random() % 33).unwrap();
-                    // Few first bytes, so that prefixes nest often.
+                    // Few different first bytes, so that prefixes nest often.
                     let address = random() & 0x83ff_ff81;
                     let prefix = Ipv4Net::new(address.into(), len).unwrap().trunc();
                     let says = [
@@ -293,8 +295,8 @@ mod tests {
                         Destination::Private,
                         Destination::Special,
                     ][random() as usize % 4];
-                    // Distinct prefixes of one weight cannot hold one address unless they
-                    // are equal, when weights follow lengths; the second bit breaks that.
+                    // Distinct prefixes of the same weight can only contain the same address if
+                    // they are equal, when weights follow lengths. The second bit breaks that.
                     let weight = u16::from(len) * 2 + u16::try_from(index % 2).unwrap() * 100;
                     Entry {
                         prefix,

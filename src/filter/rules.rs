@@ -1,4 +1,4 @@
-//! The rules that frames are judged by, which may change while frames flow.
+//! The rules that frames are judged by. They may change while frames flow.
 //!
 //! ```text
 //!   policy, gateway, mode, isolation            compiled
@@ -9,8 +9,8 @@
 //!          Rules
 //! ```
 //!
-//! A snapshot never changes; another takes its place as a whole. So no frame is judged by half
-//! of one, and who replaces the rules never waits for a filter, nor a filter for that.
+//! A snapshot never changes; it is replaced as a whole by another. So no frame is judged by a
+//! mixture of two, and replacing the rules never waits for a filter, nor a filter for that.
 
 use std::mem;
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ use ipnet::Ipv4Net;
 use super::Config;
 use super::policy::{Compiled, Mode, Policy, Surroundings};
 
-/// The handle of one VM's rules: what is set here counts from each filter's next batch on.
+/// The handle of one VM's rules. What is set here applies from each filter's next batch on.
 #[derive(Debug)]
 pub struct Rules {
     current: Arc<ArcSwap<Snapshot>>,
@@ -32,16 +32,16 @@ pub struct Rules {
 /// What a snapshot is compiled from.
 #[derive(Debug)]
 struct Sources {
-    /// How often they have changed.
+    /// How often they have been changed.
     number: u32,
     policy: Policy,
     surroundings: Surroundings,
 }
 
-/// Rules compiled, for good.
+/// Compiled rules, which never change.
 pub(super) type Snapshot = Compiled;
 
-/// The snapshot that one filter judges its batch by.
+/// The snapshot by which one filter judges its batch.
 #[derive(Debug)]
 pub(super) struct View {
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
@@ -68,8 +68,8 @@ impl Rules {
         }
     }
 
-    /// Replaces the policy; whether the new one differs. Isolation stays as it was: the interface
-    /// was opened with or without it.
+    /// Replaces the policy, and returns whether the new one differs. Isolation does not change: the
+    /// interface was opened with or without it.
     pub fn set_policy(&self, policy: Policy) -> bool {
         let mut sources = self.sources();
         let differs = sources.policy.normal_form() != policy.normal_form();
@@ -80,16 +80,16 @@ impl Rules {
         differs
     }
 
-    /// The policy, and how many different rules it makes once it is compiled.
+    /// The policy, and how many different rules it has once it is compiled.
     #[must_use]
     pub fn policy(&self) -> (Policy, usize) {
-        // Under the lock, so that the count is this policy's.
+        // Under the lock, so that the count belongs to this policy.
         let sources = self.sources();
         (sources.policy.clone(), self.current.load().rule_count)
     }
 
-    /// Says which addresses this host answers to, the gateway's among them or not. They take
-    /// TCP, UDP and ICMP alone, and nothing while the policy blocks `@host`; the first
+    /// Sets the addresses that this host answers to; the gateway's may be among them or not. They
+    /// accept only TCP, UDP and ICMP, and nothing while the policy blocks `@host`. Only the first
     /// [`HOST_ADDRESSES_MAX`] count.
     pub fn set_host_addresses(&self, mut addresses: Vec<Ipv4Addr>) {
         addresses.sort_unstable();
@@ -102,15 +102,15 @@ impl Rules {
         }
     }
 
-    /// Says which network the VM is in, for the inbound filter, which learns it with the first
-    /// lease if the system did not tell.
+    /// Sets the VM's network. For the inbound filter, which learns it with the first lease if the
+    /// system did not give it.
     pub(super) fn set_subnet(&self, subnet: Ipv4Net) {
         let mut sources = self.sources();
         sources.surroundings.subnet = Some(subnet);
         self.replace(&mut sources);
     }
 
-    /// Says which name servers the lease has, for the inbound filter.
+    /// Sets the name servers of the lease. For the inbound filter.
     pub(super) fn set_name_servers(&self, servers: &[Ipv4Addr]) {
         let mut sources = self.sources();
         if sources.surroundings.name_servers != servers {
@@ -133,7 +133,7 @@ impl Rules {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Under the lock of the sources, so that the last snapshot has all that was set.
+    /// Under the lock of the sources, so that the last snapshot contains everything that was set.
     fn replace(&self, sources: &mut Sources) {
         sources.number = sources.number.wrapping_add(1);
         self.current.store(Arc::new(sources.compile()));
@@ -147,7 +147,7 @@ impl Sources {
 }
 
 impl View {
-    /// Takes the latest snapshot: one load, as long as it is still the same.
+    /// Takes the latest snapshot. This is one load if it is still the same.
     #[inline]
     pub(super) fn refresh(&mut self) {
         let latest = self.cache.load();
@@ -156,15 +156,15 @@ impl View {
         }
     }
 
-    /// What holds for the whole batch.
+    /// The snapshot that holds for the whole batch.
     #[inline]
     pub(super) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 }
 
-/// How many addresses of the host count. With the rules they must not make more ranges than
-/// the table has room for, which is 65535 (prefix.rs).
+/// How many of the host's addresses count. Together with the rules they must not make more ranges
+/// than the table can hold, which is 65535 (prefix.rs).
 pub const HOST_ADDRESSES_MAX: usize = 16_384;
 
 #[cfg(test)]

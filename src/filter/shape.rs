@@ -1,4 +1,4 @@
-//! What a frame must look like in either direction, before it matters who sent it.
+//! Checks the form of a frame, which is the same in both directions, before its sender matters.
 
 use super::verdict::DropReason;
 use crate::batch::Slot;
@@ -10,7 +10,7 @@ use crate::wire::ipv4::{self, Fragment, Ipv4, Plain, protocol};
 use crate::wire::tcp::Tcp;
 use crate::wire::udp::{self, Udp};
 
-/// Splits a frame that the interface can carry.
+/// Splits a frame that is short enough for the interface.
 #[inline]
 pub(super) fn ethernet(frame: &[u8], max_frame: usize) -> Result<(&Ethernet, &[u8]), DropReason> {
     if frame.len() > max_frame {
@@ -19,7 +19,7 @@ pub(super) fn ethernet(frame: &[u8], max_frame: usize) -> Result<(&Ethernet, &[u
     Ethernet::split(frame).ok_or(DropReason::Runt)
 }
 
-/// The reason for a frame that is neither ARP nor IPv4.
+/// The reason for dropping a frame that is neither ARP nor IPv4.
 #[cold]
 pub(super) fn foreign_ethertype(number: u16) -> DropReason {
     match number {
@@ -32,7 +32,7 @@ pub(super) fn foreign_ethertype(number: u16) -> DropReason {
     }
 }
 
-/// An ARP request or reply whose sender is the sender of the frame.
+/// An ARP request or reply whose sender is also the sender of the frame.
 pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp, DropReason> {
     let arp = Arp::parse(carried).ok_or(DropReason::ArpMalformed)?;
     if !matches!(arp.operation.get(), arp::REQUEST | arp::REPLY) {
@@ -44,14 +44,14 @@ pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp,
     Ok(arp)
 }
 
-/// An IPv4 packet without harmful options or fragments, and what of its payload matters. The two
-/// halves of it are for who takes them apart on the path of every frame.
+/// An IPv4 packet without harmful options or fragments, and what matters of its payload. On the
+/// path of every frame, its two halves are called separately.
 pub(super) fn ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
     plain(carried).map_or_else(|| other_ipv4(carried), Ok)
 }
 
-/// Most of all traffic: a whole packet of TCP or UDP without IP options, which a few comparisons
-/// at fixed places tell. `None` says nothing about what else it is.
+/// Recognizes most traffic by a few comparisons at fixed offsets: a whole TCP or UDP packet without
+/// IP options. `None` says nothing about the packet.
 #[inline]
 pub(super) fn plain(carried: &[u8]) -> Option<(&ipv4::Header, Transport)> {
     let plain = Plain::parse(carried)?;
@@ -66,7 +66,7 @@ pub(super) fn plain(carried: &[u8]) -> Option<(&ipv4::Header, Transport)> {
     Some((&plain.header, transport))
 }
 
-/// What else there may be.
+/// Handles all other packets.
 #[inline(never)]
 pub(super) fn other_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
     let packet = Ipv4::parse(carried).ok_or(DropReason::Ipv4Malformed)?;
@@ -86,25 +86,25 @@ pub(super) fn other_ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), D
 /// What matters of a packet's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
-    /// To a port; some segments open a connection.
+    /// TCP to this port; some segments open a connection.
     Tcp { port: u16, opens: bool },
-    /// From a port, to a port.
+    /// UDP from one port to another.
     Udp(u16, u16),
-    /// A message of this type that tells of no error, or the first fragment of one.
+    /// An ICMP message of this type that is not an error, or the first fragment of one.
     Icmp(u8),
-    /// An error, or the first fragment of one, about a packet that somebody has sent.
+    /// An ICMP error, or the first fragment of one, about a packet that was sent.
     IcmpError(Quote),
-    /// The first fragment of a segment that opens a connection.
+    /// The first fragment of a TCP segment that opens a connection.
     OpeningFragment,
-    /// Something without ports, or a fragment, for which no exception is ever made. A UDP
-    /// datagram that is shorter than its packet too.
+    /// A packet without ports, or a fragment, for which no exception is ever made; also a UDP
+    /// datagram that is shorter than its packet.
     Other,
-    /// There are bytes behind the packet, which [`cut_trailer`] takes off.
+    /// There are bytes behind the packet, which [`cut_trailer`] removes.
     Trailed,
 }
 
 impl Transport {
-    /// The port that it is for, if it has one.
+    /// The destination port, if it has one.
     #[inline]
     pub(super) fn port(self) -> Option<u16> {
         match self {
@@ -114,14 +114,14 @@ impl Transport {
     }
 }
 
-/// Whose packet an ICMP error is about.
+/// The addresses of the packet that an ICMP error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quote {
     pub(super) source: u32,
     pub(super) destination: u32,
 }
 
-/// Checks the header that follows IPv4's in a whole packet.
+/// Checks the header that follows the IPv4 header in a whole packet.
 fn transport(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
     let payload = packet.payload;
     let transport = match packet.header.protocol {
@@ -131,16 +131,16 @@ fn transport(packet: &Ipv4<'_>) -> Result<Transport, DropReason> {
             opens: tcp.opens_connection(),
         }),
         protocol::ICMP => return icmp(payload),
-        // IPv6 in disguise (RFC 4213), which would pass by every rule.
+        // IPv6 in IPv4 (RFC 4213) would get past every rule.
         protocol::IPV6 => return Err(DropReason::Ipv6InIpv4),
         _ => Some(Transport::Other),
     };
     transport.ok_or(DropReason::TransportMalformed)
 }
 
-/// A datagram may be shorter than its packet: what follows are UDP options (RFC 9868). No
-/// client or server sends DHCP like that, and no exception is made for one that is read
-/// differently by who knows of them.
+/// A datagram may be shorter than its packet: then UDP options follow (RFC 9868). No client or
+/// server sends DHCP in that form, and no exception is made for a datagram that a receiver which
+/// knows these options reads differently.
 fn datagram(udp: &Udp, room: usize) -> Option<Transport> {
     let (source, destination) = (udp.source.get(), udp.destination.get());
     let len = usize::from(udp.len.get());
@@ -154,9 +154,9 @@ fn datagram(udp: &Udp, room: usize) -> Option<Transport> {
     (is_within && !is_dhcp).then_some(Transport::Other)
 }
 
-/// There is one gateway, so that nobody has another route or router to tell (RFC 1122,
-/// 3.2.2.2, has hosts believe it), and some questions and answers have no use but to spy or to
-/// slow down. An error must say which packet it is about.
+/// There is only one gateway, so nobody has another route or router to announce (hosts must believe
+/// such an announcement, RFC 1122, 3.2.2.2). Some queries and answers are only useful to spy or to
+/// slow others down. An error must say which packet it is about.
 fn icmp(payload: &[u8]) -> Result<Transport, DropReason> {
     match payload.first() {
         Some(&icmp::REDIRECT) => return Err(DropReason::IcmpRedirect),
@@ -184,8 +184,8 @@ fn icmp(payload: &[u8]) -> Result<Transport, DropReason> {
     }))
 }
 
-/// Fragments pass when the first holds the whole transport header and no later one can
-/// write over it (RFC 1858, RFC 3128), nor over what was read of an ICMP error's quote.
+/// Fragments pass if the first contains the whole transport header, and no later one can overwrite
+/// it (RFC 1858, RFC 3128), or overwrite what was read of an ICMP error's quote.
 #[cold]
 fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason> {
     let (protocol, len) = (packet.header.protocol, packet.payload.len());
@@ -196,7 +196,7 @@ fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason>
     };
     let is_within_header = !is_first && place.offset < read;
     let is_uneven = !place.is_last && !len.is_multiple_of(8);
-    // Reassembled it would exceed the largest packet: the ping of death.
+    // Reassembled, it would exceed the largest packet: the ping of death.
     let is_beyond_end = place.offset + len > usize::from(u16::MAX) - size_of::<ipv4::Header>();
     if len == 0 || is_within_header || is_uneven || is_beyond_end {
         return Err(DropReason::Fragment);
@@ -211,9 +211,9 @@ fn fragment(packet: &Ipv4<'_>, place: Fragment) -> Result<Transport, DropReason>
         },
         protocol::ICMP => icmp(packet.payload),
         protocol::UDP => match Udp::split(packet.payload) {
-            // No client or server fragments DHCP; here it would escape inspection.
+            // No client or server fragments DHCP. A fragment would escape inspection here.
             Some((udp, _)) if is_dhcp(udp) => Err(DropReason::Fragment),
-            // More is to come, so that the datagram must be longer than this part of it.
+            // More fragments follow, so the datagram must be longer than this one.
             Some((udp, _)) if usize::from(udp.len.get()) > len => Ok(Transport::Other),
             _ => Err(DropReason::TransportMalformed),
         },
@@ -228,7 +228,7 @@ fn is_dhcp(udp: &Udp) -> bool {
     )
 }
 
-/// A DHCP message and what it came in.
+/// A DHCP message and the headers that it came with.
 #[derive(Debug)]
 pub(super) struct Dhcp<'a> {
     pub(super) ethernet: &'a Ethernet,
@@ -237,7 +237,7 @@ pub(super) struct Dhcp<'a> {
     pub(super) message: Message<'a>,
 }
 
-/// Reads a DHCP message anew, for the rare frame that [`transport`] has found to be one.
+/// Parses a DHCP message again, for the rare frame in which [`transport`] has found one.
 pub(super) fn dhcp(frame: &[u8]) -> Option<Dhcp<'_>> {
     let (ethernet, carried) = Ethernet::split(frame)?;
     let packet = Ipv4::parse(carried)?;
@@ -250,9 +250,9 @@ pub(super) fn dhcp(frame: &[u8]) -> Option<Dhcp<'_>> {
     })
 }
 
-/// Cuts off what follows the packet or the message in a frame that is longer than padding
-/// makes it; says whether there was any. A switch's timestamp may be there, or the trailer of a
-/// redundant network (PRP).
+/// Cuts off what follows the packet or message, if the frame is longer than padding would make it,
+/// and returns whether it did. This may be a switch's timestamp, or the trailer of a redundant
+/// network (PRP).
 pub(super) fn cut_trailer(slot: &mut Slot<'_>) -> bool {
     let Some((ethernet, carried)) = Ethernet::split(slot.frame()) else {
         return false;
@@ -272,13 +272,13 @@ pub(super) fn cut_trailer(slot: &mut Slot<'_>) -> bool {
     }
 }
 
-/// Whether there is more behind an ARP message than padding.
+/// Whether more than padding follows an ARP message.
 pub(super) fn is_trailed(carried: &[u8]) -> bool {
     carried.len() > PADDED_MAX
 }
 
-/// What a frame of the shortest length carries at most: 60 bytes are padded to by hardware,
-/// and 64 by what counts the frame check sequence (IEEE 802.3, 4.2.3.3).
+/// The most that a frame of minimum length carries: hardware pads to 60 bytes, or to 64 if the
+/// frame check sequence is counted (IEEE 802.3, 4.2.3.3).
 const PADDED_MAX: usize = 64 - Ethernet::LEN;
 
 /// No later fragment may begin before this, the end of a TCP header.

@@ -1,4 +1,4 @@
-//! The VM's own network, in the form that costs least to ask.
+//! The VM's own network, in the form that is cheapest to test.
 
 use std::net::Ipv4Addr;
 
@@ -14,14 +14,15 @@ pub(super) struct Subnet {
 }
 
 impl Subnet {
-    /// The network of a mask as DHCP names it; `None` when its ones are not all in front.
+    /// The network with this mask, which is in the form that DHCP uses; `None` if the mask's ones
+    /// are not all at the front.
     pub(super) fn of(address: u32, mask: u32) -> Option<Self> {
         Ipv4Net::with_netmask(address.into(), mask.into())
             .ok()
             .map(Self::from)
     }
 
-    /// The same as a prefix.
+    /// The network as a prefix.
     pub(super) fn net(self) -> Ipv4Net {
         Ipv4Net::with_netmask(self.network.into(), self.mask.into())
             .expect("only a prefix makes one")
@@ -32,8 +33,8 @@ impl Subnet {
         address & self.mask == self.network
     }
 
-    /// Whether the address is one of a station: neither the network nor everybody in it,
-    /// which networks of one or two addresses do without (RFC 3021).
+    /// Whether the address belongs to a single station: it is neither the network address nor the
+    /// broadcast address, which networks of one or two addresses do not have (RFC 3021).
     pub(super) fn has_station(self, address: u32) -> bool {
         let is_point_to_point = self.mask >= 0xffff_fffe;
         self.contains(address)
@@ -54,8 +55,8 @@ impl From<Ipv4Net> for Subnet {
     }
 }
 
-/// The MAC address that an IPv4 packet for several stations is sent to; `None` for an
-/// address of one station.
+/// The MAC address to which an IPv4 packet for several stations is sent; `None` for the address of
+/// a single station.
 pub(super) fn group_mac(address: u32, subnet: Option<Subnet>) -> Option<Mac> {
     let destination = Ipv4Addr::from(address);
     if destination.is_broadcast() || subnet.is_some_and(|subnet| subnet.is_broadcast(address)) {

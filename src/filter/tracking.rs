@@ -1,7 +1,7 @@
-//! Judging by connections, once a rule names a direction: a packet passes because the rules let its
-//! sender open a connection, or because it belongs to one that is open.
+//! Connection tracking, once a rule names a direction: a packet passes because the rules let its
+//! sender open a connection, or because it belongs to an open one.
 //!
-//! docs/rules.md has what holds for whom. [`super::flows`] knows the connections.
+//! docs/rules.md describes the rules for this. [`super::flows`] stores the connections.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use super::verdict::DropReason;
 use crate::clock::Tick;
 use crate::direction::Direction;
 
-/// One direction's part of it.
+/// Connection tracking for one direction.
 #[derive(Debug)]
 pub(super) struct Tracker {
     way: Direction,
     flows: Arc<Flows>,
     fragments: Fragments,
-    /// When expired flows were looked for last.
+    /// When the table was last swept for expired flows.
     swept: u64,
 }
 
@@ -37,7 +37,7 @@ impl Tracker {
         }
     }
 
-    /// Looks for expired flows, now and then.
+    /// Sweeps the table for expired flows, at intervals.
     pub(super) fn sweep(&mut self, now: Tick) {
         let sixteenth = now.in_sixteenths();
         if self.swept != sixteenth {
@@ -46,8 +46,8 @@ impl Tracker {
         }
     }
 
-    /// An ordinary packet of a connection that is open under this policy, as most are: nothing
-    /// else is asked of them.
+    /// A fast path for an ordinary packet of a connection that is open under this policy, as most
+    /// are: nothing else is checked.
     #[inline]
     pub(super) fn known(&self, carried: &[u8], context: Context) -> Option<Kind> {
         let (key, kind) = facts::ordinary(carried, self.way)?;
@@ -55,8 +55,8 @@ impl Tracker {
         (found == Found::Flow).then_some(kind)
     }
 
-    /// Decides about a packet. `verdict` tells what the rules say of a packet that goes one way
-    /// or the other between the two.
+    /// Judges a packet. `verdict` returns what the rules say about a packet in the given direction
+    /// between the two machines.
     pub(super) fn judge(
         &self,
         facts: &Facts,
@@ -106,8 +106,8 @@ impl Tracker {
             Found::Opens => {
                 let said = verdict(self.way);
                 self.refuse(said)?;
-                // What comes to the VM where no rule is about that passes anyway. Its answers need
-                // the connection only where rules are about them.
+                // A packet to the VM that no rule is about passes anyway. Its connection is needed
+                // only if rules are about the answers.
                 let is_tracked = self.way == Direction::Outbound
                     || said == Destination::Allowed
                     || matches!(
@@ -124,8 +124,8 @@ impl Tracker {
         }
     }
 
-    /// A packet without a connection cannot use a rule that allows connections; it passes where
-    /// no rule is about it.
+    /// A packet without a connection cannot use a rule that allows connections. It passes if no
+    /// rule is about it.
     fn untracked(&self, said: Destination) -> Result<(), DropReason> {
         match said {
             Destination::Allowed => Err(DropReason::Untracked),
@@ -142,6 +142,6 @@ impl Tracker {
     }
 }
 
-/// How many datagrams of the VM may be under way in fragments: enough for a burst of NFS or DNS.
+/// How many datagrams from the VM may be incomplete at once: enough for a burst of NFS or DNS.
 const OUTBOUND_FRAGMENTED_MAX: usize = 64;
 const INBOUND_FRAGMENTED_MAX: usize = 256;

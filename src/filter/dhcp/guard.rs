@@ -1,13 +1,12 @@
-//! The two ends of the DHCP guard: what becomes of a request that agrees with the rules, and
-//! of a reply that does.
+//! The two ends of the DHCP guard: they handle the requests and replies that have passed the rules.
 //!
-//! A request is counted, its names and its identifier rewritten, and its transaction opened. A
-//! reply must answer an open one, in what it grants too, and gets the VM's identifier back. Of
-//! a message that is dropped here nothing is remembered, but that it took a token. An ACK that
-//! is dropped since another VM has the address (`dhcp-address-taken`) has answered its request
-//! all the same: the VM asks again.
+//! A request is counted, its names and its client identifier are rewritten, and its transaction is
+//! opened. A reply must answer an open transaction, also in what it grants, and gets the VM's
+//! identifier back. A message that is dropped here leaves no trace, except that it took a token. An
+//! ACK that is dropped because another VM has the address (`dhcp-address-taken`) has still answered
+//! its request, and the VM must ask again.
 //!
-//! softnet's own question is opened here too. Its answer is nobody's but softnet's.
+//! softnet's own request is opened here too. Its answer goes to nobody else.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -27,18 +26,18 @@ use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message, Place};
 use crate::wire::request::Request;
 
-/// What is kept of a message while its frame is rewritten.
+/// What is remembered of a message while its frame is rewritten.
 #[derive(Debug)]
 pub(in crate::filter) struct Noted {
     kind: u8,
     xid: u32,
-    /// Whether it is to or from the port of PXE.
+    /// Whether it is to or from the PXE port.
     is_boot: bool,
     is_rapid: bool,
-    /// The address that a REQUEST asks for, or a DISCOVER would like (RFC 2131, table 4); zero for
-    /// none.
+    /// The address that a REQUEST asks for, or that a DISCOVER prefers (RFC 2131, table 4); zero
+    /// for none.
     wanted: u32,
-    /// What an ACK grants.
+    /// The address that an ACK grants.
     granted: u32,
     has_lease_time: bool,
     identifier: Option<(ArrayVec<u8, IDENTIFIER_MAX>, Place)>,
@@ -62,7 +61,7 @@ impl Noted {
         }
     }
 
-    /// What a request asks for. RELEASE and DECLINE ask for nothing: there is no answer.
+    /// What a request asks for. RELEASE and DECLINE ask for nothing, because they have no answer.
     fn asks(&self) -> Option<Asked> {
         Some(match self.kind {
             _ if self.is_boot => Asked::Boot,
@@ -74,7 +73,7 @@ impl Noted {
         })
     }
 
-    /// Whether a lease of this address goes on when this request has left.
+    /// Whether a lease of this address survives this request.
     pub(in crate::filter) fn leaves(&self, address: u32) -> bool {
         self.asks().is_none_or(|asked| asked.leaves(address))
     }
@@ -89,9 +88,10 @@ pub(in crate::filter) struct RequestGuard {
     messages: Bucket,
     declines: Bucket,
     transactions: Arc<Transactions>,
-    /// When softnet may ask by itself again.
+    /// When softnet may send its own request again.
     next_question: Tick,
-    /// Of its transactions: how many there were, and what makes the numbers unpredictable.
+    /// For the xids of softnet's own requests: a counter, and a secret that makes them
+    /// unpredictable.
     questions: u64,
     secret: RandomState,
 }
@@ -149,20 +149,20 @@ impl RequestGuard {
                 identifier: identifier.iter().copied().collect(),
                 since: now,
             }),
-            // What was asked before is void.
+            // Earlier requests are void.
             None => open.give_back(now),
         }
         Ok(())
     }
 
-    /// Whether softnet may ask by itself.
+    /// Whether softnet may send its own request now.
     pub(in crate::filter) fn may_ask(&self, now: Tick) -> bool {
         now >= self.next_question
     }
 
-    /// Turns the frame in the slot into softnet's question whether the VM has this address.
-    /// False, with the frame as it was, if it is too early for that, or the frame would be
-    /// too long.
+    /// Turns the frame in the slot into softnet's own request, which asks whether the VM has this
+    /// address. Returns false, with the frame unchanged, if it is too early for that or the frame
+    /// would be too long.
     pub(in crate::filter) fn ask(&mut self, slot: &mut Slot<'_>, address: u32, now: Tick) -> bool {
         if !self.may_ask(now) || self.max_frame < Request::LEN {
             return false;
@@ -187,8 +187,8 @@ impl RequestGuard {
         true
     }
 
-    /// A number that the VM cannot guess, so that it can neither disturb the question nor use
-    /// its answer.
+    /// An xid that the VM cannot guess, so that it can neither disturb softnet's request nor use
+    /// the answer.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "half of the hash is enough"
@@ -206,12 +206,12 @@ pub(in crate::filter) struct ReplyGuard {
     max_frame: usize,
 }
 
-/// What a reply is, that somebody waits for.
+/// What kind of reply it is, if it is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::filter) enum Outcome {
-    /// It goes on to the VM. Only what is about its lease is learned from (RFC 2131, 4.3.5).
+    /// It is forwarded to the VM. Only a reply about its lease is learned from (RFC 2131, 4.3.5).
     ToTheVm { is_about_lease: bool },
-    /// It answers softnet's own question.
+    /// It answers softnet's own request.
     Own,
 }
 
@@ -223,7 +223,7 @@ impl ReplyGuard {
         }
     }
 
-    /// Rewrites the reply in the slot, if it answers what is open, and closes what it answers.
+    /// Rewrites the reply in the slot if it answers an open request, and closes that request.
     pub(in crate::filter) fn pass(
         &self,
         reply: &Noted,
@@ -256,7 +256,7 @@ impl ReplyGuard {
         Ok(Outcome::ToTheVm { is_about_lease })
     }
 
-    /// A server returns the identifier that it was sent, if any (RFC 6842).
+    /// A server returns the identifier that it received, if any (RFC 6842).
     fn check_identifier(&self, reply: &Noted) -> Result<(), DropReason> {
         match &reply.identifier {
             Some((returned, _)) if returned[..] != self.identifier => {
@@ -267,7 +267,7 @@ impl ReplyGuard {
     }
 }
 
-/// Whether this may be the answer to that, and grants what was asked for.
+/// Checks that a reply is of the right type for the request, and grants what was asked for.
 fn check_answer(reply: &Noted, asked: Asked) -> Result<(), DropReason> {
     let grants_right = match (reply.kind, asked) {
         (dhcp::OFFER, Asked::Offer | Asked::OfferOrLease(_))
@@ -284,19 +284,19 @@ fn check_answer(reply: &Noted, asked: Asked) -> Result<(), DropReason> {
         .ok_or(DropReason::DhcpGrantedAddress)
 }
 
-/// A client that starts sends a few messages in a row, firmware and system one after the
-/// other; one that gets no answer slows down by itself, to one a minute (RFC 2131, 4.1).
+/// A client sends a few messages in a row when it starts, first its firmware and then its system. A
+/// client that gets no answer slows down by itself, to one a minute (RFC 2131, 4.1).
 const MESSAGES_AT_ONCE: u32 = 32;
 const MESSAGE_INTERVAL: u32 = Tick::PER_SECOND;
 
-/// A server keeps what was declined from everybody (bootpd for ten minutes), so that a VM
-/// could empty the pool one offer after the other. A client that declines is to wait ten
-/// seconds (RFC 2131, 3.1), and hardly has a reason to do so twice.
+/// A server withholds a declined address from everybody (bootpd for ten minutes), so a VM could
+/// empty the pool by declining one offer after another. A client that declines must wait ten
+/// seconds (RFC 2131, 3.1), and rarely has a reason to do so twice.
 const DECLINES_AT_ONCE: u32 = 4;
 const DECLINE_INTERVAL: u32 = 60 * Tick::PER_SECOND;
 
-/// Seconds between two questions of softnet's own: as long as a client waits before it asks
-/// again (RFC 2131, 4.1).
+/// Seconds between two of softnet's own requests: as long as a client waits before it asks again
+/// (RFC 2131, 4.1).
 const QUESTION_INTERVAL: u32 = 4;
-/// How many numbers are tried for one that the VM does not use; the first will do.
+/// How many xids are tried to find one that the VM does not use. The first one nearly always is.
 const XIDS_MAX: usize = 4;

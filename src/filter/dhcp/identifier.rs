@@ -1,11 +1,11 @@
-//! The client identifier (option 61): the server sees the VM's MAC address, whatever the VM
-//! sends, and the VM sees its own again.
+//! Rewrites the client identifier (option 61): the server sees the VM's MAC address, whatever the
+//! VM sends, and the VM sees its own identifier again.
 //!
-//! A server takes the sender of another's identifier for that other, and gives it the address
-//! (dnsmasq does). So [`identifier_of`](crate::wire::dhcp::identifier_of) replaces
-//! it on the way out. A server that returns the identifier (RFC 6842) returns that one, and
-//! clients like systemd-networkd discard an answer that is not to their own; so the VM's is
-//! put back on the way in. What sends none is known by its hardware address already.
+//! A server takes a client for the one whose identifier it sends, and gives it that one's address
+//! (dnsmasq does). So [`identifier_of`](crate::wire::dhcp::identifier_of) replaces it on the way
+//! out. A server that returns the identifier (RFC 6842) returns the new one. Clients such as
+//! systemd-networkd discard an answer with an identifier that is not theirs, so the VM's own is put
+//! back on the way in. A client that sends none is already known by its hardware address.
 //!
 //! ```text
 //!   shorter:  61 18 a b c d e f ...          ->  61 7 1 M M M M M M pad pad ...
@@ -18,8 +18,8 @@ use crate::filter::verdict::DropReason;
 use crate::wire::dhcp::Place;
 use crate::wire::rewrite::Change;
 
-/// Replaces the data of an option in the message that the frame carries, of `old` bytes, by
-/// `new`. The frame may become `len_max` bytes long.
+/// Replaces the data of an option, `old` bytes long, in the message that the frame carries. The
+/// frame may grow to `len_max` bytes.
 pub(super) fn replace(
     slot: &mut Slot<'_>,
     len_max: usize,
@@ -47,8 +47,8 @@ pub(super) fn replace(
     Ok(())
 }
 
-/// Writes length and data, after moving what follows away; pads what is left over. The bytes
-/// begin at the option's length and end where the moved ones will end.
+/// Writes the length and the data, after moving what follows, and pads the rest. The slice begins
+/// at the option's length and ends where the moved bytes will end.
 fn write(options: &mut [u8], old: usize, new: &[u8]) -> Option<()> {
     let (len, data) = options.split_first_mut()?;
     *len = u8::try_from(new.len()).ok()?;
@@ -70,7 +70,7 @@ mod tests {
     use crate::filter::shape;
     use crate::wire::dhcp::Message;
 
-    /// A request of the VM's with these options; how much room there is behind it.
+    /// A DHCP request with these options, in a frame with room behind it.
     fn frame(options: &[u8]) -> Vec<u8> {
         let len = |header: usize| {
             let len = u16::try_from(header + 240 + options.len()).unwrap();

@@ -1,15 +1,15 @@
-//! What a DHCP client may ask, and what a server may answer (RFC 2131).
+//! Checks what a DHCP client may request and what a server may answer (RFC 2131).
 //!
-//! A server binds an address to whom the message names, not to whom the frame comes from.
-//! So the message must agree with the frame: a VM speaks for itself only, and only the
-//! gateway answers, and only what the VM has asked.
+//! A server binds an address to the client that the message names, not to the sender of the frame.
+//! So the message must agree with the frame: a VM may only speak for itself, only the gateway may
+//! answer, and only what the VM has asked.
 //!
 //! ```text
 //!   request:  rules -> bucket (how often) -> names, identifier (rewritten) -> transactions (open)
 //!   reply:    rules -> transactions (found) -> identifier (restored) -> the lease
 //! ```
 //!
-//! The rules are below; each other station is a file.
+//! The rules are in this file. Each other step has a file of its own.
 
 mod guard;
 mod identifier;
@@ -27,7 +27,7 @@ use crate::clock::Tick;
 use crate::wire::Mac;
 use crate::wire::dhcp::{self, Message};
 
-/// What is known about the VM and its network.
+/// What the rules need to know about the VM and its network.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parties {
     pub(super) vm: Mac,
@@ -35,11 +35,11 @@ pub(super) struct Parties {
     pub(super) subnet: Option<Subnet>,
 }
 
-/// What the rules say of a request that is not dropped.
+/// What the rules say about a request that they do not drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ruling {
     Passes,
-    /// It renews this address, of which the VM has no lease that is known.
+    /// It renews this address, of which the VM has no known lease.
     Names(u32),
 }
 
@@ -52,8 +52,7 @@ impl Parties {
         }
     }
 
-    /// Whether the VM may send this message from this address, to the port of PXE or to that of
-    /// DHCP.
+    /// Whether the VM may send this message from this address, to the PXE port or to the DHCP port.
     pub(super) fn check_request(
         &self,
         message: &Message<'_>,
@@ -82,8 +81,8 @@ impl Parties {
         }
         let client = header.client.get();
         let claimed = match message.kind {
-            // What has run out may have been granted to another VM since, and bootpd renews
-            // whatever it is asked to (dhcpd.c, "trust it anyways").
+            // An expired address may have been granted to another VM, and bootpd renews any address
+            // that it is asked for (dhcpd.c, "trust it anyways").
             dhcp::REQUEST_LEASE if !hot.is_valid(now) => 0,
             dhcp::DISCOVER | dhcp::REQUEST_LEASE | dhcp::INFORM => leased,
             _ if is_boot => return Err(DropReason::DhcpMessageType),
@@ -114,9 +113,9 @@ impl Parties {
         Ok(Ruling::Passes)
     }
 
-    /// Whether this is an answer of the gateway to the VM. That it comes from the gateway has
-    /// been checked; whether anybody has asked for it is for [`ReplyGuard`]. Of PXE (`is_boot`)
-    /// it grants nothing, and names the address `leased` at most.
+    /// Whether this is an answer from the gateway to the VM. The caller has checked that it comes
+    /// from the gateway; [`ReplyGuard`] checks that it answers a request. A PXE reply (`is_boot`)
+    /// grants nothing, and may name no address but `leased`.
     pub(super) fn check_reply(
         &self,
         message: &Message<'_>,
@@ -137,7 +136,7 @@ impl Parties {
         match message.kind {
             dhcp::OFFER | dhcp::ACK if is_boot && (yours == 0 || yours == leased) => Ok(()),
             dhcp::OFFER if self.may_be_granted(yours) && !is_boot => Ok(()),
-            // An answer to INFORM grants nothing.
+            // An answer to an INFORM grants nothing.
             dhcp::ACK if (yours == 0 || self.may_be_granted(yours)) && !is_boot => Ok(()),
             dhcp::NAK if !is_boot => Ok(()),
             dhcp::OFFER | dhcp::ACK => Err(DropReason::DhcpGrantedAddress),
@@ -145,14 +144,14 @@ impl Parties {
         }
     }
 
-    /// Whether softnet may ask the server if the VM has this address. As long as the network
-    /// is not known, one of 169.254.0.0/16 is one that the VM has chosen itself (RFC 3927).
+    /// Whether softnet may ask the server about this address. While the network is not known, an
+    /// address in 169.254.0.0/16 is one that the VM has chosen itself (RFC 3927).
     pub(super) fn may_be_asked_for(&self, address: u32) -> bool {
         let is_link_local = address >> 16 == 0xa9fe;
         self.may_be_granted(address) && (self.subnet.is_some() || !is_link_local)
     }
 
-    /// Whether a VM of this network can have the address.
+    /// Whether a VM of this network may have the address.
     fn may_be_granted(&self, address: u32) -> bool {
         let is_unicast = matches!(address >> 24, 1..=126 | 128..=223);
         let is_inside = self.subnet.is_none_or(|subnet| subnet.has_station(address));

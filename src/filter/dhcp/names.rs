@@ -1,10 +1,10 @@
-//! The names that a VM gives itself: option 12, and option 81 (RFC 4702).
+//! Checks the host names that a VM sends: option 12, and option 81 (RFC 4702).
 //!
-//! A DHCP server makes DNS names of them (dnsmasq does by default), and Apple's bootpd writes
-//! them into a file, one a line. A VM called `wpad` would tell all others which proxy to use,
-//! and one called as its neighbour would be taken for that. So only what is one plain label
-//! and nobody else's passes. What does not is overwritten by pad options, since no client
-//! needs a name to get an address.
+//! A DHCP server turns them into DNS names (dnsmasq does so by default), and Apple's bootpd writes
+//! them into a file, one per line. A VM called `wpad` could tell all others which proxy to use, and
+//! one with the name of a neighbour would be taken for that neighbour. So a name passes only if it
+//! is a single plain label that no other VM has. Any other is overwritten by pad options, because
+//! no client needs a name to get an address.
 
 use std::ops::Range;
 
@@ -34,7 +34,7 @@ impl NameRule {
         }
     }
 
-    /// Takes the names that may not pass out of the message that a frame carries.
+    /// Removes the names that may not pass from the message that a frame carries.
     pub(super) fn apply(&self, slot: &mut Slot<'_>, claims: &dyn Claims) -> Result<(), DropReason> {
         let change = Change::begin(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         let start = change.data_start() + size_of::<dhcp::Header>();
@@ -43,21 +43,21 @@ impl NameRule {
             .get_mut(start..change.end())
             .ok_or(DropReason::DhcpMalformed)?;
         if self.clean(area, claims) {
-            // Nothing has grown, so that the length stays.
+            // Nothing has grown, so the length is the same.
             let len = change.finish(bytes, 0).ok_or(DropReason::DhcpMalformed)?;
             slot.set_len(len);
         }
         Ok(())
     }
 
-    /// Whether it changed anything.
+    /// Returns whether it changed anything.
     fn clean(&self, area: &mut [u8], claims: &dyn Claims) -> bool {
         let full = self.passing(area, FULL_NAME, |data| {
             let (flags, name) = split_full_name(data)?;
             label_of(flags, name)
         });
         let host = self.passing(area, HOST_NAME, Some);
-        // One VM has one name.
+        // A VM has one name.
         let host =
             host.filter(|host| !matches!(&full, Some(Some(full)) if Some(full) != host.as_ref()));
         let name = full.iter().chain(&host).flatten().next();
@@ -88,8 +88,8 @@ impl NameRule {
         is_changed
     }
 
-    /// The name in an option that may pass if nobody else has it, in lower case; within,
-    /// `None` for an empty one.
+    /// The name in an option, in lower case, if it may pass unless another VM has it; `Some(None)`
+    /// for an empty name.
     fn passing<'a>(
         &self,
         area: &'a [u8],
@@ -127,8 +127,8 @@ fn label(name: &[u8]) -> Option<Name> {
     Some(lower)
 }
 
-/// The flags and the name in option 81; the two bytes between are of no use any more
-/// (RFC 4702, 2.2).
+/// The flags and the name in option 81. The two bytes between them are no longer used (RFC 4702,
+/// 2.2).
 fn split_full_name(data: &[u8]) -> Option<(u8, &[u8])> {
     match data {
         [flags, _, _, name @ ..] => Some((*flags, name)),
@@ -136,7 +136,7 @@ fn split_full_name(data: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// The only label of a name in the encoding that the flags say; empty if there is none.
+/// The only label of a name in the encoding that the flags give; empty if the name is.
 fn label_of(flags: u8, name: &[u8]) -> Option<&[u8]> {
     if flags & IN_DNS_ENCODING == 0 {
         return Some(name);
@@ -159,12 +159,12 @@ fn options(area: &[u8]) -> impl Iterator<Item = (u8, Range<usize>)> {
     })
 }
 
-/// Names that programs look for without being told to: a proxy's configuration, a tunnel to
-/// IPv6, the machine itself. Windows' DNS server blocks the first two for the same reason.
+/// Names that programs look up by themselves: for a proxy's configuration, for an IPv6 tunnel, for
+/// the machine itself. Windows' DNS server blocks the first two for the same reason.
 const SPECIAL: [&str; 3] = ["wpad", "isatap", "localhost"];
 
-/// The bits of option 81 (RFC 4702, 2.1): S asks the server to update DNS, and E says how the
-/// name is encoded.
+/// The bits of option 81 (RFC 4702, 2.1): S asks the server to update DNS, and E gives the name's
+/// encoding.
 const SERVER_UPDATES: u8 = 1;
 const IN_DNS_ENCODING: u8 = 4;
 
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::filter::NoClaims;
 
-    /// The options as they go on, when others have the name `taken`.
+    /// The options after the filter, if others have the name `taken`.
     fn cleaned(names: Names<'_>, options: &[u8]) -> Vec<u8> {
         let mut area = options.to_vec();
         let is_changed = NameRule::new(names).clean(&mut area, &NoClaims);
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(two(b"vm", b""), (true, true));
         assert_eq!(two(b"vm", b"other"), (false, true));
         assert_eq!(two(b"vm", b"a.b"), (true, false));
-        // Servers put the parts of an option together (RFC 3396).
+        // Servers join the parts of an option (RFC 3396).
         let parts = [option(12, b"wp"), option(12, b"ad")].concat();
         assert!(!passes(&parts));
     }

@@ -1,22 +1,22 @@
-//! What was asked of the DHCP server and waits for an answer, so that nothing else is taken
-//! for one.
+//! The open DHCP transactions: what was asked of the server and not answered yet. No other reply is
+//! accepted.
 //!
-//! The outbound side opens a transaction with each question, before the question leaves; the
-//! inbound side looks for it with each answer, and closes it with the last. One lock guards
-//! all of it, which only DHCP takes. The inbound side holds it until it has bound the lease:
+//! The outbound side opens a transaction with each request before the request leaves. The inbound
+//! side looks it up with each reply, and closes it with the last. One lock guards everything; only
+//! DHCP takes it. The inbound side holds it until it has bound the lease:
 //!
 //! ```text
 //!   outbound:  open()       ask()         give_back(), and only then the lease is given up
 //!   inbound:          find() ... the lease is bound ... close()
 //! ```
 //!
-//! So an answer on its way either binds the lease before the VM gives it back, and the lease
-//! ends with that, or finds no question any more.
+//! So a reply that is on its way either binds the lease before the VM gives it back, and the lease
+//! then ends, or finds no transaction any more.
 //!
-//! Nor may the VM ask once more what such an answer would fit: whether the server has seen a
-//! message is more than softnet can know (its checksum may be wrong, its TTL zero). So what an
-//! xid has asked for is kept for as long as an answer may be under way, answered or not. With a
-//! wish for another address, or with the end of the lease, those wishes are void, and their xids
+//! The VM may not send another request that such a reply would match either: softnet cannot know
+//! whether the server has seen a message (its checksum may be wrong, its TTL zero). So what an xid
+//! asked for is remembered for as long as a reply may be under way, answered or not. When the VM
+//! asks for another address, or its lease ends, these earlier requests become void, and their xids
 //! are refused.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,37 +25,37 @@ use arrayvec::ArrayVec;
 
 use crate::clock::Tick;
 
-/// The last questions of one VM, and softnet's own.
+/// The last requests of one VM, and softnet's own.
 #[derive(Debug, Default)]
 pub(in crate::filter) struct Transactions(Mutex<Open>);
 
-/// All that waits for an answer.
+/// The transactions, behind the lock.
 #[derive(Debug, Default)]
 pub(in crate::filter) struct Open {
-    /// The oldest first.
+    /// Oldest first.
     questions: ArrayVec<Question, QUESTIONS_MAX>,
     own: Option<Own>,
-    /// What may still be answered with a lease, or might have been.
+    /// Address requests that may still be answered with a lease, or might have been.
     wishes: ArrayVec<Wish, WISHES_MAX>,
 }
 
-/// That the VM asked for a lease under an xid.
+/// A request for a lease under an xid.
 #[derive(Debug)]
 struct Wish {
     xid: u32,
     /// [`Asked::Lease`] or [`Asked::OfferOrLease`].
     asked: Asked,
     is_void: bool,
-    /// When it was asked last, or became void.
+    /// When it was sent last, or became void.
     since: Tick,
 }
 
-/// A question of the VM.
+/// A request of the VM.
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) xid: u32,
     pub(super) asked: Asked,
-    /// The client identifier that the VM sent; none if it sent none.
+    /// The client identifier that the VM sent; empty if it sent none.
     pub(super) identifier: ArrayVec<u8, IDENTIFIER_MAX>,
     pub(super) since: Tick,
 }
@@ -65,25 +65,25 @@ pub(super) struct Question {
 pub(super) enum Asked {
     /// DISCOVER: an offer.
     Offer,
-    /// DISCOVER with rapid commit (RFC 4039): an offer, or a lease at once, of this address if
-    /// the server likes.
+    /// DISCOVER with rapid commit (RFC 4039): an offer or, if the server chooses so, a lease at
+    /// once, preferably of this address.
     OfferOrLease(u32),
     /// REQUEST: a lease of this address, or a refusal.
     Lease(u32),
-    /// INFORM: what goes with an address that the VM has already.
+    /// INFORM: parameters for an address that the VM already has.
     Information,
-    /// Anything on the port of PXE: what to boot.
+    /// Anything to the PXE port: what to boot.
     Boot,
 }
 
 impl Asked {
-    /// Whether the answer may be a lease.
+    /// Whether the reply may be a lease.
     fn is_wish(self) -> bool {
         matches!(self, Self::Lease(_) | Self::OfferOrLease(_))
     }
 
-    /// Whether a lease of this address may go on beside what is asked. The server ends it when it
-    /// grants another.
+    /// Whether a lease of this address survives this request. The server ends it when it grants
+    /// another address.
     pub(super) fn leaves(self, address: u32) -> bool {
         match self {
             Self::Lease(wanted) => wanted == address,
@@ -93,7 +93,7 @@ impl Asked {
     }
 }
 
-/// softnet's own question: does the VM have this address?
+/// softnet's own request, which asks whether the VM has this address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::filter) struct Own {
     pub(in crate::filter) xid: u32,
@@ -108,8 +108,8 @@ impl Transactions {
 }
 
 impl Open {
-    /// Whether an answer to this could be taken for one to another question, or the answer to
-    /// that for one to this.
+    /// Whether a reply to this request could be taken for a reply to another, or the other way
+    /// round.
     pub(super) fn is_ambiguous(&self, xid: u32, asked: Asked, now: Tick) -> bool {
         if asked == Asked::Boot {
             return false;
@@ -133,8 +133,8 @@ impl Open {
         other.is_some_and(|other| (other.asked == Asked::Information) != is_information)
     }
 
-    /// Remembers a question, in the place of an earlier one of the same transaction, or of
-    /// the oldest. Voids the wishes that do not go with it.
+    /// Remembers a request. It replaces an earlier one of the same transaction, or else the oldest.
+    /// Makes address requests void that conflict with it.
     pub(super) fn open(&mut self, question: Question) {
         if question.asked.is_wish() {
             self.wish(&question);
@@ -151,8 +151,8 @@ impl Open {
         self.questions.push(question);
     }
 
-    /// Only the last wish counts, as it does for the server: it gives one client one address, and
-    /// frees the one before.
+    /// Only the last address request counts, as for the server: it gives a client one address, and
+    /// frees the previous one.
     fn wish(&mut self, question: &Question) {
         let &Question {
             xid, asked, since, ..
@@ -174,7 +174,7 @@ impl Open {
         });
     }
 
-    /// Looks for an open question of the VM, on the port of PXE or on that of DHCP.
+    /// Finds an open request of the VM, on the PXE port or on the DHCP port.
     pub(super) fn find(&self, xid: u32, is_boot: bool, now: Tick) -> Option<&Question> {
         self.questions.iter().find(|question| {
             question.xid == xid
@@ -183,14 +183,14 @@ impl Open {
         })
     }
 
-    /// A question of the VM is answered for good.
+    /// A request of the VM has got its final answer.
     pub(super) fn close(&mut self, xid: u32, is_boot: bool) {
         self.questions
             .retain(|it| it.xid != xid || (it.asked == Asked::Boot) != is_boot);
     }
 
-    /// Remembers softnet's own question, in the place of the one before. False, and nothing
-    /// is to be asked, if its transaction is one of the VM's.
+    /// Remembers softnet's own request, which replaces the previous one. Returns false, and nothing
+    /// must be sent, if its xid is that of a transaction of the VM.
     pub(super) fn ask(&mut self, own: Own) -> bool {
         let is_free = self.find(own.xid, false, own.since).is_none();
         if is_free {
@@ -199,26 +199,27 @@ impl Open {
         is_free
     }
 
-    /// softnet's own question, if this is its transaction and it is open.
+    /// softnet's own request, if it is open and has this xid.
     pub(super) fn own(&self, xid: u32, now: Tick) -> Option<Own> {
         self.own
             .filter(|own| own.xid == xid && is_recent(own.since, now))
     }
 
-    /// softnet's own question is answered for good.
+    /// softnet's own request has got its final answer.
     pub(super) fn close_own(&mut self) {
         self.own = None;
     }
 
-    /// Voids all that was asked: an answer that the server sent before it knew of this would
-    /// bind an address that is free again. To be called before the lease is given up.
+    /// Makes all requests void: a reply that the server sent before it knew of this would bind an
+    /// address that is free again. Must be called before the lease is given up.
     pub(super) fn give_back(&mut self, now: Tick) {
         self.void(now, |_| true);
         self.questions.clear();
         self.own = None;
     }
 
-    /// Makes wishes void that may still be answered, and forgets those that cannot be.
+    /// Makes address requests void that may still be answered, and forgets those that can no longer
+    /// be.
     fn void(&mut self, now: Tick, is_meant: impl Fn(&Wish) -> bool) {
         self.wishes.retain(|wish| is_recent(wish.since, now));
         for wish in &mut self.wishes {
@@ -237,19 +238,19 @@ fn is_recent(since: Tick, now: Tick) -> bool {
     now.as_secs() < since.as_secs().saturating_add(PATIENCE)
 }
 
-/// A client has one transaction at a time; after a reboot or with an INFORM between, two or
-/// three may be waiting.
+/// A client has one transaction at a time. After a reboot, or with an INFORM in between, two or
+/// three may be open.
 const QUESTIONS_MAX: usize = 8;
 
-/// More than can be open and void at once: of so many messages `dhcp-rate` lets pass 32 and one a
-/// second, and each is kept for twice [`PATIENCE`] at most.
+/// More than can be open and void at the same time: `dhcp-rate` lets 32 such messages pass and then
+/// one a second, and each is kept for at most twice [`PATIENCE`].
 const WISHES_MAX: usize = 32 + 2 * 64 + 1;
 
-/// How long a question waits, in seconds. A client asks again after 64 at most, and opens it
-/// anew (RFC 2131, 4.1).
+/// How long a request stays open, in seconds. A client asks again after at most 64, and so reopens
+/// it (RFC 2131, 4.1).
 const PATIENCE: u64 = 64;
 
-/// The greatest length of an option.
+/// The maximum length of an option.
 pub(super) const IDENTIFIER_MAX: usize = u8::MAX as usize;
 
 #[cfg(test)]
@@ -302,7 +303,7 @@ mod tests {
         for xid in 1..=8 {
             open.open(question(xid, Asked::Offer, 1000 + xid));
         }
-        // Asked again, the first is the youngest.
+        // Sent again, the first request is now the youngest.
         open.open(question(1, Asked::Lease(9), 1009));
         open.open(question(9, Asked::Offer, 1010));
         let left = (0..20).filter(|xid| asked(&open, *xid, 1010).is_some());
@@ -350,7 +351,7 @@ mod tests {
         assert_eq!(asked(&open, 8, 1000), None);
         assert_eq!(open.own(8, Tick::from_secs(1063)), Some(own(8)));
         assert_eq!(open.own(8, Tick::from_secs(1064)), None);
-        // The VM cannot know that number; should it use it, the answer is the VM's.
+        // The VM cannot know this xid. If it uses it anyway, the answer is the VM's.
         open.open(question(8, Asked::Lease(9), 1000));
         assert_eq!(open.own(8, NOW), None);
     }
@@ -361,7 +362,7 @@ mod tests {
         open.open(question(1, Asked::Lease(8), 1000));
         open.open(question(2, Asked::Lease(8), 1000));
         assert_eq!(asked(&open, 1, 1000), Some(Asked::Lease(8)));
-        // What does not ask for a lease changes nothing.
+        // A request for anything but a lease changes nothing.
         open.open(question(3, Asked::Offer, 1000));
         assert_eq!(asked(&open, 1, 1000), Some(Asked::Lease(8)));
         open.open(question(3, Asked::Lease(9), 1000));

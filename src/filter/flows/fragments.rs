@@ -1,27 +1,27 @@
-//! Datagrams that come in fragments: what was decided about the first, which has the ports, holds
-//! for the rest.
+//! Datagrams that arrive in fragments: the decision about the first fragment, which has the ports,
+//! also holds for the rest.
 //!
-//! Each direction has a table of its own, of fixed size. That of what the VM sends is also a
-//! budget: a receiver keeps what is incomplete for up to 30 seconds, in memory that all senders
-//! share, and 3,500 fragments of one VM's left a neighbour none.
+//! Each direction has a table of its own, of fixed size. For outbound datagrams it is also a limit:
+//! a receiver keeps incomplete datagrams for up to 30 seconds, in memory that all senders share,
+//! and 3,500 fragments from one VM left none for a neighbour.
 
 use std::cell::Cell;
 
 use crate::clock::Tick;
 
-/// One part of a datagram.
+/// One fragment of a datagram.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Part {
     pub(in super::super) peer: u32,
     pub(in super::super) protocol: u8,
     pub(in super::super) identification: u16,
-    /// Where it begins in the datagram's payload, in bytes.
+    /// Its offset in the datagram's payload, in bytes.
     pub(in super::super) offset: usize,
     pub(in super::super) len: usize,
     pub(in super::super) is_last: bool,
 }
 
-/// The datagrams that are under way.
+/// The incomplete datagrams.
 #[derive(Debug)]
 pub(in super::super) struct Fragments {
     slots: Box<[Cell<Slot>]>,
@@ -29,27 +29,27 @@ pub(in super::super) struct Fragments {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// Peer, protocol and identification; 0 for nobody's.
+    /// Peer, protocol and identification; 0 for an unused place.
     name: u64,
     until: Tick,
-    /// Bytes that have passed.
+    /// The number of bytes that have passed.
     passed: usize,
-    /// How many there are, once the last part has passed.
+    /// The datagram's length, once its last fragment has passed.
     total: Option<usize>,
 }
 
-/// How long the rest of a datagram may take: that is what Linux waits too (ipfrag_time).
+/// How long the rest of a datagram may take, the same as in Linux (ipfrag_time).
 const SECONDS: u32 = 30;
 
 impl Fragments {
-    /// For so many datagrams at once.
+    /// A table for this many datagrams at a time.
     pub(in super::super) fn new(slots: usize) -> Self {
         Self {
             slots: vec![Cell::default(); slots].into(),
         }
     }
 
-    /// A first part was allowed. Whether there is room for its datagram.
+    /// Records that a first fragment was allowed. Returns whether there is room for its datagram.
     pub(in super::super) fn begin(&self, part: &Part, now: Tick) -> bool {
         let slot = self.find(part, now).or_else(|| self.free(now));
         let Some(slot) = slot else {
@@ -64,7 +64,7 @@ impl Fragments {
         true
     }
 
-    /// Whether a later part belongs to a datagram that was allowed.
+    /// Whether a later fragment belongs to a datagram that was allowed.
     pub(in super::super) fn go_on(&self, part: &Part, now: Tick) -> bool {
         let Some(slot) = self.find(part, now) else {
             return false;

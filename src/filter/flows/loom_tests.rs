@@ -24,7 +24,7 @@ fn context() -> Context {
     }
 }
 
-/// Found by whoever looks, wherever it was put.
+/// A flow is found by either thread, wherever it was put.
 #[test]
 fn loom_two_threads_open_one_flow() {
     loom::model(|| {
@@ -46,7 +46,7 @@ fn loom_two_threads_open_one_flow() {
     });
 }
 
-/// A place that goes from one flow to another is never taken for the first one's, and no flow
+/// A place that passes from one flow to another is never taken for that of the first, and no flow
 /// is found that was never opened.
 #[test]
 fn loom_a_flow_that_is_replaced_is_found_as_itself_or_not_at_all() {
@@ -66,7 +66,7 @@ fn loom_a_flow_that_is_replaced_is_found_as_itself_or_not_at_all() {
                 flows.open(Direction::Outbound, key(2), SYN, later).unwrap();
             }
         });
-        // The other side's answer to the first, and one that nobody asked for.
+        // The other side's answer to the first, and an answer that nobody asked for.
         let found = flows.find(Direction::Inbound, key(1), Kind::Tcp(18), context());
         assert!(matches!(found, Found::Flow | Found::Untracked), "{found:?}");
         let found = flows.find(Direction::Inbound, key(2), Kind::Tcp(18), context());

@@ -11,15 +11,14 @@
 //!                    └ state (state.rs) · protocol · opener · version · policy
 //! ```
 //!
-//! Both directions' threads look up, open and change flows without a lock and without memory of
-//! their own. A control word is the only place where a flow changes: whoever wants to change it
-//! compares and exchanges the word, and whoever has read a flow reads the word once more, so
-//! that a flow that is being replaced is never taken for another. Two threads that open one
-//! flow at once may leave it in two places; the first of them is found from then on, and the
-//! other expires.
+//! The threads of both directions look up, open and change flows without a lock and without memory
+//! of their own. A flow changes only in its control word. To change it, a thread compares and
+//! exchanges the word. After reading a flow, a thread reads the word again, so a flow that is being
+//! replaced is never taken for another. Two threads that open the same flow at the same time may
+//! leave it in two places; then the first of them is found, and the other expires.
 //!
-//! Flows end by time, looked at when they are met and by a hand that goes around the table;
-//! or to make room, never one that both sides have confirmed.
+//! Flows end by timeout, which is checked when a flow is looked up and by a sweep around the table;
+//! or to make room, but never if both sides have confirmed them.
 
 pub(super) mod fragments;
 mod set;
@@ -37,39 +36,39 @@ use super::atomic::{AtomicU32, Ordering};
 use crate::clock::Tick;
 use crate::direction::Direction;
 
-/// What packets of one flow have in common, whichever way they go. The VM's address is not in
-/// it: a flow belongs to the lease that it was opened under.
+/// What the packets of one flow have in common, in both directions. The VM's address is not part of
+/// it: a flow belongs to the lease under which it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(super) struct Key {
     pub(super) protocol: u8,
-    /// Of ICMP echo the identifier, of what has no ports 0; so below.
+    /// For an ICMP echo its identifier, for a protocol without ports 0. The same holds below.
     pub(super) vm_port: u16,
     pub(super) peer: u32,
     pub(super) peer_port: u16,
 }
 
-/// Under what a packet is judged: the same for a whole batch.
+/// The circumstances in which a packet is judged, which are the same for a whole batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context {
     /// The number of the policy.
     pub(super) policy: u32,
-    /// The leased address: the flows of another lease are none of this VM's any more.
+    /// The leased address. Flows opened under another lease no longer belong to this VM.
     pub(super) lease: u32,
     pub(super) now: Tick,
 }
 
-/// What is known of a packet's flow.
+/// The result of looking up a packet's flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// It belongs to a flow that this policy allows.
     Flow,
-    /// It belongs to one that another policy allowed. Whether it goes on is to be judged by
-    /// the rules for its opener; then [`Flows::confirm`] or [`Flows::cut`].
+    /// It belongs to a flow that another policy allowed. Whether the flow goes on depends on the
+    /// rules for its opener; the caller then calls [`Flows::confirm`] or [`Flows::cut`].
     Stale { opener: Direction },
-    /// It belongs to none, and may open one where the rules allow that: [`Flows::open`].
+    /// It belongs to none, and may open one if the rules allow that: [`Flows::open`].
     Opens,
-    /// It belongs to none, and is no beginning of one.
+    /// It belongs to none, and cannot open one.
     Untracked,
 }
 
@@ -80,33 +79,33 @@ pub(super) struct Full;
 /// All flows of one VM.
 #[derive(Debug)]
 pub(super) struct Flows {
-    /// A power of two of them. Memory that no flow has used is never touched.
+    /// Their number is a power of two. Memory that no flow has used is never touched.
     sets: Box<[Set]>,
     hasher: SeedableRandomState,
-    /// Places in use, those of expired flows among them until somebody meets them.
+    /// Places in use, including those of expired flows until they are found.
     live: AtomicU32,
-    /// Of these, TCP that is not confirmed by both sides.
+    /// Of these, TCP that both sides have not confirmed.
     embryonic: AtomicU32,
-    /// The set that is swept next.
+    /// The next set to sweep.
     hand: AtomicU32,
 }
 
 /// How many flows may be open at once.
 const FLOWS_MAX: u32 = 65_536;
-/// Twice as many places, so that few sets are full before the table is: with 65,536 flows one
-/// in fifty finds its set full, with half as many one in five thousand.
+/// There are twice as many places, so that few sets fill up before the table does: with 65,536
+/// flows one in fifty finds its set full, with half as many one in five thousand.
 const SETS: usize = if cfg!(loom) {
     1
 } else {
     2 * FLOWS_MAX as usize / PLACES
 };
-/// How much of the table flows may take whose other side has not been heard of: a flood of
-/// SYNs leaves the rest.
+/// How many flows may be open whose other side has not answered: the rest of the table is safe from
+/// a flood of SYNs.
 const EMBRYONIC_MAX: u32 = FLOWS_MAX / 4;
-/// How many sets are looked at for expired flows in each sixteenth of a second: all of them in
-/// ten seconds.
+/// How many sets are swept for expired flows each sixteenth of a second: all of them in ten
+/// seconds.
 const SWEPT: u32 = 102;
-/// How often a change is tried anew that lost against the other thread's.
+/// How often a change is retried that lost against the other thread's.
 const ATTEMPTS: u32 = 4;
 
 impl Flows {
@@ -114,9 +113,9 @@ impl Flows {
         Self::with_sets(SETS)
     }
 
-    /// With so many sets, a power of two.
+    /// With this many sets, a power of two.
     fn with_sets(sets: usize) -> Self {
-        // Of the system's randomness, so that no guest can choose keys that share a set.
+        // Random, so that no guest can choose keys that share a set.
         let seed = RandomState::new().hash_one(0);
         Self {
             sets: set::zeroed(sets),
@@ -127,7 +126,7 @@ impl Flows {
         }
     }
 
-    /// Looks up a packet's flow, and moves it on by the packet.
+    /// Looks up a packet's flow, and updates the flow's state.
     #[inline]
     pub(super) fn find(&self, from: Direction, key: Key, kind: Kind, context: Context) -> Found {
         let set = self.set(key);
@@ -160,10 +159,10 @@ impl Flows {
         }
     }
 
-    /// Opens the flow of a packet that the rules allow, or opens it anew.
+    /// Opens the flow of a packet that the rules allow, or reopens it.
     ///
     /// # Errors
-    /// [`Full`], when neither the table nor the packet's set has a place that may be given up.
+    /// [`Full`], if neither the table nor the packet's set has a place that may be reused.
     pub(super) fn open(
         &self,
         from: Direction,
@@ -192,7 +191,7 @@ impl Flows {
         Err(Full)
     }
 
-    /// A flow goes on under the policy of the context, if it is still there.
+    /// Lets a flow go on under the context's policy, if it still exists.
     pub(super) fn confirm(&self, key: Key, context: Context) {
         let set = self.set(key);
         for _ in 0..ATTEMPTS {
@@ -204,7 +203,7 @@ impl Flows {
         }
     }
 
-    /// A flow ends here.
+    /// Ends a flow.
     pub(super) fn cut(&self, key: Key, context: Context) {
         let set = self.set(key);
         for _ in 0..ATTEMPTS {
@@ -215,8 +214,8 @@ impl Flows {
         }
     }
 
-    /// Whether an ICMP error is about a packet of a flow that is open: refreshes nothing, and asks
-    /// for no policy, because the next packet of the flow does.
+    /// Whether an ICMP error is about a packet of an open flow. It does not refresh the flow and
+    /// does not check the policy, because the flow's next packet does.
     pub(super) fn is_related(&self, key: Key, context: Context) -> bool {
         let set = self.set(key);
         let found = set.find(key, context.lease);
@@ -225,7 +224,7 @@ impl Flows {
         })
     }
 
-    /// Gives up the places of some expired flows: the next part of the table, once in a while.
+    /// Frees the places of some expired flows: those in the next part of the table, if it is time.
     pub(super) fn sweep(&self, now: Tick) {
         let now = sixteenths(now);
         if self.live.load(Ordering::Relaxed) == 0 {
@@ -248,7 +247,7 @@ impl Flows {
         }
     }
 
-    /// Places in use, and those of them that are TCP not confirmed by both sides.
+    /// The number of places in use, and of those that are TCP not confirmed by both sides.
     pub(super) fn counts(&self) -> (u32, u32) {
         let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
         (count(&self.live), count(&self.embryonic))
@@ -264,7 +263,7 @@ impl Flows {
         &self.sets[hash & (self.sets.len() - 1)]
     }
 
-    /// A place that a new flow may have: a free one, else that of the least worth.
+    /// A place for a new flow: a free one, or else that of the flow with the lowest priority.
     fn victim(&self, set: &Set, state: State, lease: u32, now: u32) -> Option<(usize, Control)> {
         let (live, embryonic) = self.counts();
         let is_full = live >= FLOWS_MAX;
@@ -303,9 +302,9 @@ impl Flows {
     #[inline]
     fn is_expired(&self, set: &Set, place: usize, control: Control, key: Key, now: u32) -> bool {
         let idle = now.wrapping_sub(set.seen(place));
-        // The other thread's batch may be a little later than this one's.
+        // The other thread's batch may be slightly later than this one's.
         let idle = if idle > u32::MAX / 2 { 0 } else { idle };
-        // Most packets follow the last one closely.
+        // Most packets closely follow the previous one.
         idle >= state::IDLE_LEAST
             && idle
                 >= control.state().idle_max(key, || {
@@ -313,7 +312,7 @@ impl Flows {
                 })
     }
 
-    /// Changes a flow, unless somebody else has meanwhile.
+    /// Changes a flow, unless the other thread has changed it meanwhile.
     fn exchange(&self, set: &Set, place: usize, before: Control, after: Control) -> bool {
         let changed = set.exchange(place, before, after);
         if changed {
@@ -337,7 +336,7 @@ impl Flows {
     }
 }
 
-/// Time as flows have it: in sixteenths of a second, which come around after eight years.
+/// Time in flows: in sixteenths of a second, which wrap around after eight years.
 #[expect(clippy::cast_possible_truncation, reason = "it comes around")]
 fn sixteenths(now: Tick) -> u32 {
     now.in_sixteenths() as u32

@@ -1,4 +1,4 @@
-//! The table against a model of it: any sequence of packets, waits, policies and leases.
+//! Tests the table against a model: any sequence of packets, waits, policies and leases.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::tests::{ACK, FIN, RST, SYN, TCP, UDP, World, key};
 use super::*;
 use crate::direction::Direction::{Inbound, Outbound};
 
-/// What the table has to know of a flow, one step after another.
+/// What the table must know about a flow after each step.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     opener: Direction,
@@ -103,7 +103,8 @@ proptest! {
                     prop_assert_eq!(found, expected, "{:?} {:?}", key, kind);
                     match found {
                         Found::Opens => world.flows.open(from, key, kind, world.context).unwrap(),
-                        // Rules that allow what the VM opens, and of others what has an even policy.
+                        // Rules that allow what the VM opens and, of the rest, flows whose policy
+                        // is even.
                         Found::Stale { opener } => {
                             if opener == Outbound || world.context.policy.is_multiple_of(2) {
                                 world.flows.confirm(key, world.context);

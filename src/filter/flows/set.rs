@@ -1,7 +1,7 @@
 //! Eight places for flows whose keys share a hash.
 //!
-//! A place is read as under a sequence lock: control word, key, control word again. The word
-//! changes with every flow that comes into the place, by its version.
+//! A place is read as if under a sequence lock: control word, key, control word again. The word
+//! contains a version, so it changes with every new flow in the place.
 
 use super::Key;
 use super::state::State;
@@ -10,9 +10,10 @@ use crate::filter::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 pub(super) const PLACES: usize = 8;
 
-/// 256 bytes: a look-up reads the keys, a control word, and a word or two of the rest. Not aligned
-/// to cache lines: Rust's allocator gets zeroed memory from calloc, which leaves it untouched, for up
-/// to 16 bytes of alignment alone, and writes to all of it otherwise (std, sys/alloc/unix.rs).
+/// 256 bytes. A look-up reads the keys, a control word, and one or two words of the rest. It is not
+/// aligned to cache lines: Rust's allocator gets zeroed memory from calloc, which leaves it
+/// untouched, only for alignments up to 16 bytes, and otherwise writes to all of it (std,
+/// sys/alloc/unix.rs).
 #[derive(Debug)]
 #[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
 #[repr(C)]
@@ -20,20 +21,20 @@ pub(super) struct Set {
     /// The peer's address and port, and the VM's port.
     keys: [AtomicU64; PLACES],
     controls: [AtomicU64; PLACES],
-    /// When the last packet came, outbound and inbound, each written by its own thread.
+    /// When the last packet came, outbound and inbound. Each is written by its own thread.
     seen: [[AtomicU32; 2]; PLACES],
     leases: [AtomicU32; PLACES],
     opened: [AtomicU32; PLACES],
 }
 
-/// Sets without flows, in memory that nobody has touched.
+/// Sets without flows, in untouched memory.
 #[cfg(not(loom))]
 pub(super) fn zeroed(sets: usize) -> Box<[Set]> {
     use zerocopy::FromZeros;
     <[Set]>::new_box_zeroed_with_elems(sets).expect("4 MiB of addresses")
 }
 
-/// Loom's atomics are made one by one.
+/// Loom's atomics must be created one by one.
 #[cfg(loom)]
 pub(super) fn zeroed(sets: usize) -> Box<[Set]> {
     use std::array::from_fn;
@@ -63,8 +64,8 @@ impl Set {
         None
     }
 
-    /// The flow in a place and the address that it was opened under, if there is one and nobody
-    /// writes it.
+    /// The flow in a place, and the address under which it was opened, unless the place is empty or
+    /// being written.
     #[inline]
     pub(super) fn read(&self, place: usize) -> Option<(Key, u32, Control)> {
         let control = self.control(place);
@@ -85,7 +86,7 @@ impl Set {
         Control(self.controls[place].load(Ordering::Acquire))
     }
 
-    /// When the last packet of either way came.
+    /// When the last packet of either direction came.
     #[inline]
     pub(super) fn seen(&self, place: usize) -> u32 {
         let [out, back] = &self.seen[place];
@@ -97,12 +98,12 @@ impl Set {
         }
     }
 
-    /// A packet came this way. The place may have another flow by now, which then lives a bit
-    /// longer.
+    /// Records a packet in this direction. The place may contain another flow by now, which then
+    /// lives a little longer.
     #[inline]
     pub(super) fn touch(&self, place: usize, from: Direction, now: u32) {
         let seen = &self.seen[place][from as usize];
-        // Written once in a sixteenth of a second, so that the line stays shared.
+        // Written once every sixteenth of a second, so that the cache line stays shared.
         if seen.load(Ordering::Relaxed) != now {
             seen.store(now, Ordering::Relaxed);
         }
@@ -115,10 +116,10 @@ impl Set {
         exchanged.is_ok()
     }
 
-    /// Takes a place for itself, until [`publish`](Self::publish).
+    /// Takes a place for the calling thread, until [`publish`](Self::publish).
     pub(super) fn claim(&self, place: usize, before: Control) -> bool {
         let claimed = self.exchange(place, before, before.claimed());
-        // What is written from here on is not seen before the claim is.
+        // What is written from here on is not visible before the claim.
         fence(Ordering::Release);
         claimed
     }
@@ -214,7 +215,7 @@ impl Control {
         self.with(State::WRITTEN)
     }
 
-    /// That of the flow that comes next into this place.
+    /// The control word of the next flow in this place.
     pub(super) const fn next(
         self,
         state: State,

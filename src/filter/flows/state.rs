@@ -1,4 +1,4 @@
-//! What one flow has been through, and how long it may be silent.
+//! The state of one flow, and its timeout.
 //!
 //! ```text
 //!   TCP   SYN ──▶ embryonic ── the other side answers, the opener acknowledges ──▶ assured
@@ -8,16 +8,16 @@
 //!   UDP   one way ── an answer ──▶ both ways
 //! ```
 //!
-//! Sequence numbers are not followed: what is kept out here is who was never asked to speak, and
-//! for that flags do. A forged RST therefore ends nothing. It shortens how long the flow may be
-//! silent, until the one that seems to have sent it goes on.
+//! Sequence numbers are not followed. The purpose is to keep out machines that were never asked to
+//! speak, and flags suffice for that. So a forged RST ends nothing: it shortens the flow's timeout,
+//! until the machine that seems to have sent it sends again.
 
 use super::Key;
 use crate::direction::Direction;
 use crate::wire::ipv4::protocol;
 use crate::wire::udp;
 
-/// No flow ends before so much silence, in sixteenths of a second.
+/// The shortest timeout of any flow, in sixteenths of a second.
 pub(super) const IDLE_LEAST: u32 = 16 * 5;
 
 /// What a packet does to its flow.
@@ -29,15 +29,15 @@ pub(in super::super) enum Kind {
     Udp,
     /// An echo request or its reply.
     Echo { is_request: bool },
-    /// A query of ICMP other than echo, or any other protocol.
+    /// An ICMP query other than echo, or any other protocol.
     Other,
 }
 
-/// The bits of a flow's state; none of them for a place without a flow.
+/// The bits of a flow's state. In an empty place none is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State(pub(super) u8);
 
-/// What a flow is worth when room is needed; the first goes first.
+/// A flow's priority when room is needed; the lowest is evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
     Free,
@@ -49,7 +49,7 @@ pub(super) enum Class {
 }
 
 const LIVE: u8 = 1;
-/// Somebody writes the place just now.
+/// The place is being written.
 const BUSY: u8 = 2;
 /// The side that did not open the flow has sent something.
 const REPLIED: u8 = 4;
@@ -66,20 +66,20 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 
 impl Kind {
-    /// Whether it is TCP that opens a connection.
+    /// Whether it is a TCP segment that opens a connection.
     pub(super) const fn is_syn(self) -> bool {
         matches!(self, Self::Tcp(flags) if flags & (SYN | ACK | RST | FIN) == SYN)
     }
 
-    /// Whether a NAT on the way may take it for the beginning of a connection of TCP: SYN without
+    /// Whether a NAT on the path may take it for the beginning of a TCP connection: SYN without
     /// ACK, whatever else is set.
     pub(in super::super) const fn counts_as_new(self) -> bool {
         matches!(self, Self::Tcp(flags) if flags & (SYN | ACK) == SYN)
     }
 
-    /// Whether a packet of no known flow may open one. A segment of the VM's in the middle of a
-    /// connection may: softnet or the host has been started anew. Nobody else's may, or
-    /// whoever sends an ACK would be let in.
+    /// Whether a packet of no known flow may open one. The VM's segment in the middle of a
+    /// connection may, because softnet or the host may have been restarted. Nobody else's may, or
+    /// else any sender of an ACK would be let in.
     pub(super) fn opens(self, from: Direction) -> bool {
         match self {
             Self::Tcp(flags) if flags & (RST | FIN) != 0 => false,
@@ -95,7 +95,7 @@ impl State {
     pub(super) const FREE: Self = Self(0);
     pub(super) const WRITTEN: Self = Self(BUSY);
 
-    /// That of a flow whose first packet this is.
+    /// The state of a flow whose first packet this is.
     pub(super) const fn opened_by(_: Kind) -> Self {
         Self(LIVE)
     }
@@ -108,13 +108,13 @@ impl State {
         self.0 & BUSY != 0
     }
 
-    /// Of TCP: whether both sides have not confirmed it yet.
+    /// For TCP: whether both sides have not confirmed it yet.
     pub(super) const fn is_embryonic(self) -> bool {
         self.is_live() && self.0 & ASSURED == 0
     }
 
-    /// Whether a SYN belongs to the flow as it is: sent again, or by the other side at the same
-    /// time (RFC 9293, 3.5). On any other flow it is a new connection.
+    /// Whether a SYN belongs to the existing flow: it was retransmitted, or both sides opened at
+    /// the same time (RFC 9293, 3.5). On any other flow it begins a new connection.
     pub(super) const fn takes_syn(self, from_opener: bool) -> bool {
         let has_replied = self.0 & REPLIED != 0;
         let is_over = self.0 & (FIN_OF_OPENER | FIN_OF_OTHER | RST_OF_OPENER | RST_OF_OTHER) != 0;
@@ -126,7 +126,7 @@ impl State {
             }
     }
 
-    /// The state after a packet.
+    /// The state after this packet.
     #[inline]
     pub(super) const fn after(self, kind: Kind, from_opener: bool) -> Self {
         let Kind::Tcp(flags) = kind else {
@@ -170,8 +170,8 @@ impl State {
         self.0 & (FIN_OF_OPENER | FIN_OF_OTHER | RST_OF_OPENER | RST_OF_OTHER) != 0
     }
 
-    /// How long the flow may be silent, in sixteenths of a second; `hurries` says whether the
-    /// table is nearly full.
+    /// The flow's timeout, in sixteenths of a second. `hurries` says whether the table is nearly
+    /// full.
     #[inline]
     pub(super) fn idle_max(self, key: Key, hurries: impl FnOnce() -> bool) -> u32 {
         let has_replied = self.0 & REPLIED != 0;
@@ -182,7 +182,7 @@ impl State {
             protocol::TCP if self.0 & ASSURED != 0 => 7440,
             protocol::TCP if hurries() => 5,
             protocol::TCP => 30,
-            // Nobody answers a query twice.
+            // A query gets only one answer.
             protocol::UDP if has_replied && key.peer_port == udp::DNS => 10,
             // RFC 4787, REQ-5: at least 2 minutes.
             protocol::UDP if has_replied => 180,

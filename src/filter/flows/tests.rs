@@ -1,4 +1,4 @@
-//! The table by itself: each rule by name.
+//! Tests the table alone: each rule by name.
 #![expect(clippy::cast_possible_truncation, reason = "small numbers")]
 
 use super::*;
@@ -44,7 +44,7 @@ impl World {
         self.flows.find(from, key, kind, self.context)
     }
 
-    /// As the filter does where rules allow everything.
+    /// Like the filter where the rules allow everything.
     fn pass(&self, from: Direction, key: Key, kind: Kind) -> Found {
         let found = self.find(from, key, kind);
         if found == Found::Opens {
@@ -257,7 +257,7 @@ fn a_flood_of_syns_takes_a_quarter_of_the_table_and_no_flow_that_is_confirmed() 
         "{live} {embryonic}"
     );
     assert_eq!(world.tcp(Inbound, ACK), Found::Flow);
-    // What comes in the place of an older one is not denied.
+    // A flow that replaces an older one is not denied.
     assert!(denied < 30_000, "{denied}");
 }
 
@@ -293,16 +293,16 @@ fn a_table_of_confirmed_flows_denies_new_ones() {
     assert_eq!(world.tcp(Outbound, SYN), Found::Opens);
 }
 
-/// Most VMs have no rule for a direction, and a host has many VMs.
+/// Most VMs have no rule with a direction, and a host has many VMs.
 #[test]
 fn a_table_without_flows_takes_no_memory() {
-    // Pages, where the system tells: elsewhere there is nothing to hold.
+    // Resident pages, where the system reports them; otherwise there is nothing to check.
     let resident = || -> usize {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
         let pages = statm.split(' ').nth(1);
         pages.map_or(0, |pages| pages.parse().unwrap())
     };
-    // Other tests take memory meanwhile, but not 64 MiB.
+    // Other tests allocate memory meanwhile, but not 64 MiB.
     let before = resident();
     let tables: Vec<Flows> = (0..64).map(|_| Flows::new()).collect();
     let pages = resident().saturating_sub(before);
@@ -318,7 +318,7 @@ fn a_set_gives_up_what_is_worth_least() {
     let flows = Flows::with_sets(1);
     let mut context = World::new().context;
     let nth = |protocol: u8, number: u16| key(protocol, number, 9);
-    // One that is closing, six embryonic, one way, and one that is confirmed.
+    // One that is closing, six embryonic ones, one with traffic one way, and one that is confirmed.
     for (number, protocol) in [
         (0, 6),
         (1, 6),
@@ -347,7 +347,7 @@ fn a_set_gives_up_what_is_worth_least() {
     let all = [0, 1, 2, 3, 4, 5, 6, 7]
         .map(|number| nth(if matches!(number, 5 | 6) { 17 } else { 6 }, number));
     for number in 100..108 {
-        // Confirmed at once, so that it is not what goes next.
+        // Confirmed at once, so that it is not the next to be evicted.
         let new = nth(17, number);
         if flows.open(Outbound, new, Kind::Udp, context).is_err() {
             break;

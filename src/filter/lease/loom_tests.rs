@@ -1,4 +1,4 @@
-//! The cell in every order of its readers' and writers' steps: `make loom`.
+//! The cell under every order of its readers' and writers' steps: `make loom`.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -13,7 +13,7 @@ fn grant(last: u8) -> Lease {
     }
 }
 
-/// A cell with the first grant, and the thread that binds the second meanwhile.
+/// A cell with the first grant, and a thread that binds the second one meanwhile.
 fn rebinding() -> (Arc<LeaseCell>, thread::JoinHandle<()>) {
     let cell = Arc::new(LeaseCell::new(None));
     cell.bind(&grant(1));

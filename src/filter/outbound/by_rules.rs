@@ -1,5 +1,5 @@
-//! Where the address alone does not decide about a packet of the VM's: exceptions, rules that name
-//! more, and connections.
+//! Judges outbound packets about which the address alone does not decide: exceptions, rules with
+//! ports or protocols, and connections.
 
 use super::super::facts::{self, Belongs};
 use super::super::flows::{self, Context};
@@ -13,7 +13,7 @@ use crate::wire::ipv4::Header;
 use crate::wire::udp;
 
 impl Outbound {
-    /// To a destination that the table does not pass by its address alone.
+    /// Judges a packet to a destination that the table does not pass by its address alone.
     #[inline(never)]
     pub(super) fn exceptional<const RARE: bool>(
         &self,
@@ -32,8 +32,8 @@ impl Outbound {
             .map_or_else(|| self.rest::<RARE>(ethernet, header, transport), Err)
     }
 
-    /// By what the rules say beside addresses, and by the connection that a packet belongs to.
-    /// Tells whether it opens one of TCP.
+    /// Judges by ports and protocol as well as addresses, and by the connection that a packet
+    /// belongs to. Returns whether the packet opens a TCP connection.
     pub(super) fn by_rules(&self, frame: &[u8]) -> Result<Opens, DropReason> {
         let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
         let rules = self.rules.snapshot();
@@ -69,9 +69,9 @@ impl Outbound {
     }
 }
 
-/// What a packet does besides passing.
+/// What a packet opens, if it passes.
 pub(super) enum Opens {
-    /// It opens a connection of TCP, or asks to once more.
+    /// It opens a TCP connection, or repeats its SYN.
     Connection,
     Nothing,
 }

@@ -1,9 +1,9 @@
-//! Compiles rules for the surroundings of one VM: for each direction, tables that answer in one
-//! or a few searches which rule decides about a packet.
+//! Compiles rules for the surroundings of one VM: for each direction, tables that find in one or a
+//! few searches which rule decides about a packet.
 //!
-//! The first table knows addresses alone. Where more matters, which is where rules name ports or a
-//! protocol, and everywhere once connections are tracked, it says [`Destination::Closer`], and a second,
-//! slower look decides. So a policy of plain prefixes costs one search, as if there were no
+//! The first table knows addresses only. Where more matters, that is, for rules with ports or a
+//! protocol, and everywhere once connections are tracked, it returns [`Destination::Closer`], and a
+//! second, slower look decides. So a policy of plain prefixes costs one search, as if there were no
 //! other kinds of rules.
 
 use std::collections::HashSet;
@@ -19,39 +19,39 @@ use super::verdicts::{Closer, Guard, Verdicts};
 use super::{Mode, Policy, Protocol, Rule, Scope, Target};
 use crate::direction::Direction;
 
-/// What the rules of a VM apply to, beside the internet.
+/// The addresses that a VM's rules depend on.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) gateway: Ipv4Addr,
     pub(crate) mode: Mode,
-    /// Whether neighbours are kept from each other.
+    /// Whether neighbours are isolated from each other.
     pub(crate) isolation: bool,
     /// The VM's network, once it is known.
     pub(crate) subnet: Option<Ipv4Net>,
-    /// What the host answers to.
+    /// The host's addresses.
     pub(crate) host: Vec<Ipv4Addr>,
-    /// The name servers of the lease, which `@dns` stands for.
+    /// The name servers of the lease, for which `@dns` stands.
     pub(crate) name_servers: Vec<Ipv4Addr>,
 }
 
-/// A policy, compiled.
+/// A compiled policy.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// Which one it is: flows that were allowed under another are judged anew.
+    /// The policy's number: flows that were allowed under another one are judged again.
     pub(crate) number: u32,
     pub(crate) outbound: Verdicts,
-    /// Only if connections are tracked; otherwise no rule is about what comes to the VM.
+    /// Only if connections are tracked; otherwise no rule is about packets to the VM.
     pub(crate) inbound: Option<Verdicts>,
-    /// How many different rules there are once aliases are replaced, and those without a
-    /// direction counted for each that they are about.
+    /// The number of different rules, after aliases have been replaced, and with rules without a
+    /// direction counted once for each direction that they apply to.
     pub(crate) rule_count: usize,
-    /// The host's addresses, the gateway among them, to which nothing may go but TCP, UDP and
-    /// ICMP, in order. A prefix that holds one opens it. `@host` does not, which people write
-    /// to except the gateway from what they block.
+    /// The host's addresses, including the gateway's, in order. They accept only TCP, UDP and ICMP,
+    /// unless a prefix that contains one opens it. `@host` does not, because people use it to
+    /// exempt the gateway from what they block.
     pub(crate) closed_to_protocols: Box<[u32]>,
 }
 
-/// One rule for one direction, its alias replaced.
+/// One rule for one direction, with its alias replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Concrete {
     direction: Direction,
@@ -63,7 +63,7 @@ struct Concrete {
 type Judged = (Concrete, Action);
 
 impl Policy {
-    /// The tables for a VM in these surroundings.
+    /// Compiles the tables for a VM in these surroundings.
     pub(crate) fn compile(&self, around: &Surroundings, number: u32) -> Compiled {
         let rules = self.concrete(around);
         let different: HashSet<&Concrete> = rules.iter().map(|(rule, _)| rule).collect();
@@ -102,8 +102,8 @@ impl Policy {
         }
     }
 
-    /// The rules, with aliases replaced, once for each direction that they are about. Those
-    /// that block come last.
+    /// The rules with their aliases replaced, once for each direction that they apply to. Blocking
+    /// rules come last.
     fn concrete(&self, around: &Surroundings) -> Vec<Judged> {
         let both: &[Direction] = if self.is_stateful() {
             &Direction::ALL
@@ -130,8 +130,7 @@ impl Policy {
         concrete
     }
 
-    /// The rules that close the gateway to the VM by its alias, and with it the host's other
-    /// addresses.
+    /// The rules that block the gateway by its alias, and so the host's other addresses too.
     fn blocks_of_host(&self) -> Vec<Rule> {
         let is_one = |rule: &&Rule| {
             rule.target == Target::Host && rule.direction != Some(Direction::Inbound)
@@ -155,7 +154,7 @@ impl Policy {
 }
 
 impl Surroundings {
-    /// Which addresses no wide rule opens here.
+    /// The addresses that no wide rule opens here.
     fn guard(&self) -> Guard {
         Guard {
             gateway: self.gateway.into(),
@@ -164,13 +163,14 @@ impl Surroundings {
         }
     }
 
-    /// The name servers that are machines: nobody sends to 0/8 or 127/8, and a group is none.
+    /// The name servers whose addresses a machine can have: nobody sends to 0/8 or 127/8, and a
+    /// multicast group is not a machine.
     fn dns(&self) -> impl Iterator<Item = Ipv4Addr> {
         let servers = self.name_servers.iter().copied();
         servers.filter(|server| !matches!(server.octets()[0], 0 | 127 | 224..))
     }
 
-    /// What a target stands for here.
+    /// The prefixes that a target stands for here.
     pub(super) fn prefixes(&self, target: Target) -> Vec<Ipv4Net> {
         let nets = |list: &[([u8; 4], u8)]| list.iter().map(|(at, len)| net(*at, *len)).collect();
         match target {
@@ -183,15 +183,15 @@ impl Surroundings {
     }
 }
 
-/// One direction, to be compiled.
+/// One direction, while it is compiled.
 struct Half<'a> {
-    /// Outbound only: what else there is to keep the VM from.
+    /// Outbound only: what else the VM must be kept from.
     around: Option<&'a Surroundings>,
     built_in: &'a [Entry],
     rules: &'a [Judged],
     /// The rules that block `@host`.
     host: &'a [Rule],
-    /// What a rule that allows says.
+    /// The verdict of a rule that allows.
     allowed: Destination,
 }
 
@@ -271,8 +271,8 @@ impl Half<'_> {
         addresses.iter().map(|address| Ipv4Net::from(*address))
     }
 
-    /// What rules without ports say to a protocol, or to those that no rule can name, but for
-    /// what takes a closer look.
+    /// The verdicts of rules without ports for a protocol, or for all protocols that no rule can
+    /// name, except for addresses that need a closer look.
     fn table(&self, protocol: Option<Protocol>, closer: &[Ipv4Net]) -> PrefixTable {
         let rules = self.rules.iter().filter(|(rule, _)| {
             rule.ports.is_none() && (rule.protocol.is_none() || rule.protocol == protocol)
@@ -297,7 +297,7 @@ impl Half<'_> {
         }));
         let mut otherwise = Destination::Pass;
         if let Some(around) = self.around {
-            // As the rules have it: neither isolation nor host-only mode changes that.
+            // By the rules only: neither isolation nor host-only mode changes that.
             let gateway = Entry {
                 prefix: around.gateway.into(),
                 weight: CLOSER - 1,
@@ -319,14 +319,14 @@ impl Half<'_> {
     }
 }
 
-/// What holds where no rule speaks, whatever the rules are.
+/// The built-in rules, which do not depend on the policy.
 fn built_in_entries() -> Vec<Entry> {
     let special = SPECIAL_PURPOSE.iter();
     let mut entries: Vec<Entry> = special
         .map(|(network, len, says)| built_in(net(*network, *len), *says))
         .collect();
     entries.extend(METADATA.map(|address| built_in(net(address, 32), Destination::Metadata)));
-    // These weigh like rules, so that allowing 0.0.0.0/0 does not open the host's loopback.
+    // These have the weight of rules, so that allowing 0.0.0.0/0 does not open the host's loopback.
     entries.extend(NEVER_SENT.map(|byte| Entry {
         weight: weight_of_rule(8, false),
         ..built_in(net([byte, 0, 0, 0], 8), Destination::Local)
@@ -334,9 +334,9 @@ fn built_in_entries() -> Vec<Entry> {
     entries
 }
 
-/// What keeps the VM from its neighbours. A rule for a wider range speaks of the world outside, and
-/// does not open them; but it can close what isolation leaves open, the name servers. A rule that
-/// lies within the network does name them.
+/// Keeps the VM from its neighbours. A rule for a wider range is about the outside world, and does
+/// not open neighbours. But it can close the name servers, which isolation leaves open. A rule
+/// within the network does open neighbours.
 fn neighbours<'a>(subnet: Ipv4Net, rules: impl Iterator<Item = &'a Judged>) -> Entry {
     let around = rules.filter(|(rule, _)| rule.prefix != subnet && rule.prefix.contains(&subnet));
     let longest = around
@@ -359,16 +359,16 @@ fn built_in(prefix: Ipv4Net, says: Destination) -> Entry {
     }
 }
 
-/// More than all that is built in, with room between two lengths for a rule that names the
-/// protocol, and for isolation.
+/// Greater than all built-in weights. Between two lengths there is room for a rule with a protocol,
+/// and for isolation.
 fn weight_of_rule(prefix_len: u8, names_protocol: bool) -> u16 {
     64 + 4 * u16::from(prefix_len) + 2 * u16::from(names_protocol)
 }
 
-/// More than all rules.
+/// Greater than all rules' weights.
 const CLOSER: u16 = u16::MAX;
 
-/// What a table of these entries would say about one address.
+/// The verdict of a table of these entries for one address.
 fn speaker_for(address: Ipv4Addr, entries: &[Entry]) -> Destination {
     let about = entries.iter().filter(|it| it.prefix.contains(&address));
     about
@@ -398,7 +398,7 @@ mod tests {
         }
     }
 
-    /// What plain rules make of an address.
+    /// The verdict of plain rules for an address.
     fn says(allow: &str, block: &str, address: &str) -> Destination {
         let address: Ipv4Addr = address.parse().unwrap();
         let compiled = parse(allow, block).compile(&around(Mode::Nat), 1);
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_table_holds_as_many_rules_as_are_accepted() {
-        // Each splits the range that it is in.
+        // Each splits the range that contains it.
         let targets: Vec<_> = (0..4096_u32)
             .map(|index| {
                 Rule::bare(Target::Net(Ipv4Net::new_assert(
@@ -462,13 +462,13 @@ mod tests {
                 "192.168.64.50",
                 Blocked,
             ),
-            // A wider rule can close, and only the longest of them counts.
+            // A wider rule can close an address, and only the longest one counts.
             ("", "0.0.0.0/0", "192.168.64.50", Blocked),
             ("192.168.0.0/16", "0.0.0.0/0", "192.168.64.50", Isolation),
             ("0.0.0.0/1", "192.168.0.0/16", "192.168.64.50", Blocked),
             ("192.168.0.0/16", "192.168.0.0/16", "192.168.64.50", Blocked),
             ("192.168.64.50/32", "0.0.0.0/0", "192.168.64.50", Pass),
-            // The gateway is as it would be without isolation.
+            // The gateway's verdict is the same as without isolation.
             ("", "", "192.168.64.1", Pass),
             ("", "0.0.0.0/0", "192.168.64.1", Blocked),
             ("192.168.0.0/16", "0.0.0.0/0", "192.168.64.1", Pass),
@@ -534,7 +534,7 @@ mod tests {
         }
     }
 
-    /// What the VM's packet for an address is told, after a closer look where it takes one.
+    /// The verdict for a packet of the VM to an address, after a closer look if it needs one.
     fn outbound(policy: &Policy, kind: Kind, address: &str, port: Option<u16>) -> Destination {
         let verdicts = policy.compile(&around(Mode::Nat), 1).outbound;
         let address = u32::from(address.parse::<Ipv4Addr>().unwrap());
@@ -618,7 +618,7 @@ mod tests {
             ),
             ("0.0.0.0/0:22", "", Tcp, "127.0.0.1", Some(22), Local),
             ("127.0.0.0/8:22", "", Tcp, "127.0.0.1", Some(22), Pass),
-            // The host's other addresses are closed with the gateway's.
+            // The host's other addresses are closed with the gateway.
             ("", "@host:22", Tcp, "192.168.64.1", Some(22), Blocked),
             ("", "@host:22", Tcp, "4.4.4.4", Some(22), Blocked),
             ("", "@host:22", Tcp, "4.4.4.4", Some(80), Pass),

@@ -1,5 +1,5 @@
-//! Says what becomes of a packet by the rules alone, which of them decides, and why: for people who
-//! write a policy, without a VM.
+//! Explains what the rules do with a packet, which rule decides, and why. It is for people who
+//! write a policy, and needs no VM.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use super::verdicts::Kind;
 use super::{Mode, Policy, Protocol, Rule, Scope, Surroundings, Target};
 use crate::direction::Direction;
 
-/// Where the VM is, as far as rules go.
+/// The VM's surroundings, as far as rules depend on them.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     /// The gateway's address.
@@ -24,28 +24,29 @@ pub struct Place {
     pub mode: Mode,
 }
 
-/// The other machine, as in `1.2.3.4:443/tcp`: whom the VM sends to, or who sends to it.
+/// The other machine, as in `1.2.3.4:443/tcp`: the one that the VM sends to, or that sends to the
+/// VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// Its address.
     pub address: Ipv4Addr,
-    /// The port: its own when the VM sends, the VM's when it does.
+    /// The port: the peer's if the VM sends, the VM's if the peer sends.
     pub port: Option<u16>,
-    /// TCP unless something else is named, or nothing and no port either.
+    /// TCP by default; none if neither a protocol nor a port is given.
     pub protocol: Option<Protocol>,
 }
 
-/// What becomes of a packet.
+/// What happens to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The label of the reason for which it is dropped, if it is.
+    /// The label of the reason, if it is dropped.
     pub dropped: Option<&'static str>,
-    /// The rule that decides, and whether it allows; without one what is built in decides.
+    /// The rule that decides, and whether it allows; `None` if the built-in rules decide.
     pub rule: Option<(Rule, bool)>,
 }
 
 impl Policy {
-    /// What the rules say of the first packet of a connection between the VM and a peer, as if no
+    /// What the rules do with the first packet of a connection between the VM and a peer, as if no
     /// connection were open.
     #[must_use]
     pub fn explain(&self, place: &Place, from: Direction, peer: &Peer) -> Explanation {
@@ -63,7 +64,7 @@ impl Policy {
             Some(Protocol::Icmp) => Kind::Icmp,
             None => Kind::Other,
         };
-        // What a rule does not ask about may be anything; 0 is in no rule.
+        // A field that rules do not test may have any value; 0 is in no rule.
         let port = peer.port.unwrap_or(0);
         let ports = matches!(kind, Kind::Tcp | Kind::Udp).then_some(match from {
             Direction::Outbound => PortPair {
@@ -97,7 +98,7 @@ impl Policy {
             Action::Allow
         };
         let rule = self.decider(&around, from, peer, ports, wanted);
-        // What isolation, the loopback or host-only mode close is no rule's doing.
+        // No rule is responsible for what isolation, the closed loopback or host-only mode drop.
         let is_a_rules = matches!(
             said,
             Destination::Pass | Destination::Allowed | Destination::Blocked
@@ -108,7 +109,7 @@ impl Policy {
         }
     }
 
-    /// The weightiest rule that does what was done.
+    /// The rule with the greatest weight that gives this result.
     fn decider(
         &self,
         around: &Surroundings,
@@ -143,7 +144,7 @@ impl Policy {
         Some((rule, wanted == Action::Allow))
     }
 
-    /// Whether the lease's name servers, which are not known here, may change the answer.
+    /// Whether the lease's name servers, which are not known here, could change the result.
     #[must_use]
     pub fn depends_on_lease(&self) -> bool {
         self.allowed()
@@ -201,7 +202,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// In one line, as in `dropped as destination-blocked, by the rule "block 10.0.0.0/8"`.
+/// One line, such as `dropped as destination-blocked, by the rule "block 10.0.0.0/8"`.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.dropped {

@@ -1,7 +1,7 @@
-//! Which destinations the VM may reach, and who may reach it: the rules as the user wrote them.
+//! Which destinations the VM may reach, and who may reach the VM: the rules as the user wrote them.
 //!
 //! ```text
-//!   rule.rs      one rule, as it is written      built_in.rs   what holds where no rule speaks
+//!   rule.rs      one rule, as it is written      built_in.rs   the rules that are built in
 //!         \                                       /
 //!          mod.rs  the two lists, their normal form
 //!             |
@@ -43,27 +43,27 @@ pub enum Mode {
 pub struct Policy {
     allow: Vec<Rule>,
     block: Vec<Rule>,
-    /// Whether 0.0.0.0/0 is allowed, and was written like that.
+    /// Whether 0.0.0.0/0 is allowed, and was written exactly like that.
     isolation_off: bool,
 }
 
-/// Why rules are refused.
+/// Why a policy is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// One of them is none.
+    /// One of the rules is invalid.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// Allowed and blocked ones are counted together.
+    /// Allow and block rules are counted together.
     #[error("{0} rules, of which at most {RULES_MAX} are accepted")]
     TooMany(usize),
 }
 
 impl Policy {
-    /// Puts rules together.
+    /// Creates a policy from its rules.
     ///
     /// # Errors
-    /// When there are more than [`RULES_MAX`].
+    /// If there are more than [`RULES_MAX`].
     pub fn new(allow: Vec<Rule>, block: Vec<Rule>) -> Result<Self, PolicyError> {
         let policy = Self {
             isolation_off: allow.contains(&Rule::bare(Target::Net(Ipv4Net::default()))),
@@ -76,11 +76,11 @@ impl Policy {
         }
     }
 
-    /// Reads the comma-separated lists of `--allow` and `--block`; an empty list has no
-    /// rules. Returns beside the policy what in it deserves a warning.
+    /// Parses the comma-separated lists of `--allow` and `--block`; an empty list has no rules.
+    /// Also returns the prefixes that deserve a warning.
     ///
     /// # Errors
-    /// The first rule that cannot be read, or more than [`RULES_MAX`] of them.
+    /// The first rule that cannot be parsed, or more than [`RULES_MAX`] of them.
     pub fn parse(allow: &str, block: &str) -> Result<(Self, Vec<HostBits>), PolicyError> {
         let split = |list: &'_ str| -> Vec<String> {
             let written = list.split(',').map(|text| text.trim().to_owned());
@@ -89,10 +89,10 @@ impl Policy {
         Self::read(&split(allow), &split(block))
     }
 
-    /// Reads lists of rules.
+    /// Parses lists of rules.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse).
+    /// The same as for [`parse`](Self::parse).
     pub fn read<S: AsRef<str>>(
         allow: &[S],
         block: &[S],
@@ -113,26 +113,26 @@ impl Policy {
                 .collect()
         };
         let policy = Self {
-            // What only comes to the same, as 0.0.0.1/0 does, is a slip rather than a wish.
+            // A rule that only has the same effect, such as 0.0.0.1/0, is taken for a mistake.
             isolation_off: allow.iter().any(|text| text.as_ref() == "0.0.0.0/0"),
             ..Self::new(rules(allow)?, rules(block)?)?
         };
         Ok((policy, warnings))
     }
 
-    /// What may be reached, in the order written.
+    /// The allow rules, in the order in which they were written.
     #[must_use]
     pub fn allowed(&self) -> &[Rule] {
         &self.allow
     }
 
-    /// What may not be reached, in the order written.
+    /// The block rules, in the order in which they were written.
     #[must_use]
     pub fn blocked(&self) -> &[Rule] {
         &self.block
     }
 
-    /// Both lists in their normal form, allowed rules first: sorted as text, each rule once.
+    /// Both lists in their normal form, allow rules first: sorted as text, each rule once.
     #[must_use]
     pub fn normal_form(&self) -> [Vec<String>; 2] {
         [&self.allow, &self.block].map(|list| {
@@ -143,16 +143,16 @@ impl Policy {
         })
     }
 
-    /// Whether a rule names a direction. Then connections are known as such, and a rule without
-    /// one is about both.
+    /// Whether a rule names a direction. If so, connections are tracked, and a rule without a
+    /// direction applies to both.
     #[must_use]
     pub fn is_stateful(&self) -> bool {
         self.all().any(|rule| rule.direction.is_some())
     }
 
-    /// Whether `--allow 0.0.0.0/0`, as such, asks to reach other VMs too, for which the
-    /// interface's isolation must be off; blocking the same prefix does not take that back. A
-    /// prefix that only comes to the same, such as 10.0.0.0/0, does not ask for it.
+    /// Whether `--allow 0.0.0.0/0`, written exactly like that, asks to reach other VMs too, which
+    /// requires that the interface's isolation is off. Blocking the same prefix does not change
+    /// that. A prefix that only has the same effect, such as 10.0.0.0/0, does not ask for it.
     #[must_use]
     pub const fn wants_isolation_off(&self) -> bool {
         self.isolation_off

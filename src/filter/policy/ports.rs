@@ -1,5 +1,5 @@
-//! What rules with ports say: a tree of the prefixes that have some, and at each of them the
-//! ports, cut into ranges of one answer as prefix.rs cuts addresses.
+//! The verdicts of rules with ports: a tree of the prefixes in such rules, with the ports at each
+//! prefix cut into ranges with one verdict each, just as prefix.rs cuts addresses.
 //!
 //! ```text
 //!   10.0.0.0/8:443 allowed, 10.0.0.0/8:8000-9000 blocked, 10.1.0.0/16:22 allowed
@@ -9,8 +9,8 @@
 //!   port 443                nothing               allow
 //! ```
 //!
-//! A look-up climbs from the longest prefix that holds the address to the shortest, 33 at the
-//! most, with two binary searches at each. How many rules there are matters little.
+//! A look-up climbs from the longest prefix that contains the address to the shortest, at most 33
+//! steps with two binary searches each. The number of rules matters little.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub(super) struct PortRule {
     pub(super) action: Action,
 }
 
-/// The ports of one packet, of TCP or UDP.
+/// The ports of one TCP or UDP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PortPair {
     pub(crate) is_tcp: bool,
@@ -47,45 +47,45 @@ pub(crate) struct PortPair {
 /// All rules with ports, for one direction.
 #[derive(Debug)]
 pub(super) struct PortTable {
-    /// The innermost prefix of each address, as its place in `nodes`, or `NOWHERE`.
+    /// The innermost prefix for each address, as an index into `nodes`, or `NOWHERE`.
     innermost: PrefixTable<u16>,
     nodes: Box<[Node]>,
 }
 
-/// A prefix that rules with ports name.
+/// A prefix in rules with ports.
 #[derive(Debug)]
 struct Node {
     prefix_len: u8,
-    /// The next prefix around this one.
+    /// The next enclosing prefix.
     outer: u16,
     tcp: ByOwner,
     udp: ByOwner,
 }
 
-/// What is said about the other machine's ports and the VM's own.
+/// The verdicts for the other machine's ports and for the VM's own.
 #[derive(Debug)]
 struct ByOwner {
     remote: Ranges,
     own: Ranges,
 }
 
-/// The first port of each range, in order, and what holds from there on.
+/// The first port of each range, in order, and the verdict from there on.
 type Ranges = Box<[(u16, Said)]>;
 
-/// The action and whether the rule names the protocol, which weighs more than the action.
+/// The action, and whether the rule names the protocol, which weighs more than the action.
 type Said = Option<(bool, Action)>;
 
 const NOWHERE: u16 = u16::MAX;
 
 impl PortTable {
-    /// Puts rules in order; at most as many as a policy has.
+    /// Builds the tree; there are at most as many rules as a policy may have.
     pub(super) fn new(rules: &[PortRule]) -> Self {
         let mut by_prefix: BTreeMap<Ipv4Net, Vec<PortRule>> = BTreeMap::new();
         for rule in rules {
             by_prefix.entry(rule.prefix).or_default().push(*rule);
         }
-        // In the order of their networks and lengths, so that the prefixes around one are
-        // before it, the longest of them last.
+        // Sorted by network and length, so that the prefixes that enclose one come before it, the
+        // longest of them last.
         let prefixes: Vec<Ipv4Net> = by_prefix.keys().copied().collect();
         let mut enclosing: Vec<u16> = Vec::new();
         let mut nodes = Vec::with_capacity(prefixes.len());
@@ -115,8 +115,8 @@ impl PortTable {
         }
     }
 
-    /// What the rules with ports say about a packet, and the length of the prefix of the one
-    /// that does; `None` if they say nothing.
+    /// The verdict of the rules with ports for a packet, and the prefix length of the rule that
+    /// decides; `None` if no rule matches.
     pub(super) fn get(&self, address: u32, ports: PortPair) -> Option<(Action, u8)> {
         let mut place = self.innermost.get(address);
         while let Some(node) = self.nodes.get(usize::from(place)) {
@@ -157,8 +157,8 @@ fn said_of(ranges: &Ranges, port: u16) -> Said {
     ranges[..after].last().and_then(|(_, said)| *said)
 }
 
-/// Cuts the ports into ranges of the weightiest rule. Sweeps over their ends with a count for each
-/// of the four weights.
+/// Cuts the ports into ranges, each with the rule of the greatest weight, by sweeping over the ends
+/// of the rules' ranges with a counter for each of the four weights.
 fn ranges(rules: impl Iterator<Item = (Ports, (bool, Action))>) -> Ranges {
     let weights = [false, true].map(|named| [Action::Allow, Action::Block].map(|it| (named, it)));
     let weights = weights.as_flattened();
@@ -174,7 +174,7 @@ fn ranges(rules: impl Iterator<Item = (Ports, (bool, Action))>) -> Ranges {
     for (index, (port, level, change)) in ends.iter().enumerate() {
         counts[*level] += change;
         let is_last_here = ends.get(index + 1).is_none_or(|(next, ..)| next != port);
-        // After 65535 nothing is left to say.
+        // After 65535 there is nothing left.
         let Some(port) = u16::try_from(*port).ok().filter(|_| is_last_here) else {
             continue;
         };
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// The definition, without any cleverness.
+    /// The definition, implemented naively.
     fn naive(rules: &[PortRule], address: u32, ports: PortPair) -> Option<(Action, u8)> {
         let matches = |rule: &&PortRule| {
             let (range, port) = match rule.ports {
@@ -314,7 +314,7 @@ mod tests {
         ) {
             let table = PortTable::new(&rules);
             for (high, low, remote, own, is_tcp) in at {
-                // 6 stands for the last port.
+                // 6 stands for the highest port.
                 let port = |port: u16| if port == 6 { u16::MAX } else { port };
                 let ports = PortPair { is_tcp, remote: port(remote), own: port(own) };
                 let address = high << 30 | low;

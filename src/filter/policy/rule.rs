@@ -1,8 +1,8 @@
-//! One rule as people write it: `[in |out ][tcp |udp |icmp ]TARGET[:PORTS][ to PORTS]`.
-//! docs/rules.md says what each part means.
+//! One rule in the form in which users write it:
+//! `[in |out ][tcp |udp |icmp ]TARGET[:PORTS][ to PORTS]`. docs/rules.md says what each part means.
 //!
-//! `[in |out ]TARGET[:PORTS]` is what other implementations of the control channel read too,
-//! and means the same here. They refuse everything beyond it.
+//! Other implementations of the control channel also read `[in |out ]TARGET[:PORTS]`, with the same
+//! meaning. They reject everything else.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,20 +13,20 @@ use thiserror::Error;
 
 use crate::direction::Direction;
 
-/// A rule. Whether it allows or blocks is said by the list that it is in.
+/// A rule. The list that it is in says whether it allows or blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rule {
-    /// Only packets that go this way, or those that the policy's mode says.
+    /// Only packets in this direction. Without one, the policy determines which packets.
     pub direction: Option<Direction>,
     /// Only packets of this protocol.
     pub protocol: Option<Protocol>,
     /// The other machine.
     pub target: Target,
-    /// The ports that the rule is about, if it is about some.
+    /// The ports of the rule, if it has any.
     pub ports: Option<Scope>,
 }
 
-/// What a rule is about.
+/// The other machines that a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     /// All addresses of a prefix, without host bits.
@@ -35,9 +35,9 @@ pub enum Target {
     Host,
     /// `@dns`: the name servers of the lease.
     Dns,
-    /// `@private`: what RFC 1918 and RFC 6598 keep from the internet.
+    /// `@private`: the private ranges of RFC 1918 and RFC 6598.
     Private,
-    /// `@metadata`: where clouds answer their machines.
+    /// `@metadata`: the clouds' metadata services.
     Metadata,
 }
 
@@ -70,14 +70,14 @@ pub struct Ports {
     pub last: u16,
 }
 
-/// A prefix that was written with host bits, which were cleared: worth a warning.
+/// A prefix that was written with host bits. They were cleared, which deserves a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostBits {
     /// What was written, as in `10.1.2.3/8`.
     pub written: Ipv4Net,
 }
 
-/// Why a text is no rule.
+/// Why a text is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{:.200}: {reason}", format!("{text:?}"))] // Of a text of 1 MiB a part tells which it is.
 pub struct RuleError {
@@ -90,7 +90,7 @@ pub struct RuleError {
 /// What is wrong with the text of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Reason {
-    /// IPv6 never passes, so that a rule for it would promise what is not kept.
+    /// IPv6 never passes, so a rule for it would promise something that softnet does not do.
     #[error("rules are for IPv4 only, IPv6 is never forwarded")]
     Ipv6,
     /// Names would have to be resolved again and again, by a resolver that the VM may influence.
@@ -105,21 +105,21 @@ pub enum Reason {
     /// Neither a port nor a range of them.
     #[error("ports are N or A-B, from 1 to 65535, as in 443 or 8000-8099")]
     Ports,
-    /// ICMP has none.
+    /// ICMP has no ports.
     #[error("ICMP has no ports")]
     IcmpPorts,
-    /// Both directions have the other machine's port, but only `in` can name the VM's.
+    /// Rules of both directions can name the other machine's port, but only `in` can name the VM's.
     #[error(
         "\"to PORTS\" is the VM's own port: write it in a rule with \"in\", and without \":PORTS\""
     )]
     OwnPorts,
-    /// Tabs, and blanks at either end.
+    /// Tabs, or blanks at either end.
     #[error("words are separated by spaces, with none at either end")]
     Blanks,
 }
 
 impl Rule {
-    /// Reads a rule, and says when host bits had to be cleared.
+    /// Parses a rule. Also returns its prefix if host bits had to be cleared.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -179,7 +179,7 @@ impl Rule {
     }
 }
 
-/// Takes off the word that a text begins with and the spaces behind it, if it is one of these.
+/// Removes the keyword that a text begins with, and the spaces after it, if it is one of these.
 fn word<'a, T: Copy>(text: &'a str, words: &[(&str, T)]) -> (Option<T>, &'a str) {
     let found = words.iter().find_map(|(word, meaning)| {
         let rest = text.strip_prefix(word)?.strip_prefix(' ')?;
@@ -188,7 +188,7 @@ fn word<'a, T: Copy>(text: &'a str, words: &[(&str, T)]) -> (Option<T>, &'a str)
     found.unwrap_or((None, text))
 }
 
-/// Reads `to PORTS`, with spaces in front of it or not.
+/// Parses `to PORTS`, with or without spaces before it.
 fn own_ports(text: &str) -> Result<Ports, Reason> {
     let ports = text.trim_start_matches(' ').strip_prefix("to ");
     let ports = ports.ok_or(Reason::Network)?;
@@ -228,7 +228,7 @@ impl Target {
     }
 }
 
-/// Whether somebody seems to have written the name of a host.
+/// Whether this looks like a host name.
 fn is_name(text: &str) -> bool {
     let mut labels = text.split('.').rev();
     let has_letters = |label: &str| label.contains(|it: char| it.is_ascii_alphabetic());
@@ -236,7 +236,7 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Ports {
-    /// Whether a port is among them.
+    /// Whether a port is one of them.
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
@@ -261,7 +261,7 @@ impl FromStr for Ports {
     }
 }
 
-/// The normal form, in which equal rules are the same text.
+/// The normal form: equal rules have the same text.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(direction) = self.direction {

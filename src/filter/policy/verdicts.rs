@@ -1,4 +1,4 @@
-//! What the rules say about one packet: by its address alone, or by all that rules can name.
+//! What the rules say about one packet: by its address only, or by everything that rules can name.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use super::super::prefix::{Destination, PrefixTable};
 use super::built_in::NEVER_SENT;
 use super::ports::{Action, PortPair, PortTable};
 
-/// What is said about the packets of one direction.
+/// The verdicts for the packets of one direction.
 #[derive(Debug)]
 pub(crate) struct Verdicts {
-    /// By the other machine's address alone.
+    /// By the other machine's address only.
     pub(crate) table: PrefixTable,
     pub(super) closer: Option<Box<Closer>>,
 }
 
-/// What the second look needs.
+/// What the closer look needs.
 #[derive(Debug)]
 pub(super) struct Closer {
     pub(super) ports: PortTable,
-    /// Without ports, for TCP, UDP, ICMP, and what else there is.
+    /// Rules without ports, for TCP, UDP, ICMP, and all other protocols.
     pub(super) by_kind: [Arc<PrefixTable>; 4],
-    /// What a rule that allows says.
+    /// The verdict of a rule that allows.
     pub(super) allowed: Destination,
-    /// Outbound only: whoever sends to the VM is nowhere that a rule could open.
+    /// Outbound only: for inbound packets there is nothing that a rule could open by mistake.
     pub(super) guard: Option<Guard>,
 }
 
@@ -39,8 +39,8 @@ pub(super) struct Guard {
 }
 
 impl Verdicts {
-    /// What the rules say where addresses alone do not decide: about a packet of TCP or UDP with
-    /// its ports, if it has them, or of another kind.
+    /// The verdict where addresses alone do not decide: for a TCP or UDP packet with its ports, if
+    /// it has them, or for a packet of another kind.
     #[inline(never)]
     pub(crate) fn look_closer(
         &self,
@@ -76,7 +76,7 @@ pub(crate) enum Kind {
 }
 
 impl Guard {
-    /// Whether a rule for a prefix of this length opens an address in it.
+    /// Whether a rule with this prefix length opens an address in it.
     fn lets(&self, address: u32, prefix_len: u8) -> bool {
         if address == self.gateway {
             return true;
