@@ -1,22 +1,21 @@
-//! All of `--hand-over load` ([`HandOver::Load`](super::HandOver::Load)): the two threads of a
-//! direction alternate. The writer carries every other batch itself, from the source to the
-//! sink, while frames are small, more of them arrive than one thread takes, and a core is free.
+//! Implements `--hand-over load` ([`HandOver::Load`](super::HandOver::Load)): the two threads of a
+//! direction alternate. The writer handles every other batch itself, from the source to the sink,
+//! while frames are small, arrive faster than one thread can handle, and a core is free.
 //!
 //! ```text
 //!   reader   | receive 1 | send 1    | receive 3 | send 3    |
 //!   writer               | receive 2 | send 2    | receive 4 | send 4
 //! ```
 //!
-//! One *round* is two batches: the reader lends its receive stage to the writer and sends its own
-//! batch meanwhile; the writer gives the stage back as soon as it has received, and sends its
-//! batch once the reader's is gone. So only one thread receives at a time and only one sends,
-//! and frames keep their order. A frame stays on the core that received it: in a pipeline it
-//! crosses to the other one, which costs half of what the second core gains
-//! (docs/performance.md).
+//! One *round* consists of two batches: the reader lends its receive stage to the writer and sends
+//! its own batch meanwhile. The writer gives the stage back as soon as it has received, and sends
+//! its batch once the reader's has been sent. So only one thread receives at a time and only one
+//! sends, and frames keep their order. A frame stays on the core that received it. In a pipeline it
+//! moves to the other core, which costs half of what the second core gains (docs/performance.md).
 //!
-//! The threads wait for each other without sleeping, but not for long. If one comes late, the
-//! other probably has no core of its own, and the reader goes on alone: for a number of batches
-//! that grows with each failure, because a single one may be chance.
+//! The threads wait for each other in a busy loop, but not for long. If one is late, the other
+//! probably has no core of its own, and the reader goes on alone: for a number of batches that
+//! grows with each failure, because a single failure may be chance.
 //!
 //! Without load the threads work as in `reader.rs` and `writer.rs`.
 
@@ -33,21 +32,21 @@ use crate::endpoint::{Sink, Source};
 use crate::filter::Filter;
 use crate::sys::affinity::ThreadAffinity;
 
-/// The reader's side of the ring, and of what a round needs besides. `R` is the direction's
+/// The reader's side of the ring, with everything else that a round needs. `R` is the direction's
 /// receive stage.
 #[derive(Debug)]
 pub(super) struct ReaderSide<R> {
     ring: ring::ReaderSide<Job<R>>,
-    /// Where the stage comes back.
+    /// On which the stage comes back.
     stages: Receiver<Box<R>>,
-    /// Says that the reader's batch is sent.
+    /// Signals that the reader's batch has been sent.
     sent: Sender<()>,
     started: Receiver<ThreadAffinity>,
     /// The writer's thread, once it has started.
     writer: Option<ThreadAffinity>,
-    /// Whether the last round went well: the writer is awake, and may still be sending.
+    /// Whether the last round succeeded: then the writer is awake, and may still be sending.
     is_on: bool,
-    /// For how many more loaded batches the reader goes on alone.
+    /// For how many more batches under load the reader goes on alone.
     alone: u32,
     backoff: Backoff,
 }
@@ -61,12 +60,12 @@ pub(super) struct WriterSide<R> {
     started: Sender<ThreadAffinity>,
 }
 
-/// What the reader asks of the writer.
+/// A job for the writer.
 #[derive(Debug)]
 enum Job<R> {
-    /// To send this batch.
+    /// Send this batch.
     Send(Box<Batch>),
-    /// To receive a batch, leave the spare in its place, give the stage back, and send the batch.
+    /// Receive a batch, leave the spare in its place, give the stage back, and send the batch.
     Carry(Box<R>, Box<Batch>),
 }
 
@@ -76,7 +75,7 @@ impl<R> From<Box<Batch>> for Job<R> {
     }
 }
 
-/// Makes the ring and the channels.
+/// Creates the ring and the channels.
 pub(super) fn new<R>(max_frame: usize) -> (ReaderSide<R>, WriterSide<R>) {
     let (reader_ring, writer_ring) = ring::new(max_frame);
     let (give_back, stages) = bounded(1);
@@ -101,7 +100,7 @@ pub(super) fn new<R>(max_frame: usize) -> (ReaderSide<R>, WriterSide<R>) {
     (reader_side, writer_side)
 }
 
-/// The reader's thread: forwards until it is time to stop.
+/// The reader's thread: forwards until it must stop.
 pub(super) fn run_reader<Src: Source, F: Filter>(
     receive: ReceiveStage<Src, F>,
     mut send: SendStage<impl Sink>,
@@ -134,15 +133,15 @@ pub(super) fn run_reader<Src: Source, F: Filter>(
 }
 
 impl<Src: Source, F: Filter> ReaderSide<ReceiveStage<Src, F>> {
-    /// Waits for the writer to start; for the rest see [`ring::ReaderSide::warm_up`].
+    /// Waits for the writer to start; see also [`ring::ReaderSide::warm_up`].
     fn warm_up(&mut self) {
         self.writer = self.started.recv().ok();
         self.ring.warm_up();
         let _ = self.stages.recv_timeout(WARM_UP);
     }
 
-    /// Whether the writer has nothing left to send. Waits for that if it is sending its batch
-    /// of a round.
+    /// Whether the writer has nothing left to send. If it is sending its batch of a round, waits
+    /// for that.
     fn may_send(&mut self) -> bool {
         if self.ring.writer_is_idle() {
             return true;
@@ -168,9 +167,9 @@ impl<Src: Source, F: Filter> ReaderSide<ReceiveStage<Src, F>> {
         alone == 0
     }
 
-    /// The reader's part of a round: lends the stage to the writer, which is idle, sends the
-    /// batch that was in it, and takes the stage back. `None` means that the writer is gone,
-    /// which only a panic there can cause.
+    /// The reader's part of a round: lends the stage to the writer, which is idle, sends the batch
+    /// that was in it, and takes the stage back. `None` means that the writer has ended, which only
+    /// a panic can cause.
     fn round(
         &mut self,
         mut receive: Box<ReceiveStage<Src, F>>,
@@ -207,7 +206,7 @@ impl<Src: Source, F: Filter> ReaderSide<ReceiveStage<Src, F>> {
     }
 }
 
-/// The writer's thread: does what the reader asks, in order, until the reader ends.
+/// The writer's thread: does the reader's jobs, in order, until the reader ends.
 pub(super) fn run_writer<Src: Source, F: Filter>(
     mut send: SendStage<impl Sink>,
     side: &WriterSide<ReceiveStage<Src, F>>,
@@ -239,15 +238,15 @@ pub(super) fn run_writer<Src: Source, F: Filter>(
 }
 
 impl<Src: Source, F: Filter> WriterSide<ReceiveStage<Src, F>> {
-    /// As [`ReaderSide::warm_up`]. Last of all it tells the reader which thread this is: from
-    /// then on a word through `sent` may come.
+    /// See [`ReaderSide::warm_up`]. At the end it tells the reader which thread this is; from then
+    /// on the reader may use `sent`.
     fn warm_up(&self) {
         let _ = self.sent.recv_timeout(WARM_UP);
         let _ = self.started.send(ThreadAffinity::of_this_thread());
     }
 
     /// Receives the writer's batch of a round, and waits until it may be sent. `None` means that
-    /// the reader is gone, which only a panic there can cause.
+    /// the reader has ended, which only a panic can cause.
     fn receive(
         &self,
         mut receive: Box<ReceiveStage<Src, F>>,
@@ -261,11 +260,11 @@ impl<Src: Source, F: Filter> WriterSide<ReceiveStage<Src, F>> {
     }
 }
 
-/// For how many batches the reader goes on alone after a round that failed.
+/// For how many batches the reader goes on alone after a failed round.
 ///
-/// A failure costs about as much as 16 rounds gain. So the number doubles with a failure and
-/// shrinks by one with a round that succeeds: it grows when fewer than 16 lie between two
-/// failures, up to where attempts cost next to nothing.
+/// A failure costs about as much as 16 rounds gain. So the number doubles with each failure and
+/// shrinks by one with each round that succeeds. It grows if there are fewer than 16 rounds between
+/// two failures, until attempts cost next to nothing.
 #[derive(Debug)]
 struct Backoff(u32);
 
@@ -280,7 +279,7 @@ impl Backoff {
     }
 }
 
-/// Waits without sleeping for what another thread is about to give, for no longer than `moment`.
+/// Waits in a busy loop for something that another thread is about to give, for at most `moment`.
 fn soon<T>(moment: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let mut start = None;
     loop {
@@ -298,23 +297,23 @@ fn soon<T>(moment: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
 
 /// Receiving or sending a batch takes 20 to 60 microseconds.
 const MOMENT: Duration = Duration::from_micros(100);
-/// Waking a thread on a core that sleeps may take longer, above all in a virtual machine.
+/// Waking a thread on a sleeping core may take longer, especially in a virtual machine.
 const WAKING: Duration = Duration::from_micros(500);
-/// How often to look before the time is read again.
+/// How often to look before reading the time again.
 const LOOKS: u32 = 32;
-/// As many batches as pass in one or two milliseconds under load.
+/// About the number of batches in one or two milliseconds under load.
 const ALONE_MIN: u32 = 32;
-/// As many as in some 50 ms under load: a failed attempt costs [`MOMENT`] of that.
+/// About the number of batches in 50 ms under load. A failed attempt costs [`MOMENT`] of that.
 const ALONE_MAX: u32 = 1024;
-/// How long a thread waits in vain for each channel before frames flow.
+/// How long a thread waits on each empty channel before frames flow.
 const WARM_UP: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// For how many batches the reader goes on alone after each of 100 failures, with so many
-    /// rounds that succeed before each.
+    /// For how many batches the reader goes on alone after each of 100 failures, with this many
+    /// successful rounds before each.
     fn alone(good_rounds: u32) -> [u32; 100] {
         let mut backoff = Backoff(0);
         [(); 100].map(|()| {

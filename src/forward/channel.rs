@@ -1,8 +1,8 @@
-//! The channels between the two threads of a direction: crossbeam's, or a stand-in that loom can
-//! follow.
+//! The channels between the two threads of a direction: crossbeam's, or a stand-in for loom's
+//! models.
 //!
-//! Of the functions of a channel, only those that the forwarder calls are here. It never sends
-//! into a full channel; the stand-in panics where crossbeam's would wait.
+//! Only those functions of a channel that the forwarder calls are here. It never sends into a full
+//! channel; there the stand-in panics where crossbeam's channel would wait.
 
 #[cfg(not(loom))]
 pub(super) use crossbeam_channel::{Receiver, Sender, bounded};
@@ -23,7 +23,7 @@ mod model {
     #[derive(Debug)]
     pub(in super::super) struct Receiver<T>(Arc<Channel<T>>);
 
-    /// The other end is gone, or there is nothing now.
+    /// The other end is gone, or the channel is empty now.
     #[derive(Debug)]
     pub(in super::super) struct Nothing;
 
@@ -86,7 +86,7 @@ mod model {
             state.queue.pop_front().ok_or(Nothing)
         }
 
-        /// There is no time in a model: none passes.
+        /// A model has no time, so this does not wait.
         pub(in super::super) fn recv_timeout(&self, _: Duration) -> Result<T, Nothing> {
             self.try_recv()
         }

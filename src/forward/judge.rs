@@ -1,11 +1,11 @@
-//! Judging: the filter decides about each frame where it lies, and nothing is copied.
+//! Judging: the filter decides about each frame in place, and nothing is copied.
 
 use crate::batch::Batch;
 use crate::clock::Tick;
 use crate::filter::{Filter, Verdict};
 use crate::stats::Stats;
 
-/// Queues the frames of a batch that the filter lets through, and counts the others.
+/// Queues the frames of a batch that the filter passes, and counts the others.
 pub(super) fn judge(filter: &mut impl Filter, batch: &mut Batch, stats: &Stats, now: Tick) {
     filter.begin(now);
     for index in 0..batch.received() {

@@ -1,4 +1,4 @@
-//! What the threads of one direction share: how to stop, the counters, and which end is gone.
+//! What the threads of one direction share: the stop flag, the counters, and which end is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use crate::direction::Direction;
 use crate::stats::Stats;
 use crate::stop::Stop;
 
-/// The surroundings of one direction. Clones are of the same direction.
+/// The shared state of one direction. Clones belong to the same direction.
 #[derive(Debug, Clone)]
 pub(super) struct Lane {
     pub(super) stop: Stop,
@@ -18,7 +18,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Stops everything, because the end where frames come from is gone for good.
+    /// Stops everything, because the end that frames come from is gone for good.
     pub(super) fn end_as_source_is_gone(&self) {
         self.end_without(match self.direction {
             Direction::Outbound => &self.gone.vm,
@@ -26,7 +26,7 @@ impl Lane {
         });
     }
 
-    /// Stops everything, because the end where frames go to is gone for good.
+    /// Stops everything, because the end that frames go to is gone for good.
     pub(super) fn end_as_sink_is_gone(&self) {
         self.end_without(match self.direction {
             Direction::Outbound => &self.gone.host,

@@ -1,21 +1,21 @@
-//! Moves frames between the VM and the host. Each direction has a reader's thread, which does
-//! everything while the other side keeps up, and a writer's thread, which takes over what has to
-//! wait for room.
+//! Moves frames between the VM and the host. Each direction has a reader thread, which does
+//! everything while the other side keeps up, and a writer thread, which takes over the batches that
+//! must wait for room.
 //!
 //! The files, in the order in which a frame meets them:
 //!
 //! | file | does |
 //! |---|---|
 //! | `reader.rs` | the loop of the reader's thread, over the next three |
-//! | `receive.rs` | waits for frames and takes in a batch |
-//! | `judge.rs` | has the filter decide about each, and queues those that may pass |
-//! | `send.rs` | sends the queue: nearly always the frame is gone then |
-//! | `ring.rs` | without room: the batch goes to the writer, and comes back empty |
+//! | `receive.rs` | waits for frames and receives a batch |
+//! | `judge.rs` | has the filter decide about each frame, and queues those that may pass |
+//! | `send.rs` | sends the queue, after which nearly all frames are done |
+//! | `ring.rs` | if there is no room: passes the batch to the writer, and back when it is empty |
 //! | `writer.rs` | the loop of the writer's thread: waits for room, and sends |
-//! | `alternate.rs` | `--hand-over load` alone: both threads receive and send in alternation |
+//! | `alternate.rs` | only with `--hand-over load`: both threads receive and send, alternately |
 //!
-//! `lane.rs` has what the threads of a direction share, and `channel.rs` chooses the channels.
-//! The directions share nothing but the stop flag, the lease inside the filters, and counters.
+//! `lane.rs` has what the threads of a direction share, and `channel.rs` selects the channels. The
+//! two directions share only the stop flag, the state inside the filters, and the counters.
 
 mod alternate;
 mod channel;
@@ -53,23 +53,23 @@ pub enum HandOver {
     /// When the other side has no room, until it has caught up.
     #[default]
     Auto,
-    /// Always: a pipeline. Costs twice the wake-ups and so twice the CPU time at low load,
-    /// and gains throughput where two cores are free.
+    /// Always, as in a pipeline. At low load this costs twice the wake-ups and so twice the CPU
+    /// time; it gains throughput if two cores are free.
     Always,
-    /// As [`Auto`](Self::Auto), and under a load of small frames the two threads alternate:
-    /// each carries every other batch, if it has a core of its own. Gains at least a third of
-    /// throughput for half as much CPU time again a frame, and costs nothing without load.
+    /// As [`Auto`](Self::Auto), but under a load of small frames the two threads alternate: each
+    /// handles every other batch, if it has a core of its own. This gains at least a third in
+    /// throughput for half as much CPU time again per frame, and costs nothing without load.
     Load,
-    /// Never: the reader waits for room itself.
+    /// Never: the reader itself waits for room.
     Never,
 }
 
-/// How to forward.
+/// Options of the forwarder.
 pub struct Options {
     /// When to use the writers' threads.
     pub hand_over: HandOver,
-    /// Called by each thread with its direction before it does anything else: the place to
-    /// choose where it runs.
+    /// Called by each thread with its direction before it does anything else, for example to choose
+    /// the processor that it runs on.
     pub on_thread_start: Arc<dyn Fn(Direction) + Send + Sync>,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// A forwarder at work.
+/// A running forwarder.
 #[derive(Debug)]
 pub struct Forwarding {
     stop: Stop,
@@ -99,23 +99,23 @@ pub struct Forwarding {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Which ends are gone for good. The stop flag is set after one is.
+/// Which ends are gone for good. The stop flag is set after one of these.
 #[derive(Debug, Default)]
 struct Gone {
     vm: AtomicBool,
     host: AtomicBool,
 }
 
-/// Starts to forward between `vm` and `host` what the two filters let through, until
-/// [`Forwarding::finish`]. `stop` is set then, and before that from inside when the VM's end
-/// of its socket, or the host's interface, turns out to be gone; whoever sets it otherwise has
-/// to call `finish` as well, since a thread that sleeps in a system call may not see the flag.
+/// Starts to forward the frames between `vm` and `host` that the two filters pass, until
+/// [`Forwarding::finish`]. That sets `stop`; before that, the forwarder sets it itself if the VM's
+/// end of its socket or the host's interface is gone. Anyone else who sets it must also call
+/// `finish`, because a thread that sleeps in a system call may not see the flag.
 ///
-/// Buffers are made here, for frames as long as the host's interface takes; no memory is
+/// Buffers are allocated here, for frames as long as the host's interface allows. No memory is
 /// allocated once frames flow.
 ///
 /// # Errors
-/// When a thread cannot be started; those that were have ended then.
+/// If a thread cannot be started. Those that were started have ended by then.
 pub fn start<V: Endpoint, H: Endpoint>(
     vm: V,
     host: H,
@@ -163,8 +163,8 @@ impl Forwarding {
         self.gone.host.load(Ordering::Acquire)
     }
 
-    /// Stops, waits for the threads to end, and returns the last counts, outbound first.
-    /// Frames under way are sent if there is room, else counted as dropped.
+    /// Stops, waits for the threads to end, and returns the final counts, outbound first. Frames in
+    /// flight are sent if there is room, and otherwise counted as dropped.
     #[must_use]
     pub fn finish(mut self) -> [Counts; 2] {
         self.end();
@@ -251,7 +251,7 @@ impl Forwarding {
             thread::sleep(INTERRUPT_AGAIN);
         }
         for thread in self.threads.drain(..) {
-            // One that panicked has ended the process, unless panics unwind, as in tests.
+            // A thread that panicked has ended the process, unless panics unwind, as in tests.
             let _ = thread.join();
         }
     }
@@ -264,12 +264,12 @@ impl Drop for Forwarding {
     }
 }
 
-/// Between two attempts to wake a thread that may have missed the first.
+/// The time between two attempts to wake a thread that may have missed the first.
 #[cfg(target_os = "linux")]
 const INTERRUPT_AGAIN: Duration = Duration::from_micros(500);
 
-/// A thread's stack: far more than the few frames of calls need, in debug builds too. Apple's
-/// frameworks, below which these threads run on macOS, get what they expect of a thread there.
+/// The size of a thread's stack: far more than its few nested calls need, even in debug builds. On
+/// macOS, where Apple's frameworks run on these threads, it is the size that they expect.
 const STACK_SIZE: usize = if cfg!(target_os = "macos") {
     512 << 10
 } else {

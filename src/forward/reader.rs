@@ -2,8 +2,8 @@
 //!
 //! Waking another thread costs more than forwarding ten frames. So by default
 //! ([`HandOver::Auto`](super::HandOver::Auto)) a batch goes to the writer only if the other side
-//! has no room. All that follow go there too until the writer has caught up, which keeps the
-//! order of frames. When the writer has all spare batches, the reader stops receiving, and the
+//! has no room. All batches that follow go there too until the writer has caught up, which keeps
+//! frames in order. When the writer has all spare batches, the reader stops receiving, and the
 //! sending side finds its queue full.
 
 use super::receive::ReceiveStage;
@@ -13,8 +13,8 @@ use crate::batch::Batch;
 use crate::endpoint::{Sink, Source};
 use crate::filter::Filter;
 
-/// Forwards until it is time to stop, and leaves the waiting for room to the writer; all the
-/// sending too, if `always`.
+/// Forwards until it must stop, and lets the writer wait for room; with `always`, the writer does
+/// all the sending.
 pub(super) fn run<Src: Source, F: Filter>(
     mut receive: ReceiveStage<Src, F>,
     mut send: SendStage<impl Sink>,
@@ -37,7 +37,7 @@ pub(super) fn run<Src: Source, F: Filter>(
     }
 }
 
-/// The same without a writer: waits for room in this thread.
+/// The same without a writer: this thread itself waits for room.
 pub(super) fn run_alone<Src: Source, F: Filter>(
     mut receive: ReceiveStage<Src, F>,
     mut send: SendStage<impl Sink>,

@@ -1,4 +1,4 @@
-//! Receiving: takes a batch of frames in and has the filter judge it.
+//! Receiving: receives a batch of frames and has the filter judge it.
 //!
 //! Only one thread of a direction receives at a time: the one that has the [`ReceiveStage`]. That
 //! is the reader; with `--hand-over load` it lends the stage to the writer (`alternate.rs`).
@@ -20,10 +20,10 @@ pub(super) struct ReceiveStage<Src, F> {
     lane: Lane,
     source: Src,
     filter: F,
-    /// The frames received last. Those that the filter lets through are pending.
+    /// The frames received last. Those that the filter passes are pending.
     pub(super) batch: Box<Batch>,
     limit: Limit,
-    /// How many full batches came in a row. If the last one was full, more frames are waiting.
+    /// How many batches in a row were full. If the last one was full, more frames are waiting.
     full: u32,
 }
 
@@ -39,11 +39,10 @@ impl<Src: Source, F: Filter> ReceiveStage<Src, F> {
         }
     }
 
-    /// Waits for frames, receives a batch of them and judges it. Returns false when it is time
-    /// to stop.
+    /// Waits for frames, receives a batch of them and judges it. Returns false when it must stop.
     pub(super) fn fill(&mut self) -> bool {
         while !self.lane.stop.is_set() {
-            // Waiting first saves a call that would find nothing, unless there is more.
+            // Waiting first saves a call that would find nothing, unless more frames are there.
             let waits = self.full == 0;
             if self.receive(waits) {
                 return true;
@@ -57,8 +56,8 @@ impl<Src: Source, F: Filter> ReceiveStage<Src, F> {
         self.receive(false);
     }
 
-    /// Whether small frames arrive faster than one thread takes them: at least the last two
-    /// batches were full.
+    /// Whether small frames arrive faster than one thread can handle: at least the last two batches
+    /// were full.
     pub(super) fn is_loaded(&self) -> bool {
         self.full >= LOADED && self.limit.frames() == FRAMES_MAX
     }
@@ -103,10 +102,10 @@ impl<Src: Source, F: Filter> ReceiveStage<Src, F> {
     }
 }
 
-/// How many frames to receive at once: about 128 KiB of them, so that they are still in the
-/// core's cache (2 MiB at most, shared) when they are sent.
+/// How many frames to receive at once: about 128 KiB of them, so that they are still in the core's
+/// cache (2 MiB at most, shared) when they are sent.
 ///
-/// After a frame that came alone it is one. Asking for more would cost a look at an empty queue.
+/// After a frame that came alone it is one. Asking for more would cost a read of an empty queue.
 #[derive(Debug)]
 struct Limit {
     mean_len: usize,
@@ -123,17 +122,17 @@ impl Limit {
         }
     }
 
-    /// Updates the mean length, in which each batch counts for a quarter, and notes how long
-    /// this batch took to arrive.
+    /// Updates the mean length, in which each batch counts for a quarter, and records how long this
+    /// batch took to arrive.
     fn follow(&mut self, frames: usize, bytes: usize, clock: Duration) {
         self.mean_len = (3 * self.mean_len + bytes / frames.max(1)) / 4;
         self.is_sparse = frames == 1 && clock.saturating_sub(self.last) > ALONE;
         self.last = clock;
     }
 
-    /// Forgets when the last batch arrived, because the reader was held up after it: the time
-    /// until the next one says nothing about the pace of frames. Otherwise, when a VM does not
-    /// read, frames would leave a full queue one at a time, each dropped after a wait of its own.
+    /// Forgets when the last batch arrived, because the reader was delayed after it: the time until
+    /// the next batch says nothing about the rate of frames. Without this, when a VM does not read,
+    /// frames would leave a full queue one at a time, each dropped after a wait of its own.
     fn forget_pace(&mut self) {
         self.is_sparse = false;
         self.last = Duration::MAX;
@@ -148,7 +147,7 @@ impl Limit {
         }
     }
 
-    /// Whether a batch of `frames` frames means that more are waiting.
+    /// Whether a batch of `frames` frames suggests that more are waiting.
     fn promises_more(&self, frames: usize) -> bool {
         frames == self.frames() && !self.is_sparse
     }
@@ -156,14 +155,14 @@ impl Limit {
 
 const BATCH_BYTES: usize = 128 << 10;
 const FRAMES_MIN: usize = 4;
-/// A frame of at least this length goes alone, so that one slot is used again and again and
-/// stays in the first-level cache.
+/// A frame of at least this length is received alone, so that a single slot is used again and again
+/// and stays in the first-level cache.
 const JUMBO: usize = 8 << 10;
 /// A frame that arrives later than this after the last batch is not part of a burst.
 const ALONE: Duration = Duration::from_micros(20);
-/// How long to wait before receiving again after a failure.
+/// How long to wait after a failure before receiving again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// This many full batches in a row are a load, not just one large burst.
+/// This many full batches in a row are load, not just one large burst.
 const LOADED: u32 = 2;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The ring in which batches go round between the reader and the writer of a direction.
+//! The ring in which batches circulate between the reader and the writer of a direction.
 //!
 //! ```text
 //!   home --> reader ----- jobs -----> writer
@@ -6,12 +6,12 @@
 //!     +------------- empty --------------+
 //! ```
 //!
-//! It is two bounded channels of pointers, and the spare batches at home with the reader, which
-//! has one more in its receive stage. A batch has one owner at any time. Both channels have room
-//! for all spares, so neither thread ever waits to send; the reader waits only when it needs a
-//! spare and the writer has them all.
+//! It consists of two bounded channels of pointers, and the spare batches at home with the reader,
+//! which has one more batch in its receive stage. A batch has one owner at any time. Both channels
+//! have room for all spares, so neither thread ever waits to send. The reader waits only if it
+//! needs a spare and the writer has them all.
 //!
-//! The writer is idle exactly when all spares are home again, so it needs no other way to say
+//! The writer is idle exactly when all spares are home again, so it needs no other way to signal
 //! that it has caught up.
 
 use std::mem;
@@ -22,12 +22,13 @@ use arrayvec::ArrayVec;
 use super::channel::{Receiver, Sender, bounded};
 use crate::batch::Batch;
 
-/// The reader's side. A job `J` is a batch to send, and may be more (`alternate.rs`).
+/// The reader's side. A job `J` is a batch to send, or more than that (`alternate.rs`).
 #[derive(Debug)]
 pub(super) struct ReaderSide<J> {
     jobs: Sender<J>,
     empty: Receiver<Box<Batch>>,
-    /// Spares. The one used last is on top, since its memory is the most likely to be in cache.
+    /// The spares. The last one used is on top, because its memory is most likely to be in the
+    /// cache.
     home: ArrayVec<Box<Batch>, SPARES>,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct WriterSide<J> {
     empty: Sender<Box<Batch>>,
 }
 
-/// Makes the ring, with its spare batches at home.
+/// Creates the ring, with its spare batches at home.
 pub(super) fn new<J>(max_frame: usize) -> (ReaderSide<J>, WriterSide<J>) {
     let (to_writer, jobs) = bounded(SPARES);
     let (to_reader, empty) = bounded(SPARES);
@@ -57,9 +58,9 @@ pub(super) fn new<J>(max_frame: usize) -> (ReaderSide<J>, WriterSide<J>) {
 }
 
 impl<J> ReaderSide<J> {
-    /// Sends an empty batch round, so that the writer has started, and then waits for one in
-    /// vain: a thread allocates memory when it first sleeps at a channel, which is to happen in
-    /// both threads before frames flow.
+    /// Sends an empty batch around, so that the writer has started, and then waits on an empty
+    /// channel. A thread allocates memory when it first sleeps on a channel, and this should happen
+    /// in both threads before frames flow.
     pub(super) fn warm_up(&mut self)
     where
         J: From<Box<Batch>>,
@@ -71,8 +72,8 @@ impl<J> ReaderSide<J> {
         let _ = self.empty.recv_timeout(WARM_UP);
     }
 
-    /// Takes home the batches that the writer gave back. Returns whether the writer has nothing
-    /// to do: every batch that it was given is home.
+    /// Takes home the batches that the writer gave back. Returns whether the writer has nothing to
+    /// do, that is, every batch that it was given is home.
     pub(super) fn writer_is_idle(&mut self) -> bool {
         while !self.home.is_full() {
             let Ok(batch) = self.empty.try_recv() else {
@@ -83,9 +84,9 @@ impl<J> ReaderSide<J> {
         true
     }
 
-    /// Hands a batch over to the writer, and puts a spare in its place; waits for the writer to
-    /// give one back if there is none. Returns false if the writer is gone, which only a panic
-    /// there can cause.
+    /// Hands a batch over to the writer, and puts a spare in its place. If there is none, waits for
+    /// the writer to give one back. Returns false if the writer has ended, which only a panic can
+    /// cause.
     pub(super) fn hand_over(&mut self, batch: &mut Box<Batch>) -> bool
     where
         J: From<Box<Batch>>,
@@ -97,14 +98,14 @@ impl<J> ReaderSide<J> {
         true
     }
 
-    /// Takes a spare batch, and waits for the writer to give one back if there is none. `None`
-    /// means that the writer is gone.
+    /// Takes a spare batch. If there is none, waits for the writer to give one back. `None` means
+    /// that the writer has ended.
     pub(super) fn take_spare(&mut self) -> Option<Box<Batch>> {
         self.writer_is_idle();
         self.home.pop().or_else(|| self.empty.recv().ok())
     }
 
-    /// Keeps a batch as a spare, which was taken as one and not given to the writer.
+    /// Puts back a spare batch that was taken and not given to the writer.
     pub(super) fn keep(&mut self, batch: Box<Batch>) {
         self.home.push(batch);
     }
@@ -122,14 +123,14 @@ impl<J> WriterSide<J> {
         self.jobs.recv().ok()
     }
 
-    /// The next job, if there is one already.
+    /// The next job, if there is one now.
     pub(super) fn next_now(&self) -> Option<J> {
         self.jobs.try_recv().ok()
     }
 
     /// Gives back a batch that was sent.
     pub(super) fn give_back(&self, batch: Box<Batch>) {
-        // If the reader has ended, the batches that are left still have to be sent.
+        // If the reader has ended, the remaining batches still have to be sent.
         let _ = self.empty.send(batch);
     }
 }
@@ -137,8 +138,8 @@ impl<J> WriterSide<J> {
 /// How long the reader waits in [`ReaderSide::warm_up`].
 const WARM_UP: Duration = Duration::from_millis(1);
 
-/// Spare batches per direction. They absorb a pause of the other side. More would only lengthen
-/// the queue in front of a slow receiver, and cost memory: 96 KiB each at an MTU of 1500.
+/// Spare batches per direction, which absorb a pause of the other side. More of them would only
+/// lengthen the queue in front of a slow receiver, and cost memory: 96 KiB each at an MTU of 1500.
 const SPARES: usize = 2;
 
 #[cfg(test)]

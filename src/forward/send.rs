@@ -1,7 +1,7 @@
-//! Sending: passes the frames of a batch that are pending on to the other side, and counts what
-//! became of them.
+//! Sending: sends the pending frames of a batch to the other side, and counts what happened to
+//! them.
 //!
-//! Both threads of a direction have a [`SendStage`] to the same place, but only one of them sends
+//! Both threads of a direction have a [`SendStage`] for the same sink, but only one of them sends
 //! at a time: the reader sends only while the writer has nothing to do.
 
 use super::lane::Lane;
@@ -10,7 +10,7 @@ use crate::direction::Direction;
 use crate::endpoint::{Sent, Sink};
 use crate::filter::DropReason;
 
-/// One thread's way to the sink of its direction.
+/// One thread's access to the sink of its direction.
 #[derive(Debug)]
 pub(super) struct SendStage<Snk> {
     pub(super) lane: Lane,
@@ -22,8 +22,8 @@ impl<Snk: Sink> SendStage<Snk> {
         Self { lane, sink }
     }
 
-    /// Sends what can be sent without waiting for room. Returns whether nothing is pending any
-    /// more; frames that the other side refuses are dropped.
+    /// Sends what can be sent without waiting for room. Frames that the other side refuses are
+    /// dropped. Returns whether nothing is pending any more.
     pub(super) fn send_now(&mut self, batch: &mut Batch) -> bool {
         loop {
             let before = batch.pending().len();
@@ -51,8 +51,8 @@ impl<Snk: Sink> SendStage<Snk> {
         }
     }
 
-    /// Sends everything, and waits for room as long as the sink allows. Drops the rest then, or
-    /// when it is time to stop. Returns whether it had to wait.
+    /// Sends everything, and waits for room as long as the sink allows. After that, or if it must
+    /// stop, drops the rest. Returns whether it had to wait.
     pub(super) fn send_patiently(&mut self, batch: &mut Batch) -> bool {
         let mut waits = 0;
         while !self.send_now(batch) {

@@ -1,5 +1,5 @@
-//! The second thread of a direction: takes over the batches that the other side has no room for,
-//! and waits for the room. It sleeps while the reader can send by itself.
+//! The second thread of a direction: takes over the batches for which the other side has no room,
+//! and waits for room. It sleeps while the reader can send by itself.
 
 use super::ring;
 use super::send::SendStage;

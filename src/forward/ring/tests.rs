@@ -1,27 +1,27 @@
-//! The ring against a model that is too simple to be wrong: in one thread in any order of
-//! operations, and under loom (`make loom`) in every order of the steps of two threads.
+//! Tests the ring against a simple model: in one thread with operations in any order, and under
+//! loom (`make loom`) with the steps of two threads in every order.
 
 use super::*;
 
-/// What the two sides do, one thing at a time. Under loom the writer has a thread of its own,
-/// which does its two operations for as long as there are jobs.
+/// The operations of the two sides. Under loom the writer has a thread of its own, which does its
+/// two operations as long as there are jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
-    /// The reader looks whether the writer is idle.
+    /// The reader checks whether the writer is idle.
     Look,
-    /// The reader fills the batch in its hand and hands it over, if that does not have to wait.
+    /// The reader fills its batch and hands it over, unless it would have to wait.
     HandOver,
     /// The reader takes a spare and keeps it, if there is one.
     TakeAndKeep,
-    /// The writer takes the next job, if it has none in hand and there is one.
+    /// The writer takes the next job, if it has none and there is one.
     #[cfg(not(loom))]
     Take,
-    /// The writer gives back what it has in hand.
+    /// The writer gives back the batch that it has.
     #[cfg(not(loom))]
     GiveBack,
 }
 
-/// A batch that holds `number` frames, which tells it from others.
+/// A batch with `number` frames, which distinguishes it from others.
 fn numbered(mut batch: Box<Batch>, number: usize) -> Box<Batch> {
     let _ = batch.fill(number);
     batch.set_received(number);
@@ -37,7 +37,7 @@ mod model {
 
     use super::*;
 
-    /// Both sides, and where each batch must be.
+    /// Both sides, and where each batch should be.
     struct Model {
         reader: ReaderSide<Box<Batch>>,
         writer: WriterSide<Box<Batch>>,
@@ -72,7 +72,7 @@ mod model {
                     self.look();
                     if self.home > 0 {
                         self.handed_over += 1;
-                        // As many as a batch can hold, again and again.
+                        // As many as a batch can hold, repeating.
                         let number = self.handed_over % 64;
                         let hand = mem::replace(&mut self.reader_hand, empty());
                         self.reader_hand = numbered(hand, number);
@@ -165,16 +165,16 @@ mod loom_tests {
 
     use super::*;
 
-    /// The reader does the operations, in this thread; the writer sends in another one until
-    /// the reader has ended.
+    /// The reader does the operations in this thread. The writer sends in another thread until the
+    /// reader has ended.
     fn run(operations: &'static [Operation]) {
         let mut model = loom::model::Builder::new();
-        // Every order with so many interruptions. Without a bound a test takes over a minute.
+        // All orders with this many preemptions. Without a limit a test takes over a minute.
         model.preemption_bound = Some(3);
         model.check(move || {
             let (mut reader, writer) = new::<Box<Batch>>(0);
-            // The sink: how many batches have been sent. Relaxed, so that it is the ring that
-            // makes one thread see what the other sent.
+            // The sink: how many batches have been sent. Relaxed, so that only the ring makes one
+            // thread see what the other has sent.
             let sent = Arc::new(AtomicUsize::new(0));
             let writing = thread::spawn({
                 let sent = Arc::clone(&sent);
