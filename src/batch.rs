@@ -1,9 +1,9 @@
-//! Frames that move as one: received together, judged in place, sent together.
+//! Batches of frames: received together, judged in place, sent together.
 //!
-//! A batch owns one buffer cut into slots of equal length, each at a cache line. An endpoint
-//! fills the first slots, the filter queues those that may pass, and the other endpoint sends
-//! the queue from its front. Nothing is copied between the two: a batch that has to wait for
-//! room moves to the writer's thread as a pointer.
+//! A batch owns one buffer, which is divided into slots of equal length, each starting at a cache
+//! line. An endpoint fills the first slots, the filter queues the frames that may pass, and the
+//! other endpoint sends the queue from its front. Nothing is copied in between: a batch that must
+//! wait for room moves to the writer's thread as a pointer.
 //!
 //! ```text
 //!   slots     | frame 0 | frame 1 | frame 2 | frame 3 | untouched ...
@@ -16,9 +16,9 @@ use std::fmt;
 
 use arrayvec::ArrayVec;
 
-/// The most frames that a batch holds. For one thread, 8 reach 95 % of what batching gains, and
-/// 128 cost more in cache than they save in system calls. Two threads that alternate wait for
-/// each other once a batch, and 64 frames make up for that (docs/performance.md).
+/// The most frames that a batch holds. For one thread, 8 reach 95 % of what batching gains, and 128
+/// cost more in cache than they save in system calls. Two threads that alternate wait for each
+/// other once per batch, and 64 frames make up for that (docs/performance.md).
 pub const FRAMES_MAX: usize = 64;
 
 /// A reusable set of frames. See the [module's documentation](self).
@@ -31,11 +31,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Makes an empty batch for frames of up to `max_frame` bytes.
+    /// Creates an empty batch for frames of up to `max_frame` bytes.
     ///
-    /// A slot is larger than the longest frame, so that a frame that is too long can be told
-    /// from one that just fits: it comes out longer than `max_frame`, cut to the slot. Pages
-    /// of slots that no frame has visited cost no memory.
+    /// A slot is longer than the longest frame, so that a frame that is too long can be
+    /// distinguished from one that just fits: it is longer than `max_frame`, truncated to the slot.
+    /// Pages of slots that have never held a frame cost no memory.
     #[must_use]
     pub fn new(max_frame: usize) -> Self {
         Self {
@@ -47,8 +47,8 @@ impl Batch {
         }
     }
 
-    /// Empties the batch and lends its first `limit` slots, and where to write the length of
-    /// the frame in each. [`set_received`](Self::set_received) then says how many were used.
+    /// Empties the batch and lends its first `limit` slots, with the place to write the length of
+    /// the frame in each. Afterwards [`set_received`](Self::set_received) says how many were used.
     pub fn fill(&mut self, limit: usize) -> (impl Iterator<Item = &mut [u8]>, &mut [u32]) {
         let limit = limit.min(FRAMES_MAX);
         self.received = 0;
@@ -57,7 +57,7 @@ impl Batch {
         (self.slots.first_mut(limit), &mut self.lens[..limit])
     }
 
-    /// Says that the first `count` slots hold a frame each.
+    /// Sets the number of slots, from the first on, that hold a frame.
     pub fn set_received(&mut self, count: usize) {
         self.received = count.min(FRAMES_MAX);
     }
@@ -90,8 +90,8 @@ impl Batch {
         }
     }
 
-    /// Queues the frame at `index` for sending, behind those queued before. A frame is
-    /// queued once at most: queueing more than [`FRAMES_MAX`] is ignored.
+    /// Queues the frame at `index` for sending, after those queued before. A frame is queued at
+    /// most once; queueing more than [`FRAMES_MAX`] is ignored.
     #[allow(clippy::cast_possible_truncation)] // An index is below FRAMES_MAX.
     pub fn queue(&mut self, index: usize) {
         let _ = self.queue.try_push(index as u8);
@@ -104,7 +104,7 @@ impl Batch {
             .map(|&index| self.frame(usize::from(index)))
     }
 
-    /// Takes the first `count` pending frames off the queue: they were sent, or dropped.
+    /// Removes the first `count` pending frames from the queue: they were sent, or dropped.
     pub fn advance(&mut self, count: usize) {
         self.sent = (self.sent + count).min(self.queue.len());
     }
@@ -122,7 +122,7 @@ pub struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    /// A frame at the front of `bytes`, of `len` bytes: all of them at most.
+    /// A frame of `len` bytes at the front of `bytes`, at most all of them.
     pub const fn new(bytes: &'a mut [u8], len: &'a mut u32) -> Self {
         Self { bytes, len }
     }
@@ -141,7 +141,7 @@ impl<'a> Slot<'a> {
         (self.bytes, len)
     }
 
-    /// Sets the frame's length, after it was rewritten.
+    /// Sets the frame's length, after it has been rewritten.
     pub fn set_len(&mut self, len: usize) {
         *self.len = u32::try_from(len.min(self.bytes.len())).unwrap_or(u32::MAX);
     }
@@ -153,7 +153,7 @@ impl<'a> Slot<'a> {
 }
 
 impl fmt::Debug for Batch {
-    /// Shows counts only: payload does not belong into logs.
+    /// Shows only counts: payload does not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
             .field("received", &self.received)
@@ -163,8 +163,8 @@ impl fmt::Debug for Batch {
     }
 }
 
-/// Room for frames: slots of equal length, one after the other, each at the beginning of a
-/// cache line, so that no cache line holds bytes of two frames.
+/// Room for frames: slots of equal length, one after the other, each starting at a cache line, so
+/// that no cache line holds bytes of two frames.
 ///
 /// This also keeps the kernel's copies fast. Where a processor has FSRM the kernel copies with
 /// `rep movsb`, and on AMD's Zen 3 that takes two to four times as long if the destination is 1
@@ -175,18 +175,17 @@ impl fmt::Debug for Batch {
 /// and glibc's bug 30994 about its own memcpy).
 #[derive(Debug)]
 pub(crate) struct Slots {
-    /// Longer than the slots together, so that the first one can begin at a cache line. An
-    /// element type of that alignment would cost the untouched pages: above an alignment of 16
-    /// bytes, Rust's allocator writes the zeros itself (`alloc_zeroed` in
-    /// `library/std/src/sys/alloc/unix.rs`).
+    /// Longer than the slots together, so that the first one can start at a cache line. An element
+    /// type with that alignment would touch all pages: for an alignment above 16 bytes, Rust's
+    /// allocator writes the zeros itself (`alloc_zeroed` in `library/std/src/sys/alloc/unix.rs`).
     buffer: Box<[u8]>,
-    /// Where in `buffer` the first slot begins.
+    /// Where the first slot starts in `buffer`.
     start: usize,
     slot_len: usize,
 }
 
 impl Slots {
-    /// So many slots for frames of up to `max_frame` bytes, and at least one more byte in each.
+    /// This many slots for frames of up to `max_frame` bytes, each with at least one byte more.
     pub(crate) fn new(count: usize, max_frame: usize) -> Self {
         let slot_len = (max_frame + 1).next_multiple_of(CACHE_LINE);
         let buffer_len = (slot_len * count + CACHE_LINE - 1).max(UNTOUCHED);
@@ -223,9 +222,8 @@ impl Slots {
 }
 
 const CACHE_LINE: usize = 64;
-/// So much zeroed memory comes as pages that nobody has touched yet. For less, the allocator
-/// may take memory that was used before, and clear it by writing (glibc, M_MMAP_THRESHOLD of
-/// mallopt(3)).
+/// From this size on, zeroed memory comes as untouched pages. For less, the allocator may reuse
+/// memory and clear it by writing (glibc, M_MMAP_THRESHOLD of mallopt(3)).
 const UNTOUCHED: usize = 132 << 10;
 
 #[cfg(test)]
@@ -244,22 +242,22 @@ mod tests {
 
     use super::*;
 
-    /// What the stations of a frame's way do with a batch.
+    /// What the steps of a frame's path do with a batch.
     #[derive(Debug, Clone)]
     enum Operation {
-        /// An endpoint receives frames of these lengths, of so many that it may receive.
+        /// An endpoint receives frames of these lengths, and at most this many.
         Receive(Vec<u32>, usize),
-        /// The filter lets the next frame pass.
+        /// The filter passes the next frame.
         Queue,
         /// It drops the next frame.
         Drop,
-        /// It lets the next frame pass with another length.
+        /// It passes the next frame with another length.
         Rewrite(usize),
-        /// The other endpoint sends so many frames, or drops them.
+        /// The other endpoint sends this many frames, or drops them.
         Advance(usize),
     }
 
-    /// A batch, and what it must hold: each frame is as many equal bytes as it is long.
+    /// A batch, and its expected contents: each frame is a run of equal bytes.
     struct Model {
         batch: Batch,
         frames: Vec<Vec<u8>>,
@@ -307,7 +305,7 @@ mod tests {
             let (slots, slot_lens) = self.batch.fill(limit);
             for ((slot, slot_len), len) in slots.zip(slot_lens).zip(lens) {
                 self.byte = self.byte.wrapping_add(1);
-                // As the system does, which says how long the frame was before it was cut.
+                // Like the system, which reports the frame's length before it was truncated.
                 let kept = slot.len().min(*len as usize);
                 slot[..kept].fill(self.byte);
                 *slot_len = *len;
@@ -362,7 +360,7 @@ mod tests {
     }
 
     const MAX_FRAME: usize = 100;
-    /// How long a slot for such a frame is.
+    /// The length of a slot for such a frame.
     const SLOT: usize = 128;
     const SLOT_LEN: u32 = 128;
 

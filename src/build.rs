@@ -1,4 +1,4 @@
-//! Names the two kinds of host's side that a build can have, for `cfg`.
+//! Names the two kinds of host interface that a build can have, for `cfg`.
 
 use cfg_aliases::cfg_aliases;
 

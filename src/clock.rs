@@ -1,14 +1,14 @@
-//! The time by which leases run out and limits refill.
+//! The clock for lease expiry and rate limits.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Reads the clock, as finely as it goes.
+/// Reads the clock, at its full resolution.
 #[must_use]
 pub fn read() -> Duration {
-    // CLOCK_MONOTONIC stands still during sleep on Linux. On macOS it goes on, but is made of the
-    // time of day, and jumps when that is set (Libc, gen/clock_gettime.c).
+    // CLOCK_MONOTONIC stands still during sleep on Linux. On macOS it goes on, but it is derived
+    // from the time of day, and jumps when that is set (Libc, gen/clock_gettime.c).
     #[cfg(target_os = "linux")]
     let clock = ClockId::CLOCK_BOOTTIME;
     #[cfg(not(target_os = "linux"))]
@@ -16,11 +16,10 @@ pub fn read() -> Duration {
     clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 
-/// A moment, in 1024ths of a second of a clock that never goes back and goes on while the
+/// A moment, in 1024ths of a second of a clock that never goes back and that goes on while the
 /// machine sleeps, as leases do.
 ///
-/// The forwarder reads it once a batch ([`Tick::now`]), so that deciding about a frame needs
-/// no clock.
+/// The forwarder reads it once per batch ([`Tick::now`]), so that judging a frame needs no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Tick(u64);
 
@@ -28,10 +27,10 @@ impl Tick {
     /// The earliest moment.
     pub const ZERO: Self = Self(0);
 
-    /// Later than every moment that a clock can tell.
+    /// Later than every moment that the clock can return.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// How many there are in a second: a power of two, so that seconds cost a shift.
+    /// The number of ticks in a second: a power of two, so that conversion to seconds is a shift.
     pub const PER_SECOND: u32 = 1 << SHIFT;
 
     /// Reads the clock.
@@ -60,7 +59,7 @@ impl Tick {
         self.0 >> (SHIFT - 4)
     }
 
-    /// This many seconds later. A time of all ones means for ever (RFC 2131, 3.3).
+    /// This many seconds later. A time of all ones means forever (RFC 2131, 3.3).
     #[must_use]
     pub const fn after(self, seconds: u32) -> Self {
         if seconds == u32::MAX {
@@ -78,7 +77,7 @@ impl Tick {
         }
     }
 
-    /// How many ticks have passed since an earlier moment; none since a later one.
+    /// How many ticks have passed since an earlier moment; zero since a later one.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -1,8 +1,8 @@
-//! Which way a frame goes. *Outbound* always means leaving the VM.
+//! The direction of a frame. *Outbound* always means leaving the VM.
 
 use std::fmt;
 
-/// Which way a frame goes.
+/// The direction of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// It leaves the VM.
@@ -12,10 +12,10 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both.
+    /// Both directions.
     pub const ALL: [Self; 2] = [Self::Outbound, Self::Inbound];
 
-    /// How logs call it: `vm->host` or `host->vm`.
+    /// Its name in logs: `vm->host` or `host->vm`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {

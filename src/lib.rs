@@ -1,6 +1,6 @@
 //! softnet: a packet filter between one virtual machine and its host's network.
 //!
-//! The way of a frame, and where each station is. *Outbound* always means leaving the VM.
+//! The path of a frame through the modules. *Outbound* always means leaving the VM.
 //!
 //! ```text
 //!              forward::reader, in one thread:
@@ -14,11 +14,11 @@
 //!              between them; what DHCP granted passes back through filter::lease.
 //! ```
 //!
-//! `endpoint::datagrams` is where frames of the VM's socket are received and sent. On macOS
-//! `endpoint::vmnet` is in the place of `endpoint::tap`.
+//! Frames on the VM's socket are received and sent in `endpoint::datagrams`. On macOS
+//! `endpoint::vmnet` takes the place of `endpoint::tap`.
 //!
-//! Modules are listed in the order of their layers; each imports only from those above it
-//! (`tests/layers.rs` holds that).
+//! Modules are listed in the order of their layers. Each imports only from those above it
+//! (`tests/layers.rs` enforces this).
 
 pub mod clock;
 

@@ -1,7 +1,7 @@
-//! The program `softnet`: reads what was typed, does it, and reports.
+//! The program `softnet`: parses the command line, carries it out, and reports.
 //!
-//! What goes wrong is one line on standard error and an exit code: 2 when what was typed is
-//! to blame, 1 otherwise.
+//! A failure is one line on standard error and an exit code: 2 if the command line is wrong, 1
+//! otherwise.
 
 mod benchmark;
 
@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(env::args_os()) {
         Parsed::Invocation(invocation) => invocation,
         Parsed::Answer(text) => {
-            // Nobody may be reading. A slow reader is waited for, as a pager needs it; a signal
-            // ends that, since none is caught yet.
+            // The reader may be gone. A slow reader is waited for, because a pager needs that; a
+            // signal can interrupt it, since none is caught yet.
             let _ = write!(io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
@@ -36,10 +36,11 @@ fn main() -> ExitCode {
 
 fn complain(line: &str, code: u8) -> ExitCode {
     let line = format!("softnet: {}\n", console::plain(line));
-    // Signals may be caught by now, so that a reader which never reads would keep softnet.
+    // Signals may be caught by now, so without a limit a reader that never reads would block
+    // softnet.
     console::to_stderr(line.as_bytes(), PATIENCE);
     ExitCode::from(code)
 }
 
-/// How long the last line waits for room: a reader that is alive needs less.
+/// How long the last line waits for room. A live reader needs less.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -1,8 +1,8 @@
-//! What happened to the frames of a direction: every frame received is either forwarded or
-//! dropped for a reason, and the books balance.
+//! Counts what happens to the frames of a direction: every received frame is either forwarded or
+//! dropped for a reason, so the numbers add up.
 //!
-//! The forwarder's threads add once per batch; whoever reports takes a [`Counts`]. Nothing
-//! is decided by these numbers, so they are relaxed atomics.
+//! The forwarder's threads add to the counters once per batch. Reports read a [`Counts`]. No
+//! decision depends on these numbers, so they are relaxed atomics.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -13,8 +13,8 @@ use crate::wire::Mac;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::Ipv4;
 
-/// The counters of one direction, shared by its two threads. On cache lines of their own,
-/// so that counting in one direction does not slow the other.
+/// The counters of one direction, shared by its two threads. They have cache lines of their own, so
+/// that counting in one direction does not slow the other.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Stats {
@@ -30,7 +30,7 @@ pub struct Stats {
     first_source_address: First,
 }
 
-/// The counters at one moment.
+/// A snapshot of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Frames received.
@@ -43,9 +43,9 @@ pub struct Counts {
     pub dropped: [u64; DropReason::ALL.len()],
     /// Batches that went through the writer's thread.
     pub handed_over: u64,
-    /// How often somebody waited for room.
+    /// How often a thread waited for room.
     pub waits: u64,
-    /// System calls that failed in a way that is not ordinary.
+    /// System calls that failed unexpectedly.
     pub errors: u64,
     /// The last such failure, as an `errno`; 0 for none.
     pub last_error: i32,
@@ -85,8 +85,8 @@ impl Stats {
         self.dropped[reason.index()].fetch_add(frames as u64, Ordering::Relaxed);
     }
 
-    /// Counts a frame that the filter drops. Where honest VMs send such frames too, it keeps who
-    /// sent the first, so that the log can tell.
+    /// Counts a frame that the filter drops. For reasons that honest VMs cause too, it stores the
+    /// source of the first frame for the log.
     pub(crate) fn add_filtered(&self, reason: DropReason, frame: &[u8]) {
         match reason {
             DropReason::SourceMac => self.first_source_mac.keep(frame, |frame| {
@@ -99,7 +99,7 @@ impl Stats {
             }),
             _ => {}
         }
-        // After that, so that who sees the count finds the source in most cases.
+        // After that, so that a reader of the count usually finds the source.
         self.add_dropped(reason, 1);
     }
 
@@ -117,8 +117,7 @@ impl Stats {
             .store(error.raw_os_error().unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Reads all counters. While frames flow, those of a batch under way may be missing in
-    /// some of them.
+    /// Reads all counters. While frames flow, some of them may lack the current batch.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
@@ -142,19 +141,19 @@ impl Stats {
     }
 }
 
-/// A number of up to 63 bits that is kept once.
+/// A number of up to 63 bits that is stored only once.
 #[derive(Debug)]
 struct First(AtomicU64);
 
 impl First {
-    /// Tells a number, whatever it is, from none.
+    /// Marks that a number is stored, whatever it is.
     const KEPT: u64 = 1 << 63;
 
     const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// Keeps what `read` finds in a frame, if there is none yet.
+    /// Stores what `read` finds in a frame, unless something is stored already.
     #[inline]
     fn keep(&self, frame: &[u8], read: fn(&[u8]) -> Option<u64>) {
         if self.0.load(Ordering::Relaxed) == 0 {
@@ -165,7 +164,7 @@ impl First {
     #[cold]
     fn keep_first(&self, frame: &[u8], read: fn(&[u8]) -> Option<u64>) {
         if let Some(number) = read(frame) {
-            // Two threads of a direction take in frames, but never at once.
+            // Both threads of a direction receive frames, but never at the same time.
             self.0.store(number | Self::KEPT, Ordering::Relaxed);
         }
     }
@@ -192,7 +191,7 @@ impl Counts {
             .filter(|&(_, count)| count > 0)
     }
 
-    /// Whether every frame received was forwarded or dropped: so it must be once the
+    /// Whether every received frame was forwarded or dropped, as must be the case once the
     /// forwarder has ended.
     #[must_use]
     pub fn balance(&self) -> bool {

@@ -1,7 +1,7 @@
-//! The stop flag: set once, seen by every thread, and able to wake those that sleep in poll(2).
+//! The stop flag: set once, visible to every thread, and able to wake those that sleep in poll(2).
 //!
-//! A busy thread looks at the flag between batches; one that waits polls the pipe beside its
-//! endpoint. The byte in the pipe is never read, so that it wakes whoever polls later too.
+//! A busy thread checks the flag between batches. A waiting thread polls the pipe as well as its
+//! endpoint. The byte in the pipe is never read, so it also wakes threads that poll later.
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +15,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A handle on the flag. Clones are handles on the same one.
+/// A handle to the flag. Clones refer to the same flag.
 #[derive(Debug, Clone)]
 pub struct Stop {
     shared: Arc<Shared>,
@@ -29,10 +29,10 @@ struct Shared {
 }
 
 impl Stop {
-    /// Makes a flag that is not set.
+    /// Creates a flag that is not set.
     ///
     /// # Errors
-    /// When the process has no descriptors left for a pipe.
+    /// If the process has no descriptors left for a pipe.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         Ok(Self {
@@ -44,7 +44,7 @@ impl Stop {
         })
     }
 
-    /// Sets the flag and wakes all who wait.
+    /// Sets the flag and wakes all waiting threads.
     pub fn set(&self) {
         if self.shared.flag.set() {
             // The pipe is empty, so this neither blocks nor fails.
@@ -61,16 +61,16 @@ impl Stop {
     /// Waits for an event on `fd`, or for the flag.
     ///
     /// # Errors
-    /// Those of poll(2), of which only lack of memory can happen here.
+    /// Those of poll(2), of which only a lack of memory can occur here.
     pub fn or_event(&self, fd: BorrowedFd<'_>, event: PollFlags) -> io::Result<()> {
         self.poll(fd, event, PollTimeout::NONE).map(drop)
     }
 
-    /// The same for no longer than `time`, to the millisecond. Returns whether there is an
-    /// event on `fd`.
+    /// The same, but for at most `time`, to the millisecond. Returns whether there is an event on
+    /// `fd`.
     ///
     /// # Errors
-    /// As of [`or_event`](Self::or_event).
+    /// The same as for [`or_event`](Self::or_event).
     pub fn or_event_within(
         &self,
         fd: BorrowedFd<'_>,
@@ -89,7 +89,7 @@ impl Stop {
         let mut fds = [PollFd::new(fd, event), self.poll_fd()];
         match poll(&mut fds, timeout) {
             Ok(_) => Ok(fds[0].any() == Some(true)),
-            // A signal for some other purpose: look again whatever there is.
+            // A signal for some other purpose: check again in any case.
             Err(Errno::EINTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -101,19 +101,19 @@ impl Stop {
 }
 
 impl AsFd for Stop {
-    /// A descriptor that is readable from the moment on that the flag is set.
+    /// A descriptor that becomes readable when the flag is set.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.reader.as_fd()
     }
 }
 
-/// What the threads share in memory. Who sees it set sees what was written before that too:
-/// that the VM is gone, say.
+/// What the threads share in memory. A thread that sees the flag set also sees everything written
+/// before, for example that the VM is gone.
 #[derive(Debug)]
 struct Flag(AtomicBool);
 
 impl Flag {
-    /// Sets it, and returns whether this was the first to do so.
+    /// Sets it, and returns whether this was the first time.
     fn set(&self) -> bool {
         !self.0.swap(true, Ordering::Release)
     }
@@ -216,7 +216,7 @@ mod loom_tests {
                     flag.set();
                 }
             });
-            // Who sets it again takes nothing away.
+            // Setting it again loses nothing.
             let other = thread::spawn({
                 let flag = Arc::clone(&flag);
                 move || flag.is_set() && flag.set()

@@ -1,4 +1,4 @@
-//! ARP for IPv4 over Ethernet (RFC 826): the one shape of it that a VM needs, 28 bytes.
+//! ARP for IPv4 over Ethernet (RFC 826): the only form that a VM needs, 28 bytes.
 
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -14,21 +14,21 @@ pub struct Arp {
     protocol_type: U16,
     hardware_len: u8,
     protocol_len: u8,
-    /// [`REQUEST`], [`REPLY`], or something that a VM has no use for.
+    /// [`REQUEST`], [`REPLY`], or another operation, which a VM does not need.
     pub operation: U16,
-    /// Who says to have sent it, which receivers believe.
+    /// The claimed sender, which receivers believe.
     pub sender_mac: Mac,
     /// The address that the sender claims; 0.0.0.0 in a probe (RFC 5227).
     pub sender: U32,
-    /// Whom a reply is for; without meaning in a request.
+    /// The receiver of a reply; meaningless in a request.
     pub target_mac: Mac,
     /// The address that is asked for.
     pub target: U32,
 }
 
 impl Arp {
-    /// Reads what an ARP frame carries. `None` when it is short, or when types and lengths
-    /// are any but Ethernet and IPv4: then the fields would lie elsewhere.
+    /// Parses the payload of an ARP frame. `None` if it is too short, or if its types and lengths
+    /// are not those of Ethernet and IPv4: then the fields would be at other offsets.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<&Self> {
         let (arp, _padding) = Self::ref_from_prefix(bytes).ok()?;

@@ -1,8 +1,8 @@
-//! DHCP messages (RFC 2131) and the options that decide something here (RFC 2132).
+//! DHCP messages (RFC 2131) and the options that matter here (RFC 2132).
 //!
-//! A message is read in one walk over its options that ends on any bytes and allocates
-//! nothing. An option that decides may come only once and in its proper length: which of
-//! two a server or a client would believe cannot be known.
+//! A message is parsed in one walk over its options, which terminates on any input and allocates
+//! nothing. An option that matters may come only once and with the right length, because it is
+//! unknown which of two a server or client would believe.
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Mac;
 
-/// The fixed part of a message, with the cookie that tells DHCP from BOOTP: 240 bytes.
+/// The fixed part of a message, including the cookie that distinguishes DHCP from BOOTP: 240 bytes.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Header {
@@ -26,13 +26,13 @@ pub struct Header {
     secs: U16,
     /// [`BROADCAST_FLAG`], or zero.
     pub flags: U16,
-    /// The address that the client has and answers for, or zero.
+    /// The address that the client has and responds to, or zero.
     pub client: U32,
     /// The address that the server gives ("your address").
     pub yours: U32,
     /// The server to boot from, or zero.
     pub next_server: U32,
-    /// The relay on the way, or zero.
+    /// The relay that forwarded the message, or zero.
     pub relay: U32,
     /// The client's hardware address.
     pub hardware: Mac,
@@ -42,7 +42,7 @@ pub struct Header {
     pub(super) cookie: U32,
 }
 
-/// A message and what its options say.
+/// A message with the contents of its options.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// The fixed part.
@@ -57,32 +57,32 @@ pub struct Message<'a> {
     pub server: Option<u32>,
     /// Option 1: the mask of the subnet.
     pub mask: Option<u32>,
-    /// Option 6: the name servers, whole addresses of it.
+    /// Option 6: the name servers, as far as they are whole addresses.
     pub name_servers: &'a [U32],
-    /// Option 61: whom the server takes the client for, before the hardware address.
+    /// Option 61: how the server identifies the client, with priority over the hardware address.
     pub identifier: Option<Identifier<'a>>,
-    /// Option 80: the client takes a lease without asking twice (RFC 4039).
+    /// Option 80: the client accepts a lease without a second request (RFC 4039).
     pub is_rapid: bool,
-    /// Whether it speaks as a relay, or for another network: option 82 (RFC 3046) or 118
-    /// (RFC 3011).
+    /// Whether it comes from a relay, or is for another network: option 82 (RFC 3046) or 118 (RFC
+    /// 3011).
     pub speaks_for_others: bool,
     /// Whether options are hidden in the name and file fields (option 52).
     pub is_overloaded: bool,
 }
 
-/// The client identifier, and where it is.
+/// The client identifier, and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identifier<'a> {
     /// 2 to 255 bytes.
     pub data: &'a [u8],
-    /// For who wants to change it.
+    /// For callers that change it.
     pub place: Place,
 }
 
-/// Where an option is, in bytes from the start of the message.
+/// The place of an option, in bytes from the start of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// The start of its data, behind the code and the length.
+    /// The start of its data, after the code and the length.
     pub start: usize,
     /// The end of the options in the same area. What follows them is not read.
     pub options_end: usize,
@@ -91,8 +91,8 @@ pub struct Place {
 }
 
 impl<'a> Message<'a> {
-    /// Reads the data of a datagram. `None` when it is not DHCP over Ethernet, has no
-    /// message type, or is ambiguous (see above).
+    /// Parses the data of a datagram. `None` if it is not DHCP over Ethernet, has no message type,
+    /// or is ambiguous (see above).
     #[must_use]
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let (header, options) = Header::ref_from_prefix(data).ok()?;
@@ -128,8 +128,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The identifier of a client that is known by its hardware address alone: the type of the
-/// hardware (1, Ethernet) and the address (RFC 2132, 9.14).
+/// The identifier of a client that is known only by its hardware address: the hardware type (1,
+/// Ethernet) and the address (RFC 2132, 9.14).
 #[must_use]
 pub const fn identifier_of(mac: Mac) -> [u8; 7] {
     let [a, b, c, d, e, f] = mac.0;
@@ -146,24 +146,24 @@ pub(super) const MAC_LEN: u8 = 6;
 /// The hardware type of Ethernet.
 pub(super) const ETHERNET: u8 = 1;
 
-/// Asks the server to answer to everybody (RFC 2131, figure 2).
+/// Asks the server to broadcast its answer (RFC 2131, figure 2).
 pub const BROADCAST_FLAG: u16 = 0x8000;
 
 /// Values of [`Message::kind`].
 pub const DISCOVER: u8 = 1;
-/// The server has an address to give.
+/// The server offers an address.
 pub const OFFER: u8 = 2;
-/// The client wants this address, or goes on with its own.
+/// The client wants this address, or wants to keep its own.
 pub const REQUEST_LEASE: u8 = 3;
-/// The client found that somebody has the address already.
+/// The client has found that the address is already in use.
 pub const DECLINE: u8 = 4;
 /// The server grants the lease, or answers an [`INFORM`].
 pub const ACK: u8 = 5;
 /// The server refuses.
 pub const NAK: u8 = 6;
-/// The client gives its address back.
+/// The client releases its address.
 pub const RELEASE: u8 = 7;
-/// The client has an address and wants to know the rest.
+/// The client has an address and asks for other parameters.
 pub const INFORM: u8 = 8;
 
 /// The options seen so far.
@@ -182,8 +182,8 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// Takes the options of one area, which begins at `start` in the message. The end option
-    /// may be missing: clients were seen that fill the message to its last byte.
+    /// Parses the options of one area, which begins at `start` in the message. The end option may
+    /// be missing: there are clients that fill the message to its last byte.
     fn walk(&mut self, area: &'a [u8], start: usize) -> Option<()> {
         let place_of = |rest: &[u8]| start.wrapping_add(area.len()).wrapping_sub(rest.len());
         let mut identifier = None;
@@ -217,7 +217,8 @@ impl<'a> Found<'a> {
                 CLIENT_IDENTIFIER => return None,
                 RAPID_COMMIT => self.is_rapid = true,
                 RELAY_AGENT | SUBNET_SELECTION => self.speaks_for_others = true,
-                // A long list may be split over several options (RFC 3396); the first has enough.
+                // A long list may be split over several options (RFC 3396). The first one is enough
+                // here.
                 NAME_SERVERS if self.name_servers.is_empty() => {
                     let whole = data.len() & !3;
                     self.name_servers = <[U32]>::ref_from_bytes(data.get(..whole)?).ok()?;
@@ -237,8 +238,8 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Finds the next option at or behind `at`: its code, and where it is, with the code and the
-/// length. `None` at the end of the options, and where one is cut.
+/// Finds the next option at or after `at`: its code and its place, which includes the code and the
+/// length. `None` at the end of the options, and where one is truncated.
 #[must_use]
 pub fn next_option(area: &[u8], mut at: usize) -> Option<(u8, Range<usize>)> {
     loop {
@@ -259,10 +260,10 @@ fn once<const N: usize>(value: &mut Option<[u8; N]>, data: &[u8]) -> Option<()> 
     value.replace(data).is_none().then_some(())
 }
 
-/// What tells DHCP from BOOTP.
+/// Distinguishes DHCP from BOOTP.
 pub const COOKIE: u32 = 0x6382_5363;
 
-/// Fills what is left over.
+/// Fills unused bytes.
 pub const PAD: u8 = 0;
 const SUBNET_MASK: u8 = 1;
 const NAME_SERVERS: u8 = 6;
@@ -277,15 +278,15 @@ pub const SERVER_IDENTIFIER: u8 = 54;
 /// The code of [`Message::identifier`].
 pub const CLIENT_IDENTIFIER: u8 = 61;
 const RAPID_COMMIT: u8 = 80;
-/// What the client wants to know.
+/// The parameters that the client asks for.
 pub const PARAMETER_LIST: u8 = 55;
 /// The client's name.
 pub const HOST_NAME: u8 = 12;
-/// The client's name as it is to be in DNS (RFC 4702).
+/// The client's name as it should be in DNS (RFC 4702).
 pub const FULL_NAME: u8 = 81;
 const RELAY_AGENT: u8 = 82;
 const SUBNET_SELECTION: u8 = 118;
-/// The option behind which nothing follows.
+/// The last option; what follows it is not read.
 pub const END: u8 = 255;
 
 const OVERLOADED_FILE: u8 = 1;

@@ -11,11 +11,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Ethernet {
-    /// Whom the frame is for.
+    /// The receiver of the frame.
     pub destination: Mac,
-    /// Who says to have sent it.
+    /// The claimed sender.
     pub source: Mac,
-    /// What follows: an [`ethertype`], or up to [`ethertype::LLC_MAX`] a length.
+    /// What follows: an [`ethertype`], or a length if it is at most [`ethertype::LLC_MAX`].
     pub ethertype: U16,
 }
 
@@ -23,7 +23,7 @@ impl Ethernet {
     /// The length of the header in bytes.
     pub const LEN: usize = size_of::<Self>();
 
-    /// Splits a frame into its header and what it carries; `None` below 14 bytes.
+    /// Splits a frame into its header and its payload; `None` below 14 bytes.
     #[must_use]
     pub fn split(frame: &[u8]) -> Option<(&Self, &[u8])> {
         Self::ref_from_prefix(frame).ok()
@@ -48,7 +48,7 @@ pub mod ethertype {
     pub const OLD_PROVIDER_VLANS: [u16; 3] = [0x9100, 0x9200, 0x9300];
     /// Port authentication (IEEE 802.1X).
     pub const EAPOL: u16 = 0x888e;
-    /// Up to here the field is a length, and an LLC header follows (IEEE 802.3, 3.2.6).
+    /// Up to this value the field is a length, and an LLC header follows (IEEE 802.3, 3.2.6).
     pub const LLC_MAX: u16 = 1500;
 }
 
@@ -63,29 +63,29 @@ impl Mac {
     /// `ff:ff:ff:ff:ff:ff`.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// The address as a number below 2^48, which one atomic word can hold. The first byte is
-    /// the lowest, so that making the number costs two loads on the usual processors.
+    /// The address as a number below 2^48, which fits into one atomic word. The first byte is the
+    /// lowest, so that the conversion costs two loads on the usual processors.
     #[must_use]
     pub const fn to_u64(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
-    /// The address whose number this is; the upper 16 bits are ignored.
+    /// The address for a number; the upper 16 bits are ignored.
     #[must_use]
     pub const fn from_u64(number: u64) -> Self {
         let [a, b, c, d, e, f, _, _] = number.to_le_bytes();
         Self([a, b, c, d, e, f])
     }
 
-    /// The group of stations that an IPv4 multicast group is sent to (RFC 1112, 6.4).
+    /// The MAC address for an IPv4 multicast group (RFC 1112, 6.4).
     #[must_use]
     pub const fn of_ipv4_group(group: u32) -> Self {
         let [_, b, c, d] = group.to_be_bytes();
         Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
     }
 
-    /// Whether this names a group of stations rather than one: the broadcast address too.
+    /// Whether this is a group address, which includes the broadcast address.
     #[must_use]
     pub const fn is_multicast(self) -> bool {
         let [first, ..] = self.0;
@@ -117,8 +117,8 @@ pub struct NotAMac;
 impl FromStr for Mac {
     type Err = NotAMac;
 
-    /// Reads `52:54:00:12:34:56`, or the same with dashes, as Windows has it; a byte may have one
-    /// digit only, as macOS prints it.
+    /// Parses `52:54:00:12:34:56`, or the same with dashes, as Windows writes it. A byte may have a
+    /// single digit, as macOS prints it.
     fn from_str(text: &str) -> Result<Self, NotAMac> {
         let mut mac = [0; 6];
         let separator = if text.contains('-') { '-' } else { ':' };

@@ -5,19 +5,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::ipv4::Header;
 
-/// The header of a message. What its second half means depends on the type.
+/// The header of a message. The meaning of its second half depends on the type.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Icmp {
-    /// What the message is: one of the types below, or another.
+    /// The type: one of those below, or another.
     pub kind: u8,
     /// The cause of an error.
     pub code: u8,
     checksum: U16,
-    /// Of echo alone: which of the sender's questions it belongs to.
+    /// Only for echo: an identifier that the sender chooses.
     identifier: U16,
-    /// Of [`FRAGMENTATION_NEEDED`] alone: the largest packet that the next network carries, in
-    /// bytes, or zero from a router that tells none (RFC 1191, 4).
+    /// Only for [`FRAGMENTATION_NEEDED`]: the largest packet that the next network carries, in
+    /// bytes, or zero from a router that does not state it (RFC 1191, 4).
     pub next_hop_mtu: U16,
 }
 
@@ -28,7 +28,7 @@ impl Icmp {
         Self::ref_from_prefix(payload).ok()
     }
 
-    /// Whether the message tells of a packet that did not arrive, and quotes it.
+    /// Whether the message reports a packet that did not arrive, and quotes it.
     #[must_use]
     pub const fn is_error(&self) -> bool {
         matches!(
@@ -37,7 +37,7 @@ impl Icmp {
         )
     }
 
-    /// Of an echo request or reply: whether it is the request, and its identifier.
+    /// For an echo request or reply: whether it is the request, and its identifier.
     #[must_use]
     pub const fn echo(&self) -> Option<(bool, u16)> {
         match self.kind {
@@ -58,8 +58,8 @@ impl Icmp {
     }
 }
 
-/// The header of the packet that an error quotes. `None` when it is not there with all its
-/// options, or not of IPv4: then nobody can tell whose packet it was.
+/// The header of the packet that an error quotes. `None` if it is not IPv4 or not there with all
+/// its options: then it is unknown whose packet it was.
 #[must_use]
 pub fn quoted(data: &[u8]) -> Option<&Header> {
     let (header, _) = Header::ref_from_prefix(data).ok()?;
@@ -68,7 +68,7 @@ pub fn quoted(data: &[u8]) -> Option<&Header> {
 
 /// The answer to an echo request.
 pub const ECHO_REPLY: u8 = 0;
-/// Is somebody there?
+/// Asks for an echo reply.
 pub const ECHO_REQUEST: u8 = 8;
 /// A packet did not reach its destination.
 pub const DESTINATION_UNREACHABLE: u8 = 3;
@@ -80,18 +80,18 @@ pub const REDIRECT: u8 = 5;
 pub const ROUTER_ADVERTISEMENT: u8 = 9;
 /// Where is a router?
 pub const ROUTER_SOLICITATION: u8 = 10;
-/// A packet was on its way for too long.
+/// A packet was on its way too long.
 pub const TIME_EXCEEDED: u8 = 11;
 /// A packet's header is wrong.
 pub const PARAMETER_PROBLEM: u8 = 12;
 /// What time is it?
 pub const TIMESTAMP: u8 = 13;
-/// The first of four types that RFC 6918 withdrew: questions about a station's network and its
+/// The first of four types that RFC 6918 deprecated: queries about a station's network and its
 /// mask, and the answers.
 pub const INFORMATION_REQUEST: u8 = 15;
 /// The last of them.
 pub const ADDRESS_MASK_REPLY: u8 = 18;
-/// Which interfaces has the host, and is a station its neighbour? (RFC 8335)
+/// Asks for a host's interfaces, or whether a station is its neighbour (RFC 8335).
 pub const EXTENDED_ECHO_REQUEST: u8 = 42;
 /// The answer to that.
 pub const EXTENDED_ECHO_REPLY: u8 = 43;
@@ -99,10 +99,11 @@ pub const EXTENDED_ECHO_REPLY: u8 = 43;
 /// The code of [`DESTINATION_UNREACHABLE`] for a packet that is too large.
 pub const FRAGMENTATION_NEEDED: u8 = 4;
 
-/// How far into a message the header that it quotes may reach: its own, and the longest one.
+/// How far into a message the quoted header may extend: the ICMP header and the longest IPv4
+/// header.
 pub const QUOTE_END: usize = size_of::<Icmp>() + 60;
 
-/// Every network carries so many bytes (RFC 791, 3.2).
+/// Every network carries packets of this many bytes (RFC 791, 3.2).
 const LEAST_MTU: u16 = 68;
 
 const _: () = assert!(size_of::<Icmp>() == 8);
@@ -111,7 +112,7 @@ const _: () = assert!(size_of::<Icmp>() == 8);
 mod tests {
     use super::*;
 
-    /// Too large for a network of so many bytes.
+    /// Too large for a network with this MTU.
     fn too_large(mtu: u16) -> [u8; 8] {
         let [high, low] = mtu.to_be_bytes();
         [3, 4, 0, 0, 0, 0, high, low]
@@ -130,7 +131,7 @@ mod tests {
             let (icmp, _) = Icmp::split(&message).unwrap();
             assert_eq!(icmp.has_absurd_mtu(), is_absurd, "{mtu}");
         }
-        // Elsewhere those bytes mean something else.
+        // In other messages those bytes mean something else.
         for (at, value) in [(0, 11), (1, 1)] {
             let mut message = too_large(20);
             message[at] = value;

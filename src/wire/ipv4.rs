@@ -1,4 +1,4 @@
-//! The IPv4 header (RFC 791): its lengths are held against the frame, its options walked.
+//! The IPv4 header (RFC 791): checks its lengths against the frame, and walks over its options.
 
 use std::net::Ipv4Addr;
 
@@ -15,23 +15,23 @@ pub struct Header {
     version_and_len: u8,
     service: u8,
     total_len: U16,
-    /// Which datagram a fragment is part of.
+    /// Identifies the datagram that a fragment is part of.
     pub identification: U16,
     flags_and_offset: U16,
     time_to_live: u8,
-    /// What the payload is: one of [`protocol`].
+    /// The payload's protocol: one of [`protocol`].
     pub protocol: u8,
     /// One's complement sum over the header.
     pub checksum: U16,
-    /// Who says to have sent it.
+    /// The claimed sender.
     pub source: U32,
-    /// Whom it is for.
+    /// The receiver.
     pub destination: U32,
 }
 
 impl Header {
-    /// How long the header says to be, options included, in bytes; `None` when that is below
-    /// 20, or the version another.
+    /// The length of the header according to itself, options included, in bytes; `None` if that is
+    /// below 20, or for another version.
     #[must_use]
     #[inline]
     pub fn header_len(&self) -> Option<usize> {
@@ -40,7 +40,7 @@ impl Header {
             .then(|| usize::from(self.version_and_len & 0x0f).wrapping_mul(4))
     }
 
-    /// The header of a packet of `total_len` bytes without options, with the right checksum.
+    /// The header of a packet of `total_len` bytes without options, with a correct checksum.
     #[must_use]
     pub(crate) fn new(
         protocol: u8,
@@ -65,7 +65,7 @@ impl Header {
     }
 }
 
-/// A packet whose lengths agree with the bytes that it came in.
+/// A packet whose lengths agree with the bytes of its frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv4<'a> {
     /// The fixed part of the header.
@@ -74,13 +74,13 @@ pub struct Ipv4<'a> {
     pub options: &'a [u8],
     /// What follows the header, up to the packet's total length.
     pub payload: &'a [u8],
-    /// How many bytes of the frame follow the packet: padding.
+    /// How many bytes of the frame follow the packet, as padding.
     pub trailer_len: usize,
 }
 
 impl<'a> Ipv4<'a> {
-    /// Reads what an IPv4 frame carries. `None` when the version is another, when the header
-    /// length is below 20 or beyond the total length, or when the frame is cut short.
+    /// Parses the payload of an IPv4 frame. `None` for another version, if the header length is
+    /// below 20 or beyond the total length, or if the frame is too short.
     #[must_use]
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
@@ -98,12 +98,12 @@ impl<'a> Ipv4<'a> {
         })
     }
 
-    /// Whether the options are harmless: none, or router alert (RFC 2113) with IGMP, since
-    /// joining a group needs it. RSVP and others have it too, which are not for hosts here, and
-    /// every router on the way looks closely at such a packet (RFC 6398).
+    /// Whether the options are harmless: none, or router alert (RFC 2113) with IGMP, which needs it
+    /// to join a group. RSVP and other protocols use it too, but they are not for hosts here, and
+    /// every router on the path processes such a packet (RFC 6398).
     ///
-    /// RFC 7126 has source routes, record route and timestamp dropped, and no host has a use
-    /// for the others, so that all are refused: an option with a wrong length too.
+    /// RFC 7126 says to drop source routes, record route and timestamp, and no host needs the
+    /// others, so all of them are refused, as is an option with a wrong length.
     #[must_use]
     #[inline]
     pub fn has_only_harmless_options(&self) -> bool {
@@ -123,36 +123,36 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// Both headers of a whole packet that has no options and ends with its frame: 40 bytes, all at
-/// fixed places. That is as long as the headers of TCP, so that one look at the length is enough;
-/// datagrams of UDP with less than 12 bytes of data are not told by it.
+/// Both headers of a whole packet without options that ends with its frame: 40 bytes, all at fixed
+/// offsets. This is as long as the headers of TCP, so one check of the length is enough. UDP
+/// datagrams with less than 12 bytes of data do not match.
 #[derive(Debug, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Plain {
     /// The IPv4 header.
     pub header: Header,
-    /// The port that it comes from.
+    /// The source port.
     pub source_port: U16,
-    /// The port that it is for.
+    /// The destination port.
     pub destination_port: U16,
-    /// Of UDP alone.
+    /// Only for UDP.
     datagram_len: U16,
     _other: [u8; 7],
-    /// Of TCP alone.
+    /// Only for TCP.
     flags: u8,
     _more: [u8; 6],
 }
 
 impl Plain {
-    /// Of TCP, its flags.
+    /// For TCP, its flags.
     #[must_use]
     #[inline]
     pub const fn flags(&self) -> u8 {
         self.flags
     }
 
-    /// Reads such a packet with a few comparisons; most of all traffic is of this kind.
-    /// `None` says nothing about what else it is.
+    /// Recognizes such a packet with a few comparisons; most traffic is of this kind. `None` says
+    /// nothing about the packet.
     #[must_use]
     #[inline]
     pub fn parse(bytes: &[u8]) -> Option<&Self> {
@@ -170,7 +170,7 @@ impl Plain {
         (is_plain && is_right_len).then_some(plain)
     }
 
-    /// Whether it opens a connection, if it is of TCP.
+    /// Whether it opens a connection, if it is TCP.
     #[must_use]
     #[inline]
     pub const fn opens_connection(&self) -> bool {
@@ -180,12 +180,12 @@ impl Plain {
 
 const _: () = assert!(size_of::<Plain>() == size_of::<Header>() + size_of::<tcp::Tcp>());
 
-/// Where a fragment belongs in its packet.
+/// The place of a fragment in its packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
-    /// How many bytes of the packet's payload come before it: below 65536, a multiple of 8.
+    /// How many bytes of the packet's payload precede it: below 65536, a multiple of 8.
     pub offset: usize,
-    /// Whether no more follow.
+    /// Whether no more fragments follow.
     pub is_last: bool,
 }
 
@@ -208,8 +208,8 @@ fn are_harmless(mut options: &[u8], may_alert: bool) -> bool {
     loop {
         options = match options {
             [] => return true,
-            // What follows the end of the list is padding, and zero (RFC 791, 3.1). A parser that
-            // goes on behind the end would find other options there.
+            // What follows the end of the list is padding, which is zero (RFC 791, 3.1). A parser
+            // that went on after the end would find other options there.
             [END_OF_OPTIONS, padding @ ..] => return padding.iter().all(|byte| *byte == 0),
             [NO_OPERATION, rest @ ..] => rest,
             [ROUTER_ALERT, 4, _, _, rest @ ..] if may_alert => rest,
@@ -219,7 +219,7 @@ fn are_harmless(mut options: &[u8], may_alert: bool) -> bool {
 }
 
 const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;
-/// As hosts send it (RFC 1700).
+/// The value that hosts use (RFC 1700).
 const TIME_TO_LIVE: u8 = 64;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
@@ -288,10 +288,10 @@ mod tests {
         }
         segment[3] = 39;
         assert!(Plain::parse(&segment[..39]).is_none());
-        // Shorter than a header, and saying so.
+        // Shorter than a header, according to its own length.
         (datagram[3], datagram[25]) = (24, 4);
         assert!(Plain::parse(&datagram[..24]).is_none());
-        // Whole, with less data than the view is long.
+        // Whole, but with less data than the view covers.
         (datagram[3], datagram[25]) = (39, 19);
         assert!(Plain::parse(&datagram[..39]).is_none());
     }

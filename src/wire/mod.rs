@@ -1,10 +1,9 @@
-//! Views over the headers of a frame: a length is checked once, then getters cannot fail.
+//! Views of the headers of a frame: a length is checked once, and after that getters cannot fail.
 //!
-//! Each file is one protocol. A header is a struct with the layout of the wire (zerocopy
-//! checks that at compile time), borrowed from the frame; `None` means that the bytes are
-//! too short for it, or that a length within them lies. Nothing here allocates, and the
-//! lints below forbid what could panic. Frames are changed by rewrite.rs, and made by
-//! request.rs, alone.
+//! Each file is one protocol. A header is a struct with the layout of the wire (zerocopy checks
+//! that at compile time), borrowed from the frame. `None` means that the bytes are too short for
+//! it, or that a length in them is wrong. Nothing here allocates, and the lints below forbid
+//! whatever could panic. Only rewrite.rs changes frames, and only request.rs creates them.
 
 #![cfg_attr(
     not(test),

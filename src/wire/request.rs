@@ -1,8 +1,8 @@
 //! DHCP requests that softnet itself sends for the VM, as whole frames.
 //!
-//! There are two: the release of its lease, and the question whether it still has an address,
-//! as a client asks it that reboots (RFC 2131, 4.3.2). Both have one length, so that a frame
-//! is one struct with the layout of the wire, written in one piece.
+//! There are two: the release of its lease, and the request of a client that reboots and asks
+//! whether it still has its address (RFC 2131, 4.3.2). Both have the same length, so a frame is one
+//! struct with the layout of the wire, written as a whole.
 
 use std::net::Ipv4Addr;
 
@@ -29,11 +29,11 @@ impl Request {
     /// The length of every such frame.
     pub const LEN: usize = size_of::<Self>();
 
-    /// The VM gives `address` back to the server, which is the gateway.
+    /// The VM releases `address` to the server, which is the gateway.
     #[must_use]
     pub fn release(vm: Mac, address: Ipv4Addr, gateway: Ipv4Addr, gateway_mac: Mac) -> Self {
         let mut frame = Self::new(vm, gateway_mac, address, gateway);
-        // A transaction of one message: any number will do.
+        // A transaction of a single message: any number will do.
         let [_, _, a, b, c, d] = vm.0;
         frame.message.xid.set(u32::from_be_bytes([a, b, c, d]));
         frame.message.client.set(address.into());
@@ -44,7 +44,7 @@ impl Request {
         ])
     }
 
-    /// The VM asks all servers whether `address` is still its own.
+    /// The VM asks all servers whether it still has `address`.
     #[must_use]
     pub fn reboot(vm: Mac, address: Ipv4Addr, xid: u32) -> Self {
         let everybody = Ipv4Addr::BROADCAST;
@@ -83,7 +83,7 @@ impl Request {
         frame
     }
 
-    /// Writes the options one behind the other, and the end. The rest stays pads.
+    /// Writes the options one after another, and the end option. The rest remains padding.
     fn with_options(mut self, options: &[(u8, &[u8])]) -> Self {
         let flat = options.iter().flat_map(|(code, data)| {
             let len = u8::try_from(data.len()).unwrap_or(0);
@@ -96,12 +96,12 @@ impl Request {
     }
 }
 
-/// As BOOTP had it, 300 bytes a message: some servers take no less.
+/// The length of a BOOTP message, 300 bytes in all: some servers accept no less.
 const OPTIONS_LEN: usize = 300 - size_of::<dhcp::Header>();
 const UDP_LEN: u16 = 8 + 300;
 const IP_LEN: u16 = 20 + UDP_LEN;
 
-/// What is learned from an ACK: mask, (router,) name servers, and lease time.
+/// What softnet learns from an ACK: mask, (router,) name servers, and lease time.
 const PARAMETERS: [u8; 4] = [1, 3, 6, 51];
 
 const _: () = assert!(Request::LEN == 14 + IP_LEN as usize);
@@ -117,7 +117,7 @@ mod tests {
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 7);
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
 
-    /// The frame's headers and message, whose lengths and sums are right.
+    /// The frame's headers and message, with correct lengths and checksums.
     fn read(frame: &Request) -> (&Ethernet, &ipv4::Header, Message<'_>) {
         let (ethernet, carried) = Ethernet::split(frame.as_bytes()).unwrap();
         let packet = Ipv4::parse(carried).unwrap();
@@ -126,7 +126,7 @@ mod tests {
         let sum: u32 = words
             .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
             .sum();
-        // A right header sums up to all ones.
+        // A correct header sums up to all ones.
         assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
         let (udp, data) = Udp::split(packet.payload).unwrap();
         assert_eq!(usize::from(udp.len.get()), packet.payload.len());

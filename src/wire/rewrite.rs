@@ -1,9 +1,8 @@
-//! Changes frames: whom one is for, what an ARP message says beside what it is about, and the
-//! data of a UDP datagram, so that its lengths and checksums stay as right, or as wrong, as they
-//! were.
+//! Changes frames: the receiver of a frame, the meaningless parts of an ARP message, and the data
+//! of a UDP datagram. Lengths and checksums remain as right, or as wrong, as they were.
 //!
-//! The checksums are not made anew but updated by what has changed (RFC 1624): a datagram
-//! that was damaged on its way must not arrive with a good checksum.
+//! Checksums are not recomputed but updated by what has changed (RFC 1624): a datagram that was
+//! damaged on its way must not arrive with a correct checksum.
 //!
 //! ```text
 //!   Change::begin      sums the datagram as it is
@@ -23,15 +22,15 @@ use super::ethernet::Ethernet;
 use super::ipv4::{self, Ipv4};
 use super::udp::Udp;
 
-/// Sends a frame to another station. Without effect on what is no frame.
+/// Sends a frame to another station. Does nothing if it is not a frame.
 pub fn set_destination(frame: &mut [u8], mac: Mac) {
     if let Ok((ethernet, _)) = Ethernet::mut_from_prefix(frame) {
         ethernet.destination = mac;
     }
 }
 
-/// Zeroes what means nothing in an ARP frame: what follows the message, and of a request the
-/// target's hardware address (RFC 826). Without effect on what is no ARP frame.
+/// Zeroes the meaningless parts of an ARP frame: what follows the message and, in a request, the
+/// target's hardware address (RFC 826). Does nothing if it is not an ARP frame.
 pub fn clean_arp(frame: &mut [u8]) {
     let Ok((ethernet, carried)) = Ethernet::mut_from_prefix(frame) else {
         return;
@@ -46,7 +45,7 @@ pub fn clean_arp(frame: &mut [u8]) {
     padding.fill(0);
 }
 
-/// A datagram that is about to be changed.
+/// A datagram that is being changed.
 #[derive(Debug, Clone, Copy)]
 pub struct Change {
     udp_start: usize,
@@ -55,7 +54,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Looks at the datagram that an Ethernet frame of IPv4 carries. `None` when it does not.
+    /// Begins to change the datagram in an Ethernet frame; `None` if there is none.
     #[must_use]
     pub fn begin(frame: &[u8]) -> Option<Self> {
         let (_, carried) = Ethernet::split(frame)?;
@@ -81,10 +80,9 @@ impl Change {
         self.end
     }
 
-    /// Mends lengths and checksums after the datagram was changed and became `grown` bytes
-    /// longer. Returns the new length of the frame, which has no padding any more. `None`
-    /// when that does not fit into the slot, or a length exceeds its field; the frame is of
-    /// no use then.
+    /// Corrects lengths and checksums after the datagram has been changed and has become `grown`
+    /// bytes longer. Returns the new length of the frame, which has no padding any more. `None` if
+    /// that does not fit into the slot, or a length exceeds its field; then the frame is unusable.
     #[must_use]
     pub fn finish(self, slot: &mut [u8], grown: usize) -> Option<usize> {
         let end = self.end.checked_add(grown)?;
@@ -99,7 +97,7 @@ impl Change {
             let before = add(self.sum, old);
             let after = add(sum(frame.get(self.udp_start..)?), new);
             update(frame, checksum, before, after)?;
-            // Zero would say that there is no checksum.
+            // Zero would mean that there is no checksum.
             let checksum = number(frame, checksum)?;
             if checksum.get() == 0 {
                 checksum.set(u16::MAX);
@@ -109,7 +107,7 @@ impl Change {
     }
 }
 
-/// Adds to a length; returns the old and the new one.
+/// Adds to a length. Returns the old and the new one.
 fn grow(frame: &mut [u8], at: usize, grown: usize) -> Option<(u16, u16)> {
     let len = number(frame, at)?;
     let old = len.get();
@@ -140,7 +138,7 @@ const UDP_CHECKSUM: usize = offset_of!(Udp, checksum);
 mod tests {
     use super::*;
 
-    /// From 10.0.0.2 to 10.0.0.1, with the right checksums.
+    /// From 10.0.0.2 to 10.0.0.1, with correct checksums.
     fn datagram(data: &[u8]) -> Vec<u8> {
         let len = |len: usize| u16::try_from(len).unwrap().to_be_bytes();
         let mut frame = [&[0; 12][..], &[8, 0, 0x45, 0], &len(28 + data.len())].concat();
@@ -155,8 +153,8 @@ mod tests {
         frame
     }
 
-    /// The sums over the IP header, and over the datagram with its pseudo header: all ones
-    /// when the checksums within are right.
+    /// The sums over the IP header, and over the datagram with its pseudo header: all ones if the
+    /// checksums are correct.
     fn sums(frame: &[u8]) -> (u16, u16) {
         let pseudo = [&frame[26..34], &[0, 17], &frame[38..40]].concat();
         (sum(&frame[14..34]), add(sum(&pseudo), sum(&frame[34..])))
@@ -248,7 +246,7 @@ mod tests {
             }
             assert_eq!(cleaned, expected, "{operation}");
 
-            // For everybody.
+            // Broadcast.
             let mut cleaned = frame.clone();
             cleaned[..6].fill(0xff);
             clean_arp(&mut cleaned);

@@ -1,4 +1,4 @@
-//! The TCP header (RFC 9293), of which the ports and two flags matter here.
+//! The TCP header (RFC 9293). Only its ports and two flags matter here.
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -7,9 +7,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Tcp {
-    /// The port that it comes from.
+    /// The source port.
     pub source: U16,
-    /// The port that it is for.
+    /// The destination port.
     pub destination: U16,
     sequence_and_acknowledgement: [u8; 8],
     data_offset: u8,
@@ -18,7 +18,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Reads the start of an IPv4 payload; `None` below 20 bytes.
+    /// Parses the start of an IPv4 payload; `None` below 20 bytes.
     #[must_use]
     #[inline]
     pub fn parse(payload: &[u8]) -> Option<&Self> {

@@ -7,13 +7,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Udp {
-    /// The port that it comes from.
+    /// The source port.
     pub source: U16,
-    /// The port that it is for.
+    /// The destination port.
     pub destination: U16,
-    /// Header and data, in bytes. Not held against the packet here: a fragment has less.
+    /// Header and data, in bytes. Not checked against the packet here, because a fragment has less.
     pub len: U16,
-    /// Zero when the sender made none.
+    /// Zero if the sender computed none.
     pub checksum: U16,
 }
 
@@ -26,13 +26,13 @@ impl Udp {
     }
 }
 
-/// Where DNS servers listen.
+/// The port of DNS servers.
 pub const DNS: u16 = 53;
-/// Where DHCP servers listen (RFC 2131).
+/// The port of DHCP servers (RFC 2131).
 pub const DHCP_SERVER: u16 = 67;
-/// Where the boot servers of PXE listen (PXE 2.1, 2.2.3); their answers go to [`DHCP_CLIENT`].
+/// The port of PXE boot servers (PXE 2.1, 2.2.3). Their answers go to [`DHCP_CLIENT`].
 pub const PXE: u16 = 4011;
-/// Where DHCP clients listen.
+/// The port of DHCP clients.
 pub const DHCP_CLIENT: u16 = 68;
 
 const _: () = assert!(size_of::<Udp>() == 8);
