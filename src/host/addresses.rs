@@ -1,5 +1,5 @@
-//! What this host answers to, beside the gateway: the kernel takes tunnels there, and `--block
-//! @host` closes it.
+//! The addresses that this host answers to besides the gateway: the kernel accepts tunnels there,
+//! and `--block @host` closes them.
 
 use std::net::Ipv4Addr;
 
@@ -11,16 +11,16 @@ use tracing::warn;
 use super::HostError;
 use crate::filter::{HOST_ADDRESSES_MAX, Rules};
 
-/// Tells the rules which addresses the host has, and again when they have changed.
+/// Tells the rules the host's addresses, and again whenever they have changed.
 #[derive(Debug)]
 pub struct HostAddresses {
-    /// Whether they may have changed since they were told.
+    /// Whether they may have changed since the rules were told.
     is_stale: bool,
     has_warned: bool,
 }
 
 impl HostAddresses {
-    /// Knows none yet.
+    /// Does not know any yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -29,7 +29,7 @@ impl HostAddresses {
         }
     }
 
-    /// Has [`tell`](Self::tell) look again.
+    /// Makes the next call of [`tell`](Self::tell) list them again.
     pub fn may_have_changed(&mut self) {
         self.is_stale = true;
     }
@@ -37,7 +37,7 @@ impl HostAddresses {
     /// Tells the rules, if the addresses may have changed.
     ///
     /// # Errors
-    /// When the system does not list them: what was told before holds, and the next call tries
+    /// If the system does not list them. The rules keep the last list, and the next call tries
     /// again.
     pub fn tell(&mut self, rules: &Rules) -> Result<(), HostError> {
         if !self.is_stale {
@@ -64,7 +64,7 @@ impl Default for HostAddresses {
     }
 }
 
-/// All that the host answers to over IPv4 but loopback, in order, each once.
+/// All IPv4 addresses that the host answers to, except loopback, in order and without duplicates.
 fn answered() -> Result<Vec<Ipv4Addr>, HostError> {
     let interfaces = getifaddrs().map_err(HostError::system("list the host's addresses"))?;
     let mut found: Vec<Ipv4Addr> = interfaces
@@ -83,10 +83,10 @@ fn answered() -> Result<Vec<Ipv4Addr>, HostError> {
     Ok(found)
 }
 
-/// An interface takes in what is sent to its address, and UDP what is sent to its network's
-/// broadcast address, which is the one that it was given or the one that the mask makes (Linux
-/// has both, net/ipv4/fib_frontend.c, `fib_add_ifaddr`); before Linux 5.14 and on BSD the first
-/// address of the network too (4.2BSD's form).
+/// An interface accepts what is sent to its address, and UDP also what is sent to its network's
+/// broadcast address: the configured one, or the one that follows from the mask (Linux has both,
+/// net/ipv4/fib_frontend.c, `fib_add_ifaddr`). Before Linux 5.14, and on BSD, it also accepts the
+/// first address of the network (4.2BSD's form).
 fn answered_by(
     address: Ipv4Addr,
     mask: Option<Ipv4Addr>,

@@ -1,12 +1,14 @@
-//! bootpd, macOS' DHCP server: how long its leases last, and whether it has heard that one ended.
+//! bootpd, macOS' DHCP server: sets how long its leases last, and checks whether it knows that one
+//! has ended.
 //!
-//! By default a lease lasts a day, and a subnet has 253 addresses: a host that starts VMs all
-//! day would run out of them. The sharing service hands the number to bootpd when an interface
-//! starts, so it is set before that. Other keys of the same dictionary stay as they are.
+//! By default a lease lasts a day, and a subnet has 253 addresses: a host that starts VMs all day
+//! would run out of them. The sharing service passes the lease time to bootpd when an interface
+//! starts, so it is set before that. Other keys of the same dictionary are left unchanged.
 //!
-//! bootpd ends after five idle minutes, and the next packet starts it again (bootp-494.60.3,
-//! bootpd.c, `MAXIDLE`). When the last interface stops, its bridge goes away, and with it what
-//! nobody has read: whoever sends bootpd a release has to stay until it was read.
+//! bootpd exits after five idle minutes, and the next packet starts it again (bootp-494.60.3,
+//! bootpd.c, `MAXIDLE`). When the last interface stops, its bridge goes away, and with it every
+//! packet that has not been read. So after sending bootpd a release, softnet must wait until it has
+//! been read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,11 +23,11 @@ use super::HostError;
 use crate::sys::preferences::{BUSY, Locked, STALE};
 use crate::sys::runtime;
 
-/// Whether the caller may set this lease time: with `borrowed` rights it has to be one that
-/// others can live with, as it holds for every VM of the host.
+/// Checks whether the caller may set this lease time: with `borrowed` privileges it must be one
+/// that other VMs can live with, because it holds for every VM of the host.
 ///
 /// # Errors
-/// When it is out of bounds.
+/// If it is out of bounds.
 pub fn check_lease_time(seconds: Option<u32>, borrowed: bool) -> Result<(), HostError> {
     match seconds {
         Some(seconds) if borrowed && !FOR_ANYBODY.contains(&seconds) => {
@@ -35,9 +37,9 @@ pub fn check_lease_time(seconds: Option<u32>, borrowed: bool) -> Result<(), Host
     }
 }
 
-/// Sets the lease time to `seconds`, or to ten minutes if nobody asked for another; only root
-/// can. A VM is better off with a long lease than without softnet, so that whatever goes wrong is
-/// no more than a warning; and other holders of the preferences are waited for half a second.
+/// Sets the lease time to `seconds`, ten minutes by default. Only root can do that. A VM is better
+/// off with a long lease than without softnet, so every failure is only a warning. Waits at most
+/// half a second for others that hold the preferences.
 pub fn set_lease_time(seconds: Option<u32>) {
     let seconds = seconds.unwrap_or(DEFAULT);
     let deadline = Instant::now() + PATIENCE;
@@ -65,8 +67,8 @@ pub fn set_lease_time(seconds: Option<u32>) {
     );
 }
 
-/// Waits until bootpd has ended the lease of `address`, for 0.7 seconds at most, and calls
-/// `meanwhile` every 10 milliseconds. Where bootpd has no such lease there is no wait.
+/// Waits until bootpd has ended the lease of `address`, for at most 0.7 seconds, and calls
+/// `meanwhile` every 10 milliseconds. If bootpd has no such lease, there is no wait.
 pub fn await_release(address: Ipv4Addr, mut meanwhile: impl FnMut()) {
     let start = Instant::now();
     while is_lent(address) {
@@ -81,7 +83,7 @@ pub fn await_release(address: Ipv4Addr, mut meanwhile: impl FnMut()) {
     debug!("macOS' DHCP server has no lease of {address} after {time:?}");
 }
 
-/// Whether bootpd's list has a lease of `address` that has not run out; also if nobody can tell.
+/// Whether bootpd's list has an unexpired lease of `address`; also true if the list cannot be read.
 fn is_lent(address: Ipv4Addr) -> bool {
     let mut list = Vec::new();
     let read = File::open(runtime::dhcp_leases())
@@ -94,8 +96,8 @@ fn is_lent(address: Ipv4Addr) -> bool {
     }
 }
 
-/// When the lease of `address` ends, in seconds since 1970, by bootpd's list. The list is written
-/// anew and put in the place of the old one with each change, the entry that changed last first
+/// When the lease of `address` ends according to bootpd's list, in seconds since 1970. With each
+/// change the list is rewritten and replaces the old one; the entry that changed last comes first
 /// (bootp-494.60.3, NICache.c).
 fn lease_ends(list: &str, address: Ipv4Addr) -> Option<u64> {
     list.split('}').find_map(|entry| {
@@ -109,19 +111,20 @@ fn lease_ends(list: &str, address: Ipv4Addr) -> Option<u64> {
     })
 }
 
-/// Long enough for a job of some minutes to keep its address without renewing.
+/// Long enough for a job of a few minutes to keep its address without renewing.
 const DEFAULT: u32 = 600;
-/// What every user of a SUID program may set, in seconds. A shorter one would have all VMs ask
-/// again and again, and a longer one would use up the addresses: macOS' own default is a day.
+/// The range that every user of a SUID program may set, in seconds. With a shorter time all VMs
+/// would renew again and again, and a longer one would use up the addresses: macOS' own default is
+/// a day.
 const FOR_ANYBODY: RangeInclusive<u32> = 60..=86_400;
 /// In /Library/Preferences/SystemConfiguration.
 const FILE: &str = "com.apple.InternetSharing.default.plist";
 const DICTIONARY: &str = "bootpd";
 const LEASE_TIME: &str = "DHCPLeaseTimeSecs";
-/// The VM waits for its network meanwhile.
+/// Meanwhile the VM waits for its network.
 const PATIENCE: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(50);
-/// As much as leaves the rest of a second for the rest of the stop.
+/// This leaves the rest of a second for the rest of the stop.
 const RELEASE_PATIENCE: Duration = Duration::from_millis(700);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// An entry has about 150 bytes, and a subnet 253 addresses.

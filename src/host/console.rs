@@ -1,5 +1,5 @@
-//! What people read: text that can do nothing to a terminal, and writes to standard error that
-//! no reader can hold up.
+//! Output for people: makes text harmless to a terminal, and writes to standard error without being
+//! blocked by a reader.
 //!
 //! All of softnet's lines go through here: those of the log, and the last one of a program that
 //! fails.
@@ -14,17 +14,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::sys::nowait;
 
-/// Writes `text` to standard error as far as its reader makes room within `patience`, and gives
-/// up on the rest. Nor does it matter if nobody reads at all.
+/// Writes `text` to standard error as far as its reader makes room within `patience`, and drops the
+/// rest. It is not an error if nobody reads.
 pub fn to_stderr(text: &[u8], patience: Duration) {
     // Locked, so that lines of different threads do not mix.
     let stderr = io::stderr().lock();
     write_within(stderr.as_fd(), text, patience);
 }
 
-/// `text` without anything that a terminal acts upon or that changes how the rest of the line
-/// looks: control characters (escape sequences begin with one), line ends, marks of direction,
-/// and whatever else is invisible are written as in Rust, `\n` or `\u{202e}`.
+/// Escapes everything in `text` that a terminal acts upon or that changes how the rest of the line
+/// looks: control characters (escape sequences begin with one), line ends, direction marks, and
+/// other invisible characters. They are written as in Rust, `\n` or `\u{202e}`.
 #[must_use]
 pub fn plain(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_plain) {
@@ -41,9 +41,9 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Beyond ASCII, Rust's own table decides. It has the categories Cc, Cf, Cn, Co, Cs, Zl, Zp and
-/// Zs as not printable (library/core/src/unicode/printable.py); marks of direction are Cf. It
-/// escapes combining characters too, which are rare in what softnet prints.
+/// Beyond ASCII, Rust's own table decides. It treats the categories Cc, Cf, Cn, Co, Cs, Zl, Zp and
+/// Zs as not printable (library/core/src/unicode/printable.py); direction marks are Cf. It also
+/// escapes combining characters, which are rare in softnet's output.
 fn is_plain(character: char) -> bool {
     match character {
         ' '..='~' => true,
@@ -63,7 +63,7 @@ fn write_within(fd: BorrowedFd<'_>, mut text: &[u8], patience: Duration) {
             Ok(1..) => {}
             Ok(_) | Err(_) => return,
         }
-        // poll(2) says that a pipe is writable once so much fits.
+        // poll(2) says that a pipe is writable once this much fits.
         let piece = &text[..text.len().min(libc::PIPE_BUF)];
         match nowait::write(fd, piece) {
             Ok(count @ 1..) => text = &text[count..],
@@ -115,7 +115,7 @@ mod tests {
         (reader, writer)
     }
 
-    /// Writes on a thread of its own; how long that took, or None if it did not come back.
+    /// Writes on a thread of its own. Returns how long that took, or None if it did not return.
     fn time_to_write(writer: PipeWriter, len: usize, patience: Duration) -> Option<Duration> {
         let (say, said) = channel();
         thread::spawn(move || {
@@ -133,7 +133,7 @@ mod tests {
             let (_reader, writer) = full_pipe();
             let took = time_to_write(writer, len, patience).expect("it hangs");
             assert!(took >= patience, "{took:?}");
-            // Room for some of it, but not for all.
+            // Room for part of it, but not for all.
             let (_reader, writer) = io::pipe().unwrap();
             let took = time_to_write(writer, 1_000_000, patience).expect("it hangs");
             assert!(took >= patience, "{took:?}");

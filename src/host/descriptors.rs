@@ -1,28 +1,27 @@
-//! The descriptors that softnet inherits: the VM's socket and that of who changes the rules,
-//! which it takes, and whatever else its caller left open, which it closes, or passes on to the
-//! command that it starts.
+//! The descriptors that softnet inherits. It takes the VM's socket and the control socket; whatever
+//! else its caller left open it closes, or passes on to the command that it starts.
 //!
-//! All of that comes first of all, before the process opens anything itself.
+//! This happens first, before the process opens anything itself.
 
 use std::os::fd::{OwnedFd, RawFd};
 
 use super::HostError;
 use crate::sys::descriptor;
 
-/// What was taken.
+/// The descriptors that were taken.
 #[derive(Debug)]
 pub struct Inherited {
     /// The VM's socket.
     pub vm: Option<OwnedFd>,
-    /// Where orders come from. It stays open as long as this, for its number may be that of
+    /// The control socket. It must stay open as long as this, because its number may be that of
     /// standard output, which no other file must get.
     pub control: Option<OwnedFd>,
     /// The host's side, if the caller has opened it.
     pub host: Option<OwnedFd>,
 }
 
-/// Takes what there is to inherit under the numbers of `--vm-fd`, `--control-fd` and `--host-fd`,
-/// and closes every other descriptor besides the standard streams.
+/// Takes the descriptors with the numbers of `--vm-fd`, `--control-fd` and `--host-fd`, and closes
+/// all others except the standard streams.
 ///
 /// # Errors
 /// [`HostError::NotOpen`] for a number without a descriptor.
@@ -48,18 +47,18 @@ pub fn inherit(
     Ok(inherited)
 }
 
-/// Takes what a caller passes to the command of `softnet run` through softnet: every descriptor
-/// besides the standard streams. The command inherits each under its number. It is to be dropped
-/// once the command has started, so that what the command closes is closed: a pipe has no end as
-/// long as somebody else holds it.
+/// Takes what a caller passes through softnet to the command of `softnet run`: every descriptor
+/// except the standard streams. The command inherits each under the same number. Drop this once the
+/// command has started, so that a descriptor which the command closes is really closed: a pipe does
+/// not end while another process holds it.
 #[derive(Debug)]
 pub struct ForCommand(#[expect(dead_code, reason = "held, for the command")] Vec<OwnedFd>);
 
 impl ForCommand {
-    /// Takes them all.
+    /// Takes all of them.
     ///
     /// # Errors
-    /// When the system does not list them, as without /proc on Linux.
+    /// If the system does not list them, as on Linux without /proc.
     pub fn inherit() -> Result<Self, HostError> {
         descriptor::claim_others()
             .map(Self)

@@ -1,10 +1,10 @@
-//! The way to root on macOS, for a softnet that is not SUID: sudo without a password.
+//! How a softnet that is not SUID becomes root on macOS: by sudo without a password.
 //!
-//! Tart sees to SUID when there is a terminal to ask for a password. Without one, softnet asks
-//! sudo whether it would start it, and if so becomes what sudo starts, with the name of whom to
-//! drop to. Before macOS 26 that happens first of all, as vmnet wants root there. From macOS 26 on
-//! an entitlement is enough, but a softnet that somebody built has none until it is signed with
-//! one: it goes the same way once vmnet has refused it.
+//! Tart sets the SUID bit if there is a terminal to ask for a password. Without one, softnet asks
+//! sudo whether it would start softnet, and if so replaces itself by sudo, with the name of the
+//! user to drop to. Before macOS 26 it does this first, because vmnet needs root there. From macOS
+//! 26 on an entitlement is enough, but a softnet that you build yourself does not have it until it
+//! is signed with one. Such a softnet does the same after vmnet has refused it.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,20 +18,21 @@ use super::HostError;
 use crate::sys::descriptor;
 use crate::sys::dynamic::macos_version;
 
-/// How this process was started, as far as that matters to sudo.
+/// How this process was started, as far as sudo needs to know.
 #[derive(Debug, Clone)]
 pub struct Start {
     /// The numbers of the descriptors that it inherited and needs: `--vm-fd`, `--control-fd`.
     pub fds: Vec<RawFd>,
-    /// Whether the command line has `--user` and `--group` already.
+    /// Whether the command line already has `--user` and `--group`.
     pub named: [bool; 2],
     /// Whether it was sudo that started it.
     pub escalated: bool,
 }
 
 impl Start {
-    /// Makes sure of root where vmnet needs it whatever softnet is signed with: returns as root,
-    /// or where none is needed, or does not return since the process has become another.
+    /// Ensures that the process is root if vmnet needs that regardless of the signature. Returns if
+    /// the process is root or need not be; otherwise the process is replaced, and this does not
+    /// return.
     ///
     /// # Errors
     /// [`HostError::NoWayToRoot`] with what is missing.
@@ -42,9 +43,9 @@ impl Start {
         self.become_root(|| false)
     }
 
-    /// Becomes what sudo starts as root, with the descriptors that were inherited. Returns only if
-    /// that fails, or if the answer to `interrupted`, which is asked last, is yes: a signal that
-    /// this process has caught would not reach the other.
+    /// Replaces the process by what sudo starts as root, with the inherited descriptors. Returns
+    /// only if that fails, or if `interrupted`, which is asked last, returns true: a signal that
+    /// this process has caught would not reach the new one.
     ///
     /// # Errors
     /// [`HostError::NoWayToRoot`] with what is missing.
@@ -97,5 +98,5 @@ impl Start {
     }
 }
 
-/// The version of macOS from which on vmnet takes an entitlement for root.
+/// The first version of macOS in which an entitlement for vmnet replaces root.
 const WITHOUT_ROOT: u32 = 26;

@@ -1,8 +1,9 @@
 //! Files and programs that the command line names.
 //!
-//! Who may start softnet as root, by SUID or sudo, must not reach with it what is closed to
-//! them. So a flag that takes a path takes a [`NamedFile`], which can be opened by nobody who
-//! has not given up all rights but the caller's (`src/app/cli.rs` has a test for that).
+//! A caller who may start softnet as root, through SUID or sudo, must not use it to reach files
+//! that they could not open themselves. So a flag that takes a path takes a [`NamedFile`], which
+//! can only be opened after all privileges but the caller's have been dropped (a test in
+//! `src/app/cli.rs` checks the flags).
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::privileges::CallersRights;
 
-/// A file or a program by the name that the caller gave it.
+/// A file or program, by the name that the caller gave.
 #[derive(Debug, Clone)]
 pub struct NamedFile(PathBuf);
 
@@ -20,20 +21,20 @@ impl NamedFile {
     /// Opens it for reading.
     ///
     /// # Errors
-    /// When there is none, or the caller may not read it.
+    /// If it does not exist, or the caller may not read it.
     pub fn open(&self, _: &CallersRights) -> io::Result<File> {
         File::open(&self.0)
     }
 
-    /// Opens it for writing, empty, and makes it if there is none.
+    /// Opens it for writing, truncated, and creates it if it does not exist.
     ///
     /// # Errors
-    /// When the caller may not do that.
+    /// If the caller may not do that.
     pub fn create(&self, _: &CallersRights) -> io::Result<File> {
         File::create(&self.0)
     }
 
-    /// Its path, as that of a program to be started.
+    /// Its path, for a program to be started.
     #[must_use]
     pub fn program(&self, _: &CallersRights) -> &Path {
         &self.0

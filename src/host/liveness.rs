@@ -1,8 +1,9 @@
-//! Whether there is anybody left to serve: the process that started softnet, and the VM.
+//! Checks whether softnet is still needed: whether the process that started it and the VM still
+//! exist.
 //!
-//! Neither announces its death. A parent that is killed hard sends no signal, and a datagram
-//! socket does not tell when its other end is closed, so the one is watched through a
-//! descriptor where there is such a thing, and the other is asked about now and then.
+//! Neither announces its death. A parent that is killed sends no signal, and a datagram socket does
+//! not report that its other end was closed. So the parent is watched through a descriptor, if the
+//! system has one for that, and the VM is polled.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,34 +17,35 @@ use crate::sys::pidfd;
 #[derive(Debug)]
 pub struct Parent {
     pid: Pid,
-    /// Readable when it is dead. Missing on Linux before 5.3 and where a sandbox forbids it.
+    /// Readable once it is dead. Missing on Linux before 5.3, or if a sandbox forbids it.
     pidfd: Option<OwnedFd>,
 }
 
 impl Parent {
-    /// Watches whoever is the parent now; None if that is no process whose death means
-    /// anything: init (1), or one outside of our pid namespace (0).
+    /// Watches the current parent. Returns None if that is not a process whose death means
+    /// anything: init (1), or one outside our pid namespace (0).
     ///
-    /// A parent that died before the call cannot be told from init or a reaper in its place.
+    /// A parent that died before this call cannot be distinguished from init or from a reaper that
+    /// took its place.
     #[must_use]
     pub fn watch() -> Option<Self> {
         let pid = getppid();
-        // Opening races with the death of that process and the reuse of its number; but then
-        // we have another parent by now, and is_gone says so.
+        // Opening races with the death of that process and the reuse of its number. But then we
+        // have another parent by now, and is_gone reports it.
         (pid.as_raw() > 1).then(|| Self {
             pid,
             pidfd: pidfd::open(pid).ok(),
         })
     }
 
-    /// Whether it is dead.
+    /// Whether the parent is dead.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         getppid() != self.pid
     }
 
-    /// A descriptor that becomes readable when the parent dies, where the system has one;
-    /// where not, [`is_gone`](Self::is_gone) wants to be asked.
+    /// A descriptor that becomes readable when the parent dies, if the system has one. Otherwise,
+    /// call [`is_gone`](Self::is_gone) regularly.
     #[must_use]
     pub fn event(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
@@ -57,20 +59,20 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Prepares to ask about the other end of `socket`, for which rights may be needed.
+    /// Prepares to ask about the other end of `socket`, which may need privileges.
     ///
     /// # Errors
-    /// When the system does not tell: a kernel without unix_diag, or a socket from another
-    /// network namespace and no rights to look there. Then the VM's death shows only when a
-    /// frame is sent to it.
+    /// If the system does not answer: a kernel without unix_diag, or a socket from another network
+    /// namespace and no privileges to look there. Then the VM's death shows only when a frame is
+    /// sent to it.
     pub fn watch(socket: BorrowedFd<'_>) -> io::Result<Self> {
         Question::about(socket).map(|question| Self { question })
     }
 
-    /// Whether nobody holds the other end any more. Takes microseconds and does not block.
+    /// Whether no process holds the other end any more. Takes microseconds and does not block.
     #[must_use]
     pub fn is_gone(&mut self) -> bool {
-        // An error is not an answer: the next time will tell.
+        // An error is not an answer; the next call will have one.
         self.question.ask().is_ok_and(|peer| peer != Peer::Open)
     }
 }

@@ -1,8 +1,8 @@
 //! The log: lines on standard error, never on standard output, which may be a control socket.
 //!
-//! A line is `softnet: ` and a message, with the level between them unless it is `info`.
-//! There are no colours, and no times either: journald and other collectors add theirs. On
-//! macOS the lines go to the system's log too.
+//! A line is `softnet: ` and a message, with the level in between unless it is `info`. Lines have
+//! no colours and no times: journald and other collectors add times. On macOS the lines also go to
+//! the system log.
 
 use std::env;
 use std::fmt;
@@ -18,8 +18,8 @@ use tracing_subscriber::registry::LookupSpan;
 use super::console;
 use crate::sys::identity;
 
-/// Starts logging: `info` and what is graver, or as `SOFTNET_LOG` (`off`, `error`, `warn`,
-/// `info`, `debug` or `trace`) has it. A set-id process ignores its caller's environment.
+/// Starts logging: `info` and more severe, or the level in `SOFTNET_LOG` (`off`, `error`, `warn`,
+/// `info`, `debug` or `trace`). A set-id process ignores its caller's environment.
 pub fn start() {
     let wanted = if identity::is_set_id() {
         None
@@ -39,7 +39,7 @@ pub fn start() {
     }
 }
 
-/// How an event becomes a line.
+/// Formats an event as a line.
 struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -60,7 +60,7 @@ where
             Level::DEBUG => "softnet: debug: ",
             Level::TRACE => "softnet: trace: ",
         })?;
-        // Names of files and interfaces and what others answered are part of it.
+        // Messages contain names of files and interfaces, and text from other programs.
         let mut message = String::new();
         context
             .field_format()
@@ -69,11 +69,11 @@ where
     }
 }
 
-/// Standard error, which nobody waits for.
+/// Standard error, which is never waited for.
 ///
-/// A line that its reader has no room for is dropped, and one that cannot be written at all
-/// too: a terminal that was stopped with Control-S, a full pipe or a dead one must neither
-/// stop the VM's network nor end it.
+/// A line for which the reader has no room is dropped, and so is one that cannot be written at all.
+/// A terminal that was stopped with Control-S, or a full or broken pipe, must neither stop the VM's
+/// network nor end it.
 struct Stderr;
 
 impl Write for Stderr {

@@ -1,7 +1,7 @@
 //! The control plane: everything that touches the host besides moving frames.
 //!
-//! Nothing in here is on a frame's way. What must be done with rights is done before
-//! [`privileges`] gives them up, and the rest works without.
+//! Nothing here is on the path of a frame. What needs privileges is done before [`privileges`]
+//! drops them; the rest works without.
 
 pub mod addresses;
 
@@ -45,13 +45,14 @@ use thiserror::Error;
 /// What can go wrong between softnet and its host. Each is one line that says what to do.
 #[derive(Debug, Error)]
 pub enum HostError {
-    /// `--user` names nobody.
+    /// `--user` names no existing user.
     #[error("unknown user `{0}`: `getent passwd` lists those that --user can name")]
     UnknownUser(String),
-    /// `--group` names no group.
+    /// `--group` names no existing group.
     #[error("unknown group `{0}`: `getent group` lists those that --group can name")]
     UnknownGroup(String),
-    /// `--user` or `--group` names somebody else, and the caller is not root.
+    /// `--user` or `--group` names another user or group than the caller's, and the caller is not
+    /// root.
     #[error(
         "{flag} {name} is refused: only root may name anybody but itself, and whoever calls \
          softnet through SUID, sudo, pkexec or doas is not root; leave the flag out to stay who \
@@ -60,22 +61,22 @@ pub enum HostError {
     NotYours {
         /// The flag.
         flag: &'static str,
-        /// The user or the group that it names.
+        /// The user or group that it names.
         name: String,
     },
-    /// A variable by which sudo, pkexec or doas names who called it does not.
+    /// The variable in which sudo, pkexec or doas names its caller names no user.
     #[error("cannot tell who called softnet: {0} names nobody; if that was root, unset it")]
     NoCaller(&'static str),
-    /// Several such variables name several users.
+    /// Several such variables name different users.
     #[error(
         "cannot tell who called softnet: SUDO_UID, PKEXEC_UID and DOAS_USER name different \
          users; unset those that do not apply"
     )]
     TwoCallers,
-    /// Rights were given up, and one came back.
+    /// Privileges were dropped, but one could be regained.
     #[error("privileges were dropped, but {0} could be had again: not going on like that")]
     StillPrivileged(&'static str),
-    /// A flag names a descriptor that nobody opened.
+    /// A flag names a descriptor that is not open.
     #[error(
         "descriptor {number} is not open: {flag} takes the number of a socket that softnet inherits"
     )]
@@ -91,10 +92,10 @@ pub enum HostError {
          has one, or name the gateway with --gateway"
     )]
     NoGateway {
-        /// The bridge, or the TAP if it is in none.
+        /// The bridge, or the TAP if it belongs to none.
         interface: String,
     },
-    /// The same, of a TAP that is gone again with softnet.
+    /// The same, for a TAP that disappears with softnet.
     #[error(
         "no gateway: {interface} has no IPv4 address, as softnet has only just made it; make it \
          first (ip tuntap add dev {interface} mode tap), give it one or put it in a bridge that \
@@ -104,13 +105,13 @@ pub enum HostError {
         /// The TAP.
         interface: String,
     },
-    /// The lease time is one that only root itself may set.
+    /// Only root itself may set this lease time.
     #[error(
         "--bootpd-lease-time {0} is refused: through SUID it is 60 to 86400 seconds, as it holds \
          for all VMs of this host"
     )]
     LeaseTime(u32),
-    /// This macOS wants root for vmnet, and there is no way to become it.
+    /// vmnet needs root on this version of macOS, and there is no way to become root.
     #[error(
         "vmnet needs root on this macOS: make softnet SUID root (chown root, chmod u+s), or let \
          sudo run it without a password ({0})"
@@ -119,23 +120,23 @@ pub enum HostError {
     /// The command of `softnet run` did not start.
     #[error("cannot run `{command}`")]
     Command {
-        /// Its first word.
+        /// The first word of the command.
         command: String,
-        /// Why not.
+        /// Why it did not start.
         source: io::Error,
     },
-    /// The system refused something that it does not refuse a healthy process.
+    /// The system refused something that it never refuses a healthy process.
     #[error("cannot {doing}")]
     System {
-        /// What was tried, as a verb and its object.
+        /// The operation that failed, as a verb and its object.
         doing: &'static str,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl HostError {
-    /// Whether what the user typed is to blame, rather than the state of the machine.
+    /// Whether this is a usage error, rather than a problem of the machine.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         matches!(
@@ -147,7 +148,7 @@ impl HostError {
         )
     }
 
-    /// For `map_err`: wraps what the system answered to `doing`.
+    /// For `map_err`: wraps the system's error while `doing` something.
     fn system<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System {
             doing,

@@ -1,13 +1,14 @@
-//! `--expose`: TCP ports of the host that lead to the VM, as long as it has a lease.
+//! `--expose`: forwards TCP ports of the host to the VM, as long as it has a lease.
 //!
-//! vmnet keeps the rules and answers requests when it likes. Here a port goes round
+//! vmnet keeps the rules, and answers requests asynchronously. Here each port goes through these
+//! states:
 //!
 //! ```text
 //!   absent -> adding -> present -> removing -> absent
-//!      ^________/ refused: later again, each time twice as late
+//!      ^________/ refused: retried later, each time after twice as long
 //! ```
 //!
-//! and nothing that goes wrong ends more than itself.
+//! A failure affects only its own port.
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::endpoint::vmnet::{PortRules, RuleAnswer};
 
-/// A port of the host that leads to a port of the VM.
+/// A port of the host that is forwarded to a port of the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exposed {
     /// The host's.
@@ -49,7 +50,7 @@ enum State {
     Removing { request: Request },
 }
 
-/// A request under way.
+/// A pending request.
 #[derive(Debug)]
 struct Request {
     answer: Result<RuleAnswer, u32>,
@@ -71,8 +72,8 @@ impl PortForward {
         }
     }
 
-    /// Has the ports lead to `address`, or nowhere. Never blocks; to be called now and then,
-    /// and soon again while not [settled](Self::is_settled).
+    /// Forwards the ports to `address`, or nowhere. Never blocks. Call it regularly, and again soon
+    /// while not [settled](Self::is_settled).
     pub fn follow(&mut self, address: Option<Ipv4Addr>) {
         let now = Instant::now();
         for port in &mut self.ports {
@@ -80,7 +81,7 @@ impl PortForward {
         }
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is pending.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.ports
@@ -88,7 +89,7 @@ impl PortForward {
             .all(|port| matches!(port.state, State::Absent { .. } | State::Present { .. }))
     }
 
-    /// Removes all rules and waits for that until `deadline`.
+    /// Removes all rules and waits for that, until `deadline` at the latest.
     pub fn remove_all(&mut self, deadline: Instant) {
         self.follow(None);
         let is_absent = |port: &Port| matches!(port.state, State::Absent { .. });
@@ -160,7 +161,7 @@ impl Port {
 }
 
 impl Request {
-    /// What came of it, if anything has yet.
+    /// The result, if there is one yet.
     fn outcome(&self, now: Instant) -> Option<Result<(), String>> {
         let answer = match &self.answer {
             Err(status) => Some(Err(*status)),

@@ -1,8 +1,8 @@
-//! Who softnet is once it has opened what it needs: the calling user, for good.
+//! The user as which softnet runs once it has opened what it needs: the calling user, for good.
 //!
-//! The program is SUID root on many machines, and on others sudo starts it without a password.
-//! So what the caller says counts only as far as the caller could go without softnet: nobody
-//! but root names another user, and [`NamedFile`](super::files::NamedFile) opens nothing without
+//! The program is SUID root on many machines, and on others sudo starts it without a password. So
+//! softnet must not do for the caller what the caller could not do without it: only root may name
+//! another user, and [`NamedFile`](super::files::NamedFile) cannot be opened without
 //! [`CallersRights`].
 
 use std::env;
@@ -14,25 +14,25 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid, getgid, getuid, seteuid};
 use super::HostError;
 use crate::sys::{identity, privileges};
 
-/// The user and the group to drop to, and to run a command as.
+/// The user and group to drop to, and to run a command as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
-    /// Whether it is somebody else than the caller, who has other groups.
+    /// Whether this is not the caller, so that the supplementary groups change too.
     changes: bool,
     unnamed_root: bool,
     borrowed: bool,
 }
 
 impl Identity {
-    /// Finds out whom to drop to: `user` and `group` by name, and without a name the caller,
-    /// who behind sudo, pkexec and doas is the one that these name.
+    /// Finds the user to drop to: `user` and `group` by name, and by default the caller; behind
+    /// sudo, pkexec and doas that is the user whom they name.
     ///
     /// # Errors
-    /// For a name that nobody has, and for one that only root may give. A caller that came
-    /// through SUID, sudo, pkexec or doas is not root. When the environment does not tell who
-    /// that caller is, nothing may go on.
+    /// If a name does not exist, or only root may use it. A caller that came through SUID, sudo,
+    /// pkexec or doas is not root. If the environment does not tell who that caller is, the process
+    /// must not go on.
     pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Self, HostError> {
         let unknown_user = |name: &str| HostError::UnknownUser(name.to_owned());
         let unknown_group = |name: &str| HostError::UnknownGroup(name.to_owned());
@@ -58,18 +58,19 @@ impl Identity {
         })
     }
 
-    /// The groups besides that a command gets; None leaves it those that we have. Looked up only for
-    /// a command: on macOS that asks the directory service, which may ask the network.
+    /// The supplementary groups of a command; None if it keeps those of this process. Looked up
+    /// only for a command, because on macOS the lookup asks the directory service, which may use
+    /// the network.
     pub(super) fn groups(&self) -> Option<Vec<Gid>> {
         self.changes.then(|| groups_of(self.uid, self.gid))
     }
 
-    /// Gives up all rights that the user does not have, and makes sure of it. To be called
-    /// before any other thread starts.
+    /// Drops all privileges that the user does not have, and verifies that. Must be called before
+    /// any other thread starts.
     ///
     /// # Errors
-    /// When the system refuses, and when a right that was given up can be had again. The
-    /// process must not go on then.
+    /// If the system refuses, or if a dropped privilege could be regained. The process must not go
+    /// on then.
     pub fn drop_to(&self) -> Result<CallersRights, HostError> {
         privileges::give_up(self.uid, self.gid).map_err(HostError::system("drop privileges"))?;
         let regained = privileges::regained(self.uid, self.gid)
@@ -79,11 +80,11 @@ impl Identity {
         })
     }
 
-    /// Gives up all rights that are not the caller's own, for good: those of a set-id program,
-    /// of file capabilities, and those that sudo gave. Root and an ordinary user keep theirs.
+    /// Drops all privileges that are not the caller's own, for good: those of a set-id program, of
+    /// file capabilities, and those from sudo. Root and an ordinary user keep theirs.
     ///
     /// # Errors
-    /// As [`drop_to`](Self::drop_to).
+    /// The same as for [`drop_to`](Self::drop_to).
     pub fn become_caller(&self) -> Result<CallersRights, HostError> {
         if self.borrowed || self.uid != geteuid() {
             return self.drop_to();
@@ -91,11 +92,11 @@ impl Identity {
         Ok(CallersRights(()))
     }
 
-    /// As [`become_caller`](Self::become_caller), but the rights that sudo gave are put aside for
-    /// later instead, if that is where they are from.
+    /// Like [`become_caller`](Self::become_caller), but privileges that came from sudo are put
+    /// aside for later use.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn put_rights_aside(&self) -> Result<(CallersRights, Option<Reserve>), HostError> {
         if self.borrowed || self.uid == geteuid() {
             return Ok((self.become_caller()?, None));
@@ -106,38 +107,38 @@ impl Identity {
         Ok((CallersRights(()), Some(reserve)))
     }
 
-    /// Whether the rights are not the caller's own, as the program is set-id: whatever the
-    /// caller may choose has to be opened without them.
+    /// Whether the privileges are not the caller's own, because the program is set-id. Then
+    /// whatever the caller may choose must be opened without them.
     #[must_use]
     pub const fn are_borrowed(&self) -> bool {
         self.borrowed
     }
 
-    /// Whether softnet stays user 0, though without capabilities, because a caller that is
-    /// root named nobody else.
+    /// Whether softnet stays user 0, though without capabilities, because a caller that is root
+    /// named no other user.
     #[must_use]
     pub const fn is_unnamed_root(&self) -> bool {
         self.unnamed_root
     }
 }
 
-/// The process has no more rights than its caller, or has put the others into a [`Reserve`].
-/// [`Identity`] alone makes one of these, once that is so.
+/// Proof that the process has no more privileges than its caller, or has put the others into a
+/// [`Reserve`]. Only [`Identity`] creates one.
 #[derive(Debug)]
 pub struct CallersRights(());
 
-/// The rights of root, put aside.
+/// Root's privileges, put aside.
 #[derive(Debug)]
 pub struct Reserve {
     caller: Uid,
 }
 
 impl Reserve {
-    /// Does something with them. To be called while the process has a single thread.
+    /// Calls `act` with these privileges. Must be called while the process has a single thread.
     ///
     /// # Errors
-    /// What `act` returns. When the system does not take the rights back, the process must not
-    /// go on.
+    /// The error of `act`. If the system does not take the privileges back, the process must not go
+    /// on.
     pub fn with<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         seteuid(Uid::from_raw(ROOT))?;
         let result = act();
@@ -146,7 +147,7 @@ impl Reserve {
     }
 }
 
-/// Who started the process, and so has a say in what it does.
+/// The user who started the process, and for whom it acts.
 struct Caller {
     uid: Uid,
     gid: Gid,
@@ -154,7 +155,7 @@ struct Caller {
 
 impl Caller {
     fn of_this_process() -> Result<Self, HostError> {
-        // The real ids, which SUID leaves as they were.
+        // The real ids, which SUID does not change.
         let (uid, gid) = (getuid(), getgid());
         if uid.is_root()
             && let Some(caller) = Self::behind_root(&|name| env::var_os(name))?
@@ -164,12 +165,13 @@ impl Caller {
         Ok(Self { uid, gid })
     }
 
-    /// Who made root start us, according to the environment; None if that was root itself.
+    /// The user on whose behalf root started us, according to the environment; None if that was
+    /// root itself.
     ///
-    /// sudo, pkexec and doas each set their variable whatever was in the caller's environment
-    /// (sudo(8), pkexec(1), doas(1)), so nobody who may start only softnet through one of them can
-    /// pass for root. The variables of the other two may be the caller's own words, which
-    /// doas lets through with `keepenv`: they may take rights away, but give none.
+    /// sudo, pkexec and doas each set their variable regardless of the caller's environment
+    /// (sudo(8), pkexec(1), doas(1)). So nobody who may start only softnet through one of them can
+    /// pose as root. The variables of the other two may come from the caller, if doas passes them
+    /// on with `keepenv`. So they may remove privileges, but not grant any.
     fn behind_root(
         variable: &impl Fn(&'static str) -> Option<OsString>,
     ) -> Result<Option<Self>, HostError> {
@@ -194,7 +196,7 @@ impl Caller {
             return Err(HostError::TwoCallers);
         }
         let uid = Uid::from_raw(uid);
-        // Beside another's variable, this one may be the caller's own words.
+        // If there is also another variable, this one may come from the caller.
         let named = if others == [None; 2] {
             id("SUDO_GID")?.map(Gid::from_raw)
         } else {
@@ -230,16 +232,16 @@ impl Caller {
     }
 }
 
-/// Reads the number of a user or a group, which is digits and nothing else.
+/// Parses the number of a user or group, which consists of digits only.
 fn number(text: &OsStr) -> Option<u32> {
     let text = text.to_str()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    // The largest is no id, but means none (setresuid(2)).
+    // The largest number is not an id, but means none (setresuid(2)).
     let id = text.parse().ok().filter(|id| *id != u32::MAX);
     id.filter(|_| digits)
 }
 
-/// The groups that `uid` would have after a login.
+/// The groups that `uid` has after a login.
 fn groups_of(uid: Uid, gid: Gid) -> Vec<Gid> {
     let user = User::from_uid(uid).ok().flatten();
     let name = user.and_then(|user| CString::new(user.name).ok());
@@ -247,7 +249,7 @@ fn groups_of(uid: Uid, gid: Gid) -> Vec<Gid> {
     groups.unwrap_or_else(|| vec![gid])
 }
 
-/// The number of root.
+/// The user id of root.
 const ROOT: u32 = 0;
 
 #[cfg(test)]
@@ -262,7 +264,7 @@ mod tests {
         Caller { uid, gid }
     }
 
-    /// Whom an environment names: None stands for root itself.
+    /// The user in an environment; None stands for root itself.
     fn behind_root(environment: &[(&str, &str)]) -> Result<Option<(u32, u32)>, HostError> {
         let value = |wanted| {
             let found = environment.iter().find(|(name, _)| *name == wanted);
@@ -308,9 +310,9 @@ mod tests {
         for (environment, expected) in [
             (&[][..], None),
             (&[("SUDO_UID", "1000"), ("SUDO_GID", "7")], Some((1000, 7))),
-            // Root that calls sudo is root, whatever its group.
+            // If root calls sudo, the caller is root, whatever its group.
             (&[("SUDO_UID", "0"), ("SUDO_GID", "7")], None),
-            // Without a group it is the user's own, so that the group is nobody else's choice.
+            // Without a group it is the user's own, so nobody else can choose it.
             (&[("SUDO_UID", "1")], Some((1, 1))),
             (&[("PKEXEC_UID", "1")], Some((1, 1))),
             (&[("DOAS_USER", "daemon")], Some((1, 1))),
@@ -369,7 +371,7 @@ mod tests {
                 );
             }
         }
-        // Nobody has this number, so nobody knows its group.
+        // No user has this number, so its group is unknown.
         behind_root(&[("SUDO_UID", "4294967294")]).unwrap_err();
     }
 

@@ -1,10 +1,10 @@
-//! Gives the VM's lease back when softnet stops, so that the addresses of a busy host are not
-//! eaten by VMs that are gone.
+//! Releases the VM's lease when softnet stops, so that a busy host does not run out of addresses
+//! because of VMs that are gone.
 //!
-//! One DHCPRELEASE (RFC 2131, 4.4.6), as the VM would send it on a clean shutdown, goes out
-//! behind the last frame. Apple's bootpd then ends the lease at once (bootp-494.60.3,
-//! dhcpd.c), without a change of anything else on the host; so does dnsmasq. It does no harm
-//! after the VM's own.
+//! One DHCPRELEASE (RFC 2131, 4.4.6), as the VM would send it on a clean shutdown, is sent after
+//! the last frame. Apple's bootpd then ends the lease at once (bootp-494.60.3, dhcpd.c), without
+//! changing anything else on the host; so does dnsmasq. A second release after the VM's own does no
+//! harm.
 
 use std::net::Ipv4Addr;
 
@@ -18,8 +18,8 @@ use crate::filter::LeaseCell;
 use crate::wire::Mac;
 use crate::wire::request::Request;
 
-/// Sends a release of the lease to `gateway`, if the VM at `vm` has a lease that has not run
-/// out. To be called when nobody else sends any more. Returns the address if it was sent.
+/// Sends a release of the lease to `gateway`, if the VM at `vm` has an unexpired lease. Must be
+/// called when no other thread sends any more. Returns the address if the release was sent.
 pub fn give_back(
     sink: &mut impl Sink,
     lease: &LeaseCell,

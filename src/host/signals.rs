@@ -1,14 +1,14 @@
-//! Signals, made into a descriptor that the control thread polls.
+//! Signals, as a descriptor that the main thread polls.
 //!
 //! SIGINT is how Tart stops softnet; some others mean the same. Every other signal that would end
-//! a process unless it is caught is caught and forgotten, since an end like that would not give
-//! the VM's lease back. SIGPIPE is ignored from the start, by Rust's runtime.
+//! the process is caught and ignored, because such an end would not release the VM's lease. Rust's
+//! runtime ignores SIGPIPE from the start.
 //!
-//! What is left is SIGKILL, and what tells of a fault in softnet itself (SIGSEGV, SIGABRT, SIGSYS
-//! and the like): after that nothing more should be sent.
+//! The exceptions are SIGKILL and signals that report a fault in softnet itself (SIGSEGV, SIGABRT,
+//! SIGSYS and the like): after those softnet should not send anything more.
 //!
-//! All of them are caught rather than ignored, so that execve(2) sets them back to their
-//! defaults: the command of `softnet run` is not to inherit any of this.
+//! Signals are caught rather than ignored, so that execve(2) resets them to their defaults: the
+//! command of `softnet run` must not inherit any of this.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,18 +20,18 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::HostError;
 
-/// The signals that softnet handles, caught from when this is made.
+/// The signals that softnet handles, caught as soon as this is created.
 #[derive(Debug)]
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
 }
 
 impl Signals {
-    /// Catches the signals that mean stop, SIGCHLD, which tells that a command ended, and those
-    /// that mean nothing to softnet.
+    /// Catches the signals that mean stop, those that mean nothing to softnet, and SIGCHLD, which
+    /// reports that a command has ended.
     ///
     /// # Errors
-    /// When the process has no descriptors left for a socketpair.
+    /// If the process has no descriptors left for a socketpair.
     pub fn catch() -> Result<Self, HostError> {
         Self::try_catch().map_err(HostError::system("catch signals"))
     }
@@ -40,17 +40,17 @@ impl Signals {
         let (reader, writer) = UnixStream::pair()?;
         let wanted = STOP.iter().chain([&Signal::SIGCHLD]);
         let numbers = wanted.clone().chain(FORGOTTEN).map(|signal| *signal as i32);
-        // Linux has signals without a name, which end a process too (signal(7)).
+        // Linux has signals without a name, which also end a process (signal(7)).
         #[cfg(target_os = "linux")]
         let numbers = numbers.chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
         let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, numbers)?;
-        // Whoever started us may have blocked them, and execve(2) keeps that.
+        // The process that started us may have blocked them, and execve(2) preserves that.
         let set: SigSet = wanted.copied().collect();
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None)?;
         Ok(Self { delivery })
     }
 
-    /// Takes a signal that means stop, if one has come; and forgets any other.
+    /// Returns a signal that means stop, if one has come, and discards all others.
     pub fn stop(&mut self) -> Option<Signal> {
         let stops = self
             .delivery
@@ -72,9 +72,9 @@ const STOP: &[Signal] = &[
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
-    // From a terminal too, by Control-\.
+    // Also from a terminal, by Control-\.
     Signal::SIGQUIT,
-    // The limit on processor time is near, at which the kernel sends SIGKILL (setrlimit(2)).
+    // The limit on CPU time is near, at which the kernel sends SIGKILL (setrlimit(2)).
     Signal::SIGXCPU,
     // The power fails.
     #[cfg(target_os = "linux")]
@@ -82,14 +82,14 @@ const STOP: &[Signal] = &[
 ];
 
 const FORGOTTEN: &[Signal] = &[
-    // Means "open the logs anew" or the like to other programs.
+    // To other programs this means "reopen the logs" or the like.
     Signal::SIGUSR1,
     Signal::SIGUSR2,
-    // Timers outlive execve(2), so these may come from one that softnet never set.
+    // Timers survive execve(2), so these may come from one that softnet never set.
     Signal::SIGALRM,
     Signal::SIGVTALRM,
     Signal::SIGPROF,
-    // The write that exceeds the limit on a file's size fails as well.
+    // The write that exceeds the limit on a file's size fails anyway.
     Signal::SIGXFSZ,
     Signal::SIGIO,
     #[cfg(target_os = "linux")]
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// One test, since signals belong to the whole process.
+    /// A single test, because signals affect the whole process.
     #[test]
     fn a_signal_is_seen_once_even_if_it_was_blocked_at_the_start() {
         let term: SigSet = [Signal::SIGTERM].into_iter().collect();
@@ -120,7 +120,7 @@ mod tests {
             assert_eq!(signals.stop(), Some(*signal));
             assert_eq!(signals.stop(), None);
         }
-        // No more, since other tests have children too.
+        // Only these, because other tests have child processes too.
         raise(Signal::SIGCHLD).unwrap();
         assert!(readable(&signals));
         assert_eq!(signals.stop(), None);

@@ -1,4 +1,4 @@
-//! `softnet run`: a command that holds the other end of the VM's socket.
+//! `softnet run`: starts a command that holds the other end of the VM's socket.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,17 +16,17 @@ use super::HostError;
 use super::privileges::Identity;
 use crate::sys::child;
 
-/// Makes a VM's socket, as Tart does: ours and the VM's.
+/// Creates the VM's socketpair, as Tart does: our end and the VM's.
 ///
 /// # Errors
-/// When the process has no descriptors left.
+/// If the process has no descriptors left.
 pub fn socket() -> Result<(OwnedFd, OwnedFd), HostError> {
-    // Closed on execve(2), both.
+    // Both are closed on execve(2).
     let (ours, vms) = UnixDatagram::pair().map_err(HostError::system("make a socketpair"))?;
     for end in [&ours, &vms] {
         let _ = setsockopt(end, sockopt::SndBuf, &SEND_BUFFER);
         let _ = setsockopt(end, sockopt::RcvBuf, &RECEIVE_BUFFER);
-        // Root may go over the limits of net.core.{w,r}mem_max.
+        // Root may exceed the limits net.core.{w,r}mem_max.
         #[cfg(target_os = "linux")]
         {
             let _ = setsockopt(end, sockopt::SndBufForce, &SEND_BUFFER);
@@ -36,21 +36,21 @@ pub fn socket() -> Result<(OwnedFd, OwnedFd), HostError> {
     Ok((ours.into(), vms.into()))
 }
 
-/// A command that runs.
+/// A running command.
 #[derive(Debug)]
 pub struct Command {
     child: process::Child,
 }
 
 impl Command {
-    /// Starts `words`, in which `{fd}` becomes the number of `socket`, the one descriptor
-    /// of softnet's own that the command inherits. It runs as `identity`.
+    /// Starts the command `words`. `{fd}` in it is replaced by the number of `socket`, the only one
+    /// of softnet's own descriptors that the command inherits. It runs as `identity`.
     ///
-    /// On Linux it is asked to end when the calling thread does, which must therefore be the
-    /// main one. macOS has no such tie: there it outlives a softnet that is killed.
+    /// On Linux it is asked to end when the calling thread ends, which must therefore be the main
+    /// thread. macOS has nothing like that: there the command outlives a softnet that is killed.
     ///
     /// # Errors
-    /// When there is no such command, or `identity` may not run it.
+    /// If the command does not exist, or `identity` may not run it.
     pub fn start(
         words: &[OsString],
         socket: OwnedFd,
@@ -76,11 +76,11 @@ impl Command {
         Ok(Self { child })
     }
 
-    /// The exit code of the command, if it has ended: as a shell gives it, so 128 and the
-    /// number of the signal that killed it.
+    /// The command's exit code if it has ended, in the form that a shell uses: 128 plus the number
+    /// of the signal if a signal killed it.
     ///
     /// # Errors
-    /// When somebody else took the command's end, which nobody should.
+    /// If somebody else has already waited for the command, which should never happen.
     pub fn ended(&mut self) -> Result<Option<u8>, HostError> {
         let status = self
             .child
@@ -89,10 +89,10 @@ impl Command {
         Ok(status.map(exit_code))
     }
 
-    /// Asks the command to end, or with SIGKILL makes it.
+    /// Sends the command a signal, to ask it to end or, with SIGKILL, to force it.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
-        // The number is the child's until its end is taken, even if it is dead by now.
+        // The number remains the child's until it has been waited for, even if it is already dead.
         if let Err(error) = kill(pid, signal) {
             debug!("cannot send {signal} to the command: {error}");
         }
@@ -123,9 +123,9 @@ fn replace(word: &OsStr, pattern: &[u8], by: &[u8]) -> OsString {
     OsString::from_vec(replaced)
 }
 
-/// Bytes, on both ends, as Tart has them.
+/// In bytes, for both ends, as in Tart.
 const SEND_BUFFER: usize = 1024 * 1024;
-/// Bytes, on both ends, as Tart has them.
+/// In bytes, for both ends, as in Tart.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
@@ -200,7 +200,8 @@ mod tests {
     fn the_socket_s_buffers_are_as_large_as_may_be() {
         let (ours, vms) = socket().unwrap();
         for end in [ours, vms] {
-            // Linux reports twice of what was set, having room for its own notes (socket(7)).
+            // Linux reports twice the value that was set, to account for its own overhead
+            // (socket(7)).
             assert!(getsockopt(&end, sockopt::SndBuf).unwrap() >= 212_992);
             assert!(getsockopt(&end, sockopt::RcvBuf).unwrap() >= 212_992);
         }

@@ -1,4 +1,4 @@
-//! The gateway: what the VM sends to for whatever is not on its own network.
+//! The gateway: where the VM sends everything that is not on its own network.
 
 use std::net::Ipv4Addr;
 
@@ -15,22 +15,22 @@ mod watch;
 #[cfg(target_os = "linux")]
 pub use self::{netlink::find, netlink::look, watch::Watch};
 
-/// The VM's way out.
+/// The VM's gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gateway {
-    /// Its address, which `@host` in a rule means too.
+    /// Its address, for which `@host` stands in a rule.
     pub address: Ipv4Addr,
-    /// The network that it and the VM are in; None if the interface has no address in it.
+    /// Its network, which is also the VM's; None if the interface has no address in it.
     pub subnet: Option<Ipv4Net>,
-    /// Its MAC; None if it is a machine behind the interface rather than this one.
+    /// Its MAC address; None if it is a machine behind the interface rather than this host.
     pub mac: Option<Mac>,
 }
 
-/// The gateway as the user names it.
+/// The gateway as given by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Named {
     /// Its address.
     pub address: Ipv4Addr,
-    /// Its network, which counts if the interface has no address in it.
+    /// Its network, which is used if the interface has no address in it.
     pub subnet: Option<Ipv4Net>,
 }

@@ -1,4 +1,5 @@
-//! The gateway, as the kernel knows it (rtnetlink): the bridge that the TAP is in, or the TAP.
+//! Finds the gateway through the kernel (rtnetlink): the bridge that the TAP belongs to, or the
+//! TAP.
 
 use std::io;
 use std::net::IpAddr;
@@ -18,20 +19,20 @@ use super::{Gateway, Named};
 use crate::host::HostError;
 use crate::wire::Mac;
 
-/// Finds the gateway behind `tap`: the one `named`, or else the first primary IPv4 address of
-/// the bridge that the TAP is in, or of the TAP itself when it is in none.
+/// Finds the gateway behind `tap`: the one `named`, or else the first primary IPv4 address of the
+/// TAP's bridge, or of the TAP itself if it belongs to none.
 ///
 /// # Errors
-/// [`HostError::NoGateway`] when neither has an address and none was named.
+/// [`HostError::NoGateway`] if neither has an address and none was named.
 pub fn find(tap: &str, named: Option<Named>) -> Result<Gateway, HostError> {
     look(tap, named, false).map(|(gateway, _)| gateway)
 }
 
-/// The same, with a warning if what is behind the TAP looks like a mistake, which it may not be.
-/// `is_new` tells that softnet has just made the TAP.
+/// The same, with a warning if what is behind the TAP looks like a mistake but may be intended.
+/// `is_new` says that softnet has just created the TAP.
 ///
 /// # Errors
-/// As of [`find`].
+/// The same as for [`find`].
 pub fn look(
     tap: &str,
     named: Option<Named>,
@@ -129,13 +130,13 @@ fn choose(
     Ok((gateway, Some(warning)))
 }
 
-/// What is asked about an interface.
+/// What netlink reports about an interface.
 #[derive(Debug, Default)]
 struct Link {
     index: u32,
     name: String,
     mac: Option<Mac>,
-    /// The interface that this one is a port of.
+    /// The interface of which this one is a port.
     master: Option<u32>,
 }
 
@@ -143,12 +144,12 @@ struct Link {
 #[derive(Debug)]
 struct Address {
     net: Ipv4Net,
-    /// Whether it was added beside another of the same network: the kernel sends from that,
-    /// but both are the interface's.
+    /// Whether it was added after another address of the same network. The kernel sends from that
+    /// one, but both belong to the interface.
     is_secondary: bool,
 }
 
-/// A conversation with the kernel about the network namespace that it was opened in.
+/// A netlink connection, for the network namespace in which it was opened.
 struct Netlink(Socket);
 
 impl Netlink {
@@ -170,7 +171,7 @@ impl Netlink {
         found.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The IPv4 addresses of an interface, with the lengths of their prefixes.
+    /// The IPv4 addresses of an interface, with their prefix lengths.
     fn addresses(&mut self, index: u32) -> io::Result<Vec<Address>> {
         let mut request = AddressMessage::default();
         request.header.family = AddressFamily::Inet;
@@ -179,7 +180,7 @@ impl Netlink {
             RouteNetlinkMessage::GetAddress(request),
             NLM_F_DUMP,
             |answer| {
-                // A dump is of all interfaces.
+                // A dump contains all interfaces.
                 if let RouteNetlinkMessage::NewAddress(address) = answer
                     && address.header.index == index
                 {
@@ -190,7 +191,7 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Sends one request, and gives each message of the answer to `read`.
+    /// Sends one request, and passes each message of the answer to `read`.
     fn ask(
         &mut self,
         request: RouteNetlinkMessage,

@@ -1,4 +1,4 @@
-//! The gateway over time: its MAC may become another.
+//! Watches the gateway, whose MAC address may change.
 
 use std::io;
 use std::mem;
@@ -11,26 +11,26 @@ use super::{Gateway, Named, find};
 use crate::host::HostError;
 use crate::wire::Mac;
 
-/// Notices when the gateway gets another MAC.
+/// Detects that the gateway's MAC address has changed.
 ///
 /// A bridge takes the lowest MAC of its ports unless it was given one (net/bridge/br_stp_if.c,
-/// br_stp_recalculate_bridge_id), so that starting another VM can change it.
+/// br_stp_recalculate_bridge_id), so starting another VM can change it.
 #[derive(Debug)]
 pub struct Watch {
     tap: String,
     gateway: Gateway,
     events: Socket,
-    /// Whether something may have changed since it was looked at.
+    /// Whether something may have changed since the last look.
     stale: bool,
-    /// Whether something happened since [`take_event`](Self::take_event) was asked.
+    /// Whether something has happened since the last call of [`take_event`](Self::take_event).
     happened: bool,
 }
 
 impl Watch {
-    /// Watches `gateway`, as [`find`] found it behind `tap`.
+    /// Watches `gateway`, which [`find`] has found behind `tap`.
     ///
     /// # Errors
-    /// When the system has no rtnetlink for us.
+    /// If the system does not allow rtnetlink.
     pub fn new(tap: &str, gateway: Gateway) -> Result<Self, HostError> {
         let open = || -> io::Result<_> {
             let mut events = Socket::new(NETLINK_ROUTE)?;
@@ -50,11 +50,11 @@ impl Watch {
         })
     }
 
-    /// The gateway's MAC, if it has become another. Looks only if an interface or an address
-    /// has changed since the last look that found one, and does not block.
+    /// The gateway's MAC, if it has changed. Looks only if an interface or an address has changed
+    /// since the last look that found one, and does not block.
     ///
     /// # Errors
-    /// As for [`find`].
+    /// The same as for [`find`].
     pub fn new_mac(&mut self) -> Result<Option<Mac>, HostError> {
         self.drain();
         if !self.stale {
@@ -65,8 +65,8 @@ impl Watch {
             subnet: None,
         };
         let now = find(&self.tap, Some(named))?;
-        // An interface that is being configured anew may have lost the address for a moment,
-        // or not have it yet.
+        // An interface that is being reconfigured may have lost the address for a moment, or not
+        // have it yet.
         self.stale = now.mac.is_none();
         let new = now.mac.filter(|mac| Some(*mac) != self.gateway.mac);
         self.gateway.mac = new.or(self.gateway.mac);
@@ -87,7 +87,7 @@ impl Watch {
             {
                 Ok(_) => (self.stale, self.happened) = (true, true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                // So many that some were lost.
+                // There were so many that some were lost.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     (self.stale, self.happened) = (true, true);
                 }
@@ -104,8 +104,7 @@ impl AsFd for Watch {
     }
 }
 
-/// The groups of those who want to hear of changed interfaces and of IPv4 addresses that come
-/// and go (linux/rtnetlink.h).
+/// The multicast groups for changes of interfaces and of IPv4 addresses (linux/rtnetlink.h).
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 

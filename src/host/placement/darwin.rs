@@ -1,27 +1,28 @@
-//! Placement on macOS, which pins nothing to a processor: threads ask for the class of service
-//! that the performance cores are for, and on Intel for a cache of the second level in common.
+//! Placement on macOS, where a thread cannot be pinned to a processor: threads request the
+//! quality-of-service class for which the performance cores are meant and, on Intel, a shared
+//! second-level cache.
 
 use super::Pin;
 use crate::direction::Direction;
 use crate::sys::placement;
 
-/// Where the threads will run: a wish, with the machine taken into account.
+/// Where the threads will run, as far as this machine allows.
 #[derive(Debug, Clone)]
 pub enum Placement {
-    /// Nothing to ask for.
+    /// No preference.
     Anywhere,
     /// On fast cores, close to each other.
     Close,
 }
 
 impl Placement {
-    /// Whether [`Pin::Cpus`] can be had.
+    /// Whether [`Pin::Cpus`] is available.
     pub const CAN_PIN: bool = false;
 
-    /// Looks at the machine.
+    /// Plans the placement for this machine.
     ///
     /// # Errors
-    /// A text for the log, for [`Pin::Cpus`]: there is no such thing on macOS.
+    /// For [`Pin::Cpus`], a text for the log: macOS has nothing like it.
     pub fn plan(pin: Pin) -> Result<Self, String> {
         match pin {
             Pin::None => Ok(Self::Anywhere),
@@ -33,14 +34,14 @@ impl Placement {
     /// Places the calling thread, which works for `_direction`.
     ///
     /// # Errors
-    /// A text for the log: what could not be had. The thread stays where it may run.
+    /// A text for the log, which says what failed. The thread can still run anywhere.
     pub fn apply(&self, _direction: Direction) -> Result<(), String> {
         if let Self::Anywhere = self {
             return Ok(());
         }
         placement::be_interactive()
             .map_err(|error| format!("cannot be of the interactive class: {error}"))?;
-        // One tag for all threads of the VM: a frame crosses between them.
+        // One tag for all threads of the VM, because a frame moves between them.
         #[cfg(target_arch = "x86_64")]
         placement::share_cache(1).map_err(|error| format!("cannot share a cache: {error}"))?;
         Ok(())

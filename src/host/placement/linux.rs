@@ -9,31 +9,31 @@ use nix::unistd::Pid;
 use super::Pin;
 use crate::direction::Direction;
 
-/// Where the threads will run: a wish, with the machine taken into account.
+/// Where the threads will run, as far as this machine allows.
 #[derive(Debug, Clone)]
 pub enum Placement {
-    /// Nothing to ask for.
+    /// No preference.
     Anywhere,
     /// One set of processors for all threads.
     Together(CpuSet),
     /// One processor for each direction.
     Apart {
-        /// That of the threads that carry frames out of the VM.
+        /// The processor of the threads that move frames from the VM.
         outbound: usize,
-        /// That of those that carry frames to it.
+        /// The processor of the threads that move frames to the VM.
         inbound: usize,
     },
 }
 
 impl Placement {
-    /// Whether [`Pin::Cpus`] can be had.
+    /// Whether [`Pin::Cpus`] is available.
     pub const CAN_PIN: bool = true;
 
-    /// Looks at the machine. With [`Pin::Auto`] the group is that of the processor that this
-    /// thread runs on, so that the VMs of a large machine end up where it had room.
+    /// Plans the placement for this machine. [`Pin::Auto`] selects the group of the processor that
+    /// this thread runs on, so that the VMs of a large machine end up where it had room.
     ///
     /// # Errors
-    /// A text for the log: what could not be found out.
+    /// A text for the log, which says what could not be determined.
     pub fn plan(pin: Pin) -> Result<Self, String> {
         match pin {
             Pin::None => Ok(Self::Anywhere),
@@ -50,7 +50,7 @@ impl Placement {
     /// Places the calling thread, which works for `direction`.
     ///
     /// # Errors
-    /// A text for the log: what could not be had. The thread stays where it may run.
+    /// A text for the log, which says what failed. The thread can still run where it could before.
     pub fn apply(&self, direction: Direction) -> Result<(), String> {
         let (outbound, inbound) = match self {
             Self::Anywhere => return Ok(()),
@@ -65,7 +65,7 @@ impl Placement {
             Direction::Inbound => inbound,
         };
         let mut set = CpuSet::new();
-        // The set has room for the first 1024 processors, and says so with EINVAL too.
+        // The set has room for the first 1024 processors; beyond that it returns EINVAL too.
         let pinned = set
             .set(cpu)
             .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
@@ -73,7 +73,7 @@ impl Placement {
     }
 }
 
-/// Those of the `allowed` processors that share a last-level cache with `cpu`.
+/// The `allowed` processors that share a last-level cache with `cpu`.
 fn together(allowed: &CpuSet, cpu: usize, sysfs: &Path) -> Result<Placement, String> {
     let unknown = |path: &Path| format!("cannot tell which processors share {}", path.display());
     let caches = sysfs.join(format!("cpu{cpu}/cache"));
@@ -105,7 +105,7 @@ fn together(allowed: &CpuSet, cpu: usize, sysfs: &Path) -> Result<Placement, Str
     })
 }
 
-/// Reads a list of processors as the kernel writes it: `0-3,8,10-11`.
+/// Parses a list of processors in the kernel's format: `0-3,8,10-11`.
 fn parse_list(text: &str) -> Option<Vec<std::ops::RangeInclusive<usize>>> {
     let range = |text: &str| {
         let (first, last) = text.split_once('-').unwrap_or((text, text));

@@ -1,8 +1,8 @@
-//! `--pin`: on which processors a VM's threads run.
+//! `--pin`: which processors a VM's threads run on.
 //!
-//! A frame's bytes are in the caches of the processor that touched them last, so threads that
-//! hand frames to each other should share a last-level cache. Each thread places itself, when
-//! it starts; a wish that cannot be had is told and costs nothing else.
+//! A frame's bytes are in the caches of the processor that touched them last, so threads that hand
+//! frames to each other should share a last-level cache. Each thread places itself when it starts.
+//! If that fails, it is logged, and has no other effect.
 
 use std::str::FromStr;
 
@@ -18,24 +18,24 @@ mod system;
 
 pub use system::Placement;
 
-/// What the user wants.
+/// The value of `--pin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pin {
-    /// All threads within one last-level-cache group, where there is more than one.
+    /// All threads within one last-level-cache group, if there is more than one.
     #[default]
     Auto,
-    /// Wherever the system likes.
+    /// No preference.
     None,
     /// Each direction's threads on one processor.
     Cpus {
-        /// That of the threads that carry frames out of the VM.
+        /// The processor of the threads that move frames from the VM.
         outbound: usize,
-        /// That of those that carry frames to it.
+        /// The processor of the threads that move frames to the VM.
         inbound: usize,
     },
 }
 
-/// Why a text is no placement.
+/// Why a text is not a value of `--pin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("neither auto, nor none, nor two processor numbers, as in 2,3")]
 pub struct NotAPin;

@@ -1,7 +1,7 @@
-//! Where the registry is, and that nobody else can have a hand in it.
+//! Opens the registry's directory, and checks that nobody else can change it.
 //!
-//! Every name is looked up once, below a directory that is open already and was found to be
-//! sound, so that nothing can be exchanged between a check and its use.
+//! Every name is looked up only once, below a directory that is already open and has been checked,
+//! so nothing can be exchanged between a check and its use.
 
 use std::fmt;
 use std::io;
@@ -24,27 +24,27 @@ pub(super) struct Directory {
     owner: Uid,
 }
 
-/// Whose VMs a registry knows.
+/// Which VMs a registry knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// All that root's softnets serve, which includes SUID and sudo.
+    /// All VMs served by root's softnets, which includes SUID and sudo.
     Host,
     /// Those of one user.
     User,
 }
 
 impl Directory {
-    /// Opens the registry's directory, and makes it if there is none: the host's for root,
-    /// the user's own for everybody else.
+    /// Opens the registry's directory, and creates it if it does not exist: the host's for root,
+    /// the user's own for all others.
     pub(super) fn open() -> Result<(Self, Scope), RegistryError> {
         let user = geteuid();
         let root = Uid::from_raw(0);
         if user.is_root() {
             let parent = Self::parent(Path::new(runtime::OF_HOST))?;
-            // In the user namespace of another user the host's root is not 0, but an unknown.
+            // In another user's user namespace the host's root is not 0 but an unknown user.
             let found = stat(&parent.fd, &parent.path)?;
             if found.st_uid == root.as_raw() {
-                // Where the sticky bit is set, others cannot touch what root made.
+                // If the sticky bit is set, others cannot touch what root has created.
                 let is_sticky = Mode::from_bits_truncate(found.st_mode).contains(Mode::S_ISVTX);
                 let refused = if is_sticky {
                     Mode::empty()
@@ -69,16 +69,16 @@ impl Directory {
         Ok((parent.child(user)?, Scope::User))
     }
 
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens one of its files to be read and written by nobody but the owner, and makes it
-    /// if there is none.
+    /// Opens one of its files, which only the owner may read and write, and creates it if it does
+    /// not exist.
     pub(super) fn file(&self, name: &str) -> Result<OwnedFd, RegistryError> {
         let path = self.path.join(name);
-        // Nonblocking, in case it is a pipe that somebody left there.
+        // Nonblocking, in case somebody has left a pipe there.
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK;
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
@@ -90,14 +90,15 @@ impl Directory {
         if kind(&found) != SFlag::S_IFREG {
             return Err(unsound(&path, "not a regular file"));
         }
-        // Who may read may lock, if only so that others' locks are refused (fcntl(2)).
+        // Whoever can read the file can lock it, at least so that others' locks are refused
+        // (fcntl(2)).
         check(&path, &found, self.owner, Mode::S_IRWXG | Mode::S_IRWXO)?;
         Ok(fd)
     }
 
-    /// Opens an existing directory in which the registry is to be.
+    /// Opens the existing directory in which the registry is to be.
     fn parent(path: &Path) -> Result<Self, RegistryError> {
-        // Symbolic links may be on the way, as /var is on macOS: root made them.
+        // There may be symbolic links on the way, as /var is on macOS: root created them.
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self {
             fd: open(path, flags, Mode::empty()).map_err(unusable(path))?,
@@ -106,7 +107,7 @@ impl Directory {
         })
     }
 
-    /// Opens the registry's own directory in this one, and makes it if there is none.
+    /// Opens the registry's own directory in this one, and creates it if it does not exist.
     fn child(&self, owner: Uid) -> Result<Self, RegistryError> {
         let path = self.path.join(NAME);
         match mkdirat(&self.fd, NAME, Mode::S_IRWXU) {
@@ -116,7 +117,7 @@ impl Directory {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, NAME, flags, Mode::empty());
         let fd = fd.map_err(|error| match error {
-            // Linux and macOS differ about a link that must be a directory.
+            // Linux and macOS differ on a link where a directory is required.
             Errno::ENOTDIR | Errno::ELOOP => unsound(&path, "not a directory"),
             error => unusable(&path)(error),
         })?;
@@ -125,14 +126,14 @@ impl Directory {
         Ok(child)
     }
 
-    /// Whether it belongs to `owner`, who alone may change what is in it.
+    /// Checks that it belongs to `owner`, and that nobody else may change what is in it.
     fn check(&self, owner: Uid) -> Result<(), RegistryError> {
         let found = stat(&self.fd, &self.path)?;
         check(&self.path, &found, owner, Mode::S_IWGRP | Mode::S_IWOTH)
     }
 }
 
-/// Whether something belongs to `owner`, and has none of the rights `refused`.
+/// Checks that something belongs to `owner`, and has none of the permissions in `refused`.
 fn check(path: &Path, found: &FileStat, owner: Uid, refused: Mode) -> Result<(), RegistryError> {
     if found.st_uid != owner.as_raw() {
         let what = format!("owned by user {} and not by {owner}", found.st_uid);
@@ -169,7 +170,7 @@ fn unsound(path: &Path, what: impl fmt::Display) -> RegistryError {
     }
 }
 
-/// The registry's own directory, in that of the host or the user.
+/// The name of the registry's directory, in that of the host or the user.
 const NAME: &str = "softnet";
 
 #[cfg(test)]
@@ -179,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory like `/run`, that goes away with the test.
+    /// A directory like `/run` that is removed after the test.
     struct Run(PathBuf);
 
     impl Run {

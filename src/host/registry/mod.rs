@@ -1,29 +1,29 @@
-//! One identity per VM: no two VMs of a host have the same MAC or the same address.
+//! One identity per VM: no two VMs of a host may have the same MAC or the same address.
 //!
-//! There are three files, in a directory that only root can change, and nothing is ever written
-//! to them. An identity is one byte of a file, at the offset that is its number: a MAC has 48
-//! bits, an address 32, and of a name a hash of 63 is taken. Whoever has that byte locked has
-//! that identity.
+//! There are three files, in a directory that only root can change. Nothing is ever written to
+//! them. An identity is one byte of a file, at the offset that is its number: a MAC has 48 bits, an
+//! address 32, and for a name a hash of 63 bits is used. Whoever holds the lock on that byte has
+//! the identity.
 //!
 //! ```text
-//!   /run/softnet/macs        ....................X...............X.....   one lock a VM
-//!   /run/softnet/addresses   ......X..............X....................   one a lease
-//!   /run/softnet/names       ...X....................................X.   one a VM that has a name
+//!   /run/softnet/macs        ....................X...............X.....   one lock per VM
+//!   /run/softnet/addresses   ......X..............X....................   one per lease
+//!   /run/softnet/names       ...X....................................X.   one per VM that has a name
 //! ```
 //!
-//! The locks are the classic ones of fcntl(2), and that for three reasons:
+//! The locks are POSIX record locks, fcntl(2), for three reasons:
 //!
-//! 1. The kernel says who holds one (`F_GETLK`). The number cannot be stale or forged, as one
-//!    that is written into a file can; locks of an open file description, and those of
-//!    flock(2), belong to no process.
-//! 2. An address is learned after rights were given up. A byte of a file that is open already
-//!    needs none to be locked, while a file for each address would have to be made by somebody
-//!    who may not write to the directory any more.
-//! 3. They end with the process, however it ends, and Linux and macOS both have them.
+//! 1. The kernel says which process holds one (`F_GETLK`). Its process id cannot be stale or
+//!    forged, unlike one that is written to a file. Locks of an open file description, and those
+//!    of flock(2), belong to no process.
+//! 2. An address is learned after privileges have been dropped. Locking a byte of an open file
+//!    needs none, but a file for each address would have to be created by a process that may no
+//!    longer write to the directory.
+//! 3. They end with the process, however it ends, and both Linux and macOS have them.
 //!
-//! They also end when the process closes any descriptor of the file. So each file is opened
-//! once, here, and kept; the command of `softnet run` does not inherit it, and could not end
-//! the locks of its parent (fork(2)).
+//! A lock also ends when its process closes any descriptor of the file. So each file is opened only
+//! once, here, and kept open. The command of `softnet run` does not inherit it, and could not end
+//! its parent's locks (fork(2)).
 
 mod directory;
 
@@ -45,7 +45,7 @@ use crate::wire::Mac;
 
 pub use self::directory::Scope;
 
-/// The registry, with one VM in it.
+/// The registry, in which one VM has been entered.
 #[derive(Debug)]
 pub struct Registry {
     scope: Scope,
@@ -66,27 +66,27 @@ struct State {
     told: Option<Refusal>,
 }
 
-/// An address that the VM was granted and cannot have.
+/// An address that was granted to the VM, but that it cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The address.
     pub address: Ipv4Addr,
-    /// What is in the way.
+    /// The reason.
     pub obstacle: Obstacle,
 }
 
-/// Why an identity cannot be had.
+/// Why an identity is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
     /// The process with this number has it.
     Process(Pid),
-    /// A process has it that cannot be seen from this process' namespace.
+    /// It belongs to a process that cannot be seen from this process' namespace.
     Hidden,
     /// The system refused the lock for another reason, with this errno.
     Refused(Errno),
 }
 
-/// Why there is no place for the VM in a registry. Each is one line that says what to do.
+/// Why the VM cannot be entered in a registry. Each is one line that says what to do.
 #[derive(Debug, Error)]
 pub enum RegistryError {
     /// Another VM has its MAC.
@@ -94,7 +94,7 @@ pub enum RegistryError {
     MacTaken {
         /// The MAC.
         mac: Mac,
-        /// Who has it.
+        /// The process that has it.
         obstacle: Obstacle,
     },
     /// Others could change the registry.
@@ -103,17 +103,17 @@ pub enum RegistryError {
          or do without by --no-registry"
     )]
     Unsound {
-        /// What is wrong.
+        /// The file or directory.
         path: PathBuf,
-        /// How.
+        /// What is wrong with it.
         what: String,
     },
-    /// The system refuses to make or open it.
+    /// The system refuses to create or open it.
     #[error("there can be no registry of VMs in {path} (--no-registry does without)")]
     Unusable {
-        /// What cannot be opened.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
     /// The user has no runtime directory.
@@ -124,7 +124,7 @@ pub enum RegistryError {
     NoRuntimeDirectory,
 }
 
-/// The registry, open, without a VM of ours in it.
+/// The open registry, without our VM.
 #[derive(Debug)]
 pub struct Opened {
     scope: Scope,
@@ -135,13 +135,13 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Enters the VM with this MAC. That needs no rights, and keeps everybody else's softnet
-    /// from serving a VM with that MAC. So it has to wait until the VM's interface is open, by
-    /// which the caller has shown to have a VM: whoever is refused an interface, or waits for
-    /// one that never comes, must not keep a MAC.
+    /// Enters the VM with this MAC. This needs no privileges, and keeps every other softnet from
+    /// serving a VM with that MAC. So it must wait until the VM's interface is open, which shows
+    /// that the caller has a VM: a caller who is refused an interface, or waits for one that never
+    /// comes, must not block a MAC.
     ///
     /// # Errors
-    /// When another VM has the MAC.
+    /// If another VM has the MAC.
     pub fn enter(self, mac: Mac) -> Result<Registry, RegistryError> {
         let number = mac.to_u64().cast_signed();
         lock(&self.macs, number).map_err(|obstacle| RegistryError::MacTaken { mac, obstacle })?;
@@ -157,10 +157,10 @@ impl Opened {
 }
 
 impl Registry {
-    /// Opens the registry. To be called while there are rights, and once in a process.
+    /// Opens the registry. Must be called before privileges are dropped, and only once per process.
     ///
     /// # Errors
-    /// When there is no place for it, and when others than its owner could change it.
+    /// If there is no place for it, or if somebody other than its owner could change it.
     pub fn open() -> Result<Opened, RegistryError> {
         let (directory, scope) = Directory::open()?;
         Ok(Opened {
@@ -172,13 +172,13 @@ impl Registry {
         })
     }
 
-    /// Whose VMs it knows.
+    /// Which VMs it knows.
     #[must_use]
     pub const fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -197,14 +197,14 @@ impl Registry {
     }
 
     fn give_up(&self, address: Ipv4Addr) {
-        // It fails only when the kernel has no memory, and then is given up with the process.
+        // This fails only if the kernel has no memory. Then the lock ends with the process.
         let _ = lock::unlock(&self.addresses, offset(address));
     }
 }
 
 impl Claims for Registry {
     fn claim(&self, address: Ipv4Addr, bind: &mut dyn FnMut()) -> bool {
-        // Held until the lease is bound, so that `settle` sees both or neither.
+        // Locked until the lease is bound, so that `settle` sees both or neither.
         let mut state = self.state();
         let is_new = state.claimed != Some(address);
         if is_new && let Err(obstacle) = lock(&self.addresses, offset(address)) {
@@ -234,7 +234,7 @@ impl Claims for Registry {
         }
         let is_free = lock(&self.names, wanted).is_ok();
         if is_free && let Some(old) = state.name.replace(wanted) {
-            // As with addresses, it fails only when the kernel has no memory.
+            // As with addresses, this fails only if the kernel has no memory.
             let _ = lock::unlock(&self.names, old);
         }
         is_free
@@ -262,7 +262,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Locks one byte, and does not wait for it.
+/// Locks one byte, without waiting for it.
 fn lock(file: &OwnedFd, offset: i64) -> Result<(), Obstacle> {
     for _ in 0..ATTEMPTS_MAX {
         match lock::lock(file, offset) {
@@ -280,9 +280,8 @@ fn offset(address: Ipv4Addr) -> i64 {
     u32::from(address).into()
 }
 
-/// A hash that is the same in every softnet (FNV-1a of 64 bits; those of std may
-/// change with its version). Who makes another name with the same one keeps nobody from more
-/// than that name itself does.
+/// A hash that is the same in every softnet (64-bit FNV-1a); those of std may change with its
+/// version. A second name with the same hash blocks others no more than that name itself does.
 fn offset_of_name(name: &str) -> i64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -290,7 +289,7 @@ fn offset_of_name(name: &str) -> i64 {
     (hash >> 1).cast_signed()
 }
 
-/// How often a lock that was free again when we asked whose it was is tried anew.
+/// How often to retry a lock that was free again by the time its holder was looked up.
 const ATTEMPTS_MAX: usize = 8;
 
 #[cfg(test)]
