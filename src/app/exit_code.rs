@@ -1,4 +1,4 @@
-//! The codes that softnet exits with when something goes wrong.
+//! The exit codes of failures.
 
 /// The command line is wrong.
 pub(crate) const USAGE: u8 = 2;

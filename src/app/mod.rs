@@ -1,7 +1,7 @@
 //! The program on top of the library, from the command line to the exit code.
 //!
-//! Modules are listed in the order of their layers, as in `src/lib.rs`; each imports only from
-//! those above it (`tests/layers.rs` holds that).
+//! Modules are listed in the order of their layers, as in `src/lib.rs`. Each imports only from
+//! those above it (`tests/layers.rs` enforces this).
 
 pub(crate) mod exit_code;
 

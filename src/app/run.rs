@@ -1,4 +1,4 @@
-//! Does what the command line says: forwards for a VM, starts a command that is one, or measures.
+//! Carries out the command line: forwards for a VM, starts a command that is one, or measures.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use super::supervise::supervise;
 use super::uplink::Rights;
 use crate::benchmark;
 
-/// Does what the command line said, to the end.
+/// Carries out the command line, to the end.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
     match invocation {
         Invocation::Probe => Ok(ExitCode::SUCCESS),
@@ -32,7 +32,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let Inherited { vm, control, host } =
                 descriptors::inherit(Some(vm_fd), control_fd, host_fd)?;
             let socket = vm.context("no descriptor")?;
-            // Early, for whoever started softnet may be gone any moment.
+            // Early, because the process that started softnet may end at any moment.
             let parent = Parent::watch();
             log::start();
             // What has come over it waits there until the rights are gone.

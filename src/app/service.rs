@@ -1,4 +1,4 @@
-//! What the main thread attends to while frames flow: services, each with one concern.
+//! The services that the main thread runs while frames flow, each with one concern.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -7,24 +7,24 @@ use softnet::direction::Direction;
 use softnet::forward::Forwarding;
 use softnet::stats::Counts;
 
-/// One thing that needs attention while frames flow.
+/// Something that the main thread takes care of while frames flow.
 ///
-/// `supervise` calls it on the main thread only, so no call may block for long: a signal waits
-/// until the call returns.
+/// `supervise` calls its methods on the main thread only, so none of them may block for long: a
+/// signal waits until the call returns.
 pub(crate) trait Service {
-    /// Descriptors that wake the main thread as soon as they are readable. `poll` must read what
-    /// is there, or the thread never sleeps again.
+    /// Descriptors that wake the main thread as soon as they are readable. `poll` must read
+    /// everything that is there, or else the thread never sleeps again.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         Vec::new()
     }
 
-    /// A descriptor that had no room, and wakes the main thread as soon as it has some.
+    /// A descriptor that had no room, and that wakes the main thread as soon as it has room again.
     fn full(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// When to call `poll` at the latest if nothing wakes the thread, or `None` if that can wait
-    /// forever. A time that stays in the past keeps the thread from sleeping.
+    /// The time at which to call `poll` at the latest, even if nothing wakes the thread; `None` if
+    /// there is no such time. A time that remains in the past keeps the thread from sleeping.
     fn deadline(&self, _now: Instant) -> Option<Instant> {
         None
     }
@@ -33,29 +33,29 @@ pub(crate) trait Service {
     /// nothing to do.
     ///
     /// # Errors
-    /// Those after which softnet cannot go on, not even to close the services.
+    /// Errors after which softnet cannot go on, not even to close the services.
     fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome>;
 
-    /// Leaves nothing behind: frames do not flow any more, because of `end`. Returns whether the
-    /// service is done. One that is not, because the command of `softnet run` goes on, is polled
-    /// until it returns an end of its own, and is closed again then.
+    /// Cleans up: frames no longer flow, because of `end`. Returns whether the service is done. A
+    /// service that is not done, because the command of `softnet run` is still running, is polled
+    /// until it returns an end of its own, and is then closed again.
     fn close(&mut self, _end: &End, _frames: &Frames) -> bool {
         true
     }
 }
 
-/// What follows from a poll.
+/// The result of a poll.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Continue,
-    /// Frames shall flow no longer.
+    /// Forwarding must end.
     End(End),
 }
 
-/// Why frames flow no longer.
+/// Why forwarding ends.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Nobody is left to forward for, or somebody asked softnet to stop: exit code 0.
+    /// The VM or the parent is gone, or softnet was asked to stop: exit code 0.
     Done,
     /// The command of `softnet run` has ended: softnet exits with this code.
     Exit(u8),
@@ -63,7 +63,7 @@ pub(crate) enum End {
     Failed(String),
 }
 
-/// The data threads while they run, and their last counts after that.
+/// The data threads while they run, and their final counts afterwards.
 pub(crate) struct Frames {
     forwarding: Option<Forwarding>,
     counts: [Counts; 2],
@@ -82,19 +82,19 @@ impl Frames {
         self.forwarding.as_ref().map_or(self.counts, counts)
     }
 
-    /// Whether the interface on the host's side is gone, as a data thread has found.
+    /// Whether a data thread has found that the interface on the host's side is gone.
     pub(crate) fn host_gone(&self) -> bool {
         self.forwarding.as_ref().is_some_and(Forwarding::host_gone)
     }
 
-    /// Ends the data threads, if they still run.
+    /// Ends the data threads if they are still running.
     pub(crate) fn end(&mut self) {
         if let Some(forwarding) = self.forwarding.take() {
             self.counts = forwarding.finish();
         }
     }
 
-    /// As they are after [`end`](Self::end), if no frame came.
+    /// In the state after [`end`](Self::end), with no frame received.
     #[cfg(test)]
     pub(crate) fn over() -> Self {
         let none = Counts {
@@ -120,6 +120,6 @@ fn counts(forwarding: &Forwarding) -> [Counts; 2] {
     Direction::ALL.map(|direction| forwarding.counts(direction))
 }
 
-/// The usual time from one poll to the next: long enough that an idle softnet wakes less than
-/// once a second, and short enough that it notices within two seconds that the VM is gone.
+/// The usual interval between polls: long enough that an idle softnet wakes less than once a
+/// second, and short enough that it notices within two seconds that the VM is gone.
 pub(crate) const TICK: Duration = Duration::from_millis(1100);

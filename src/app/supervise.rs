@@ -1,4 +1,5 @@
-//! The main thread once frames flow: it sleeps until a service needs it, and polls them all.
+//! The main thread while frames flow: it sleeps until a service needs it, and then polls all
+//! services.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,11 @@ use super::service::{End, Frames, Outcome, Service};
 /// The services in the order in which they are polled. They are closed in the reverse order.
 pub(crate) type Services = Vec<Box<dyn Service>>;
 
-/// Attends to the services until one of them returns an end and all are closed. Returns the code
-/// to exit with.
+/// Runs the services until one of them returns an end and all are closed. Returns softnet's exit
+/// code.
 pub(crate) fn supervise(mut services: Services, mut frames: Frames) -> anyhow::Result<u8> {
     // Not dropped before softnet ends: what they hold, such as the locks on the VM's MAC and the
-    // interface, is the VM's as long as its command runs.
+    // interface, belongs to the VM as long as its command runs.
     let mut closed = Services::new();
     loop {
         sleep(&services)?;
@@ -64,7 +65,7 @@ fn poll_all(services: &mut Services, frames: &Frames) -> anyhow::Result<Option<E
     Ok(None)
 }
 
-/// Closes the services, the last one first, and takes out those that are done.
+/// Closes the services, the last one first, and removes those that are done.
 fn close(services: &mut Services, end: &End, frames: &Frames) -> Services {
     let mut closed = Services::new();
     for index in (0..services.len()).rev() {
@@ -75,7 +76,7 @@ fn close(services: &mut Services, end: &End, frames: &Frames) -> Services {
     closed
 }
 
-/// Rounds up to milliseconds, so that the deadline has come when the thread wakes.
+/// Rounds up to milliseconds, so that the deadline has passed when the thread wakes.
 fn timeout(time: Duration) -> PollTimeout {
     let millis = time.as_micros().div_ceil(1000);
     PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
@@ -91,11 +92,11 @@ mod tests {
 
     use super::*;
 
-    /// Plays back what its polls return, and notes each call.
+    /// Returns the prepared results of its polls, and records each call.
     struct Script {
         name: &'static str,
         outcomes: VecDeque<Outcome>,
-        /// What `close` returns, call by call; then true.
+        /// The results of `close`, call by call; after that, true.
         closes: VecDeque<bool>,
         reader: Option<io::PipeReader>,
         tick: Option<Duration>,

@@ -1,4 +1,4 @@
-//! Answers the client of the control channel, by which rules change while frames flow.
+//! Answers the client of the control channel, which changes the rules while frames flow.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ pub(crate) fn service(channel: Option<Channel>, rules: Arc<Rules>) -> Box<dyn Se
 }
 
 struct Control {
-    /// Kept when its client is gone: its number may be that of standard output, which no other
-    /// file must get.
+    /// Kept even after its client has gone: its number may be that of standard output, which no
+    /// other file must get.
     channel: Option<Channel>,
     rules: Arc<Rules>,
 }

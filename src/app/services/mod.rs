@@ -1,5 +1,5 @@
-//! The services, one file for each. The function that starts one is called `service`, and
-//! `app/start.rs` calls them all, in the order in which they are polled.
+//! The services, one file each. The function that creates one is called `service`, and
+//! `app/start.rs` calls them all, in the order in which the services are polled.
 
 pub(crate) mod control;
 

@@ -8,7 +8,7 @@ use tracing::info;
 
 use crate::app::service::{End, Frames, Outcome, Service, TICK};
 
-/// Watches `parent`, if it is a process whose death means anything.
+/// Watches `parent`, if it is a process whose end matters.
 pub(crate) fn service(parent: Option<Parent>) -> Box<dyn Service> {
     Box::new(Starter(parent))
 }
@@ -21,7 +21,7 @@ impl Service for Starter {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        // Not every system has a descriptor that tells.
+        // Not every system has a descriptor for this.
         self.0.as_ref().map(|_| now + TICK)
     }
 

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::app::service::{End, Frames, Outcome, Service, TICK};
 
-/// Attends to `registry`, if there is one.
+/// Looks after `registry`, if there is one.
 pub(crate) fn service(registry: Option<Arc<Registry>>, lease: Arc<LeaseCell>) -> Box<dyn Service> {
     Box::new(Identity { registry, lease })
 }
@@ -27,7 +27,7 @@ impl Service for Identity {
 
     fn poll(&mut self, _: &Frames) -> anyhow::Result<Outcome> {
         if let Some(registry) = &self.registry {
-            // Leaves the address to others once its lease has run out.
+            // Gives up the address for others once its lease has expired.
             registry.settle(&|| self.lease.address_at(Tick::now()));
             if let Some(refusal) = registry.new_refusal() {
                 warn!("{refusal}");

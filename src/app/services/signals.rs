@@ -1,6 +1,6 @@
-//! Signals, and the command of `softnet run`, which they are passed on to.
+//! Handles signals, and the command of `softnet run`, to which they are passed on.
 //!
-//! Both are one service, since a signal (SIGCHLD) tells that the command has ended.
+//! Both are one service, because a signal (SIGCHLD) reports that the command has ended.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use tracing::{debug, error, info, warn};
 use crate::app::exit_code;
 use crate::app::service::{End, Frames, Outcome, Service, TICK};
 
-/// Without a command, the first signal that means stop ends softnet. With one, softnet ends when
-/// the command does, with its exit code.
+/// Without a command, the first signal that means stop ends softnet. With a command, softnet ends
+/// when the command does, with the same exit code.
 pub(crate) fn service(signals: Signals, command: Option<Command>) -> Box<dyn Service> {
     Box::new(Stops {
         signals,
@@ -39,7 +39,7 @@ impl Service for Stops {
     }
 
     fn poll(&mut self, _: &Frames) -> anyhow::Result<Outcome> {
-        // Before the command is asked: one that ends after that raises SIGCHLD again.
+        // Before checking the command: if it ends after that, SIGCHLD is raised again.
         let signal = self.signals.stop();
         let Some(command) = &mut self.command else {
             return Ok(signal.map_or(Outcome::Continue, |signal| {
@@ -77,12 +77,12 @@ impl Service for Stops {
     }
 }
 
-/// The command, which has not ended as far as is known.
+/// The command, which is still running as far as is known.
 struct Running {
     command: Command,
-    /// When it will be killed, if it was asked to end.
+    /// When it will be killed, if it has been asked to end.
     kill_at: Option<Instant>,
-    /// Whether it was asked to end because something failed.
+    /// Whether it has been asked to end because something failed.
     failed: bool,
 }
 
@@ -95,14 +95,14 @@ impl Running {
         }
     }
 
-    /// Passes a signal on. That is all for SIGINT and SIGQUIT: they come from a terminal, which
-    /// sends them to the command too, and they may mean something there that softnet does not
-    /// know. After any other signal the command has to end.
+    /// Passes a signal on. For SIGINT and SIGQUIT that is all: they come from a terminal, which
+    /// also sends them to the command, and they may mean something there that softnet does not
+    /// know. After any other signal the command must end.
     fn pass_on(&mut self, signal: Signal) {
         let signal = match signal {
             Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP => signal,
-            // One that is about this process, such as its limit on processor time, asks the
-            // command no more than to end.
+            // A signal about this process, such as its limit on CPU time, only asks the command to
+            // end.
             _ => Signal::SIGTERM,
         };
         debug!("passing {signal} on to the command");
@@ -113,7 +113,7 @@ impl Running {
         }
     }
 
-    /// Kills the command if it has not ended in time, and again while that does not help.
+    /// Kills the command if it has not ended in time, repeatedly if necessary.
     fn kill_when_due(&mut self, now: Instant) {
         if self.kill_at.is_some_and(|kill_at| now >= kill_at) {
             warn!("the command has not ended in {PATIENCE:?}: killing it");
@@ -123,7 +123,7 @@ impl Running {
     }
 }
 
-/// How long a command may take to end when asked to.
+/// How long a command may take to end after it has been asked to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    /// A command that has started, and the other end of its socket.
+    /// A running command, and the other end of its socket.
     fn command(script: &str) -> (Command, OwnedFd) {
         let (ours, vms) = spawn::socket().unwrap();
         let words = ["sh", "-c", script].map(OsString::from);
@@ -189,7 +189,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(stops.deadline(now), Some(now + TICK));
         let running = stops.command.as_mut().unwrap();
-        // Until the shell has come to ignore the signals.
+        // Until the shell ignores the signals.
         thread::sleep(Duration::from_millis(300));
         running.pass_on(Signal::SIGINT);
         assert_eq!(running.kill_at, None);

@@ -1,4 +1,4 @@
-//! Attends to the host's side: what changes there, and what has to be left as it was.
+//! Looks after the host's side: follows changes there, and restores its state at the end.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use softnet::wire::Mac;
 use crate::app::service::{End, Frames, Outcome, Service};
 use crate::app::uplink::Attendant;
 
-/// Attends to the interface called `name`, through which the VM at `vm` reaches the network.
+/// Looks after the interface called `name`, through which the VM at `vm` reaches the network.
 pub(crate) fn service(
     attendant: Attendant,
     name: String,

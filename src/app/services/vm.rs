@@ -9,8 +9,8 @@ use tracing::info;
 
 use crate::app::service::{End, Frames, Outcome, Service, TICK};
 
-/// Asks about the VM through `vm`, if the system answers such questions. A data thread may notice
-/// first: then it sets `stop`.
+/// Polls the VM through `vm`, if the system supports that. A data thread may notice first; then it
+/// sets `stop`.
 pub(crate) fn service(vm: Option<Vm>, stop: Stop) -> Box<dyn Service> {
     Box::new(VmEnd { vm, stop })
 }
@@ -31,7 +31,7 @@ impl Service for VmEnd {
 
     fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome> {
         let gone = self.stop.is_set() || self.vm.as_mut().is_some_and(Vm::is_gone);
-        // A data thread sets the flag too when the host's interface is gone. The uplink, which is
+        // A data thread also sets the flag if the host's interface is gone. The uplink, which is
         // polled next, reports that.
         if gone && !frames.host_gone() {
             info!("the VM is gone");

@@ -1,4 +1,4 @@
-//! The host's side on Linux, with all that is to be done about it while frames flow.
+//! The host's side on Linux: what is opened, and what is done about it while frames flow.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -27,10 +27,10 @@ pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
     Tap::inherit(descriptor)
 }
 
-/// Whether `--tap` has to be there.
+/// Whether `--tap` is required.
 pub(crate) const NEEDS_TAP: bool = true;
 
-/// What was said about the TAP.
+/// The flags about the TAP.
 #[derive(Debug)]
 pub(crate) struct Config {
     tap: String,
@@ -38,7 +38,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Takes what is for Linux, and refuses what is not.
+    /// Takes the flags for Linux, and rejects the others.
     pub(crate) fn new(flags: HostFlags) -> Result<Self, String> {
         if !flags.expose.is_empty() {
             return Err(
@@ -61,7 +61,7 @@ impl Config {
     }
 }
 
-/// Rights are the caller's to have.
+/// On Linux, getting privileges is up to the caller.
 pub(crate) struct Rights;
 
 impl Rights {
@@ -81,14 +81,14 @@ pub(crate) struct Uplink {
     tap: Tap,
     name: String,
     gateway: Gateway,
-    /// What looks like a mistake, told once nothing can be refused any more: a refusal is one
+    /// A probable mistake, to be logged once the start can no longer fail: a failure is a single
     /// line.
     warning: Option<String>,
     watch: Watch,
 }
 
 impl Uplink {
-    /// Opens what the command line names; None, on other systems, if a signal came first.
+    /// Opens what the command line names. Returns None, on other systems, if a signal came first.
     pub(crate) fn open(
         config: &Config,
         _mode: Mode,
@@ -97,7 +97,7 @@ impl Uplink {
         _signals: &mut Signals,
         _rights: Option<&Rights>,
     ) -> anyhow::Result<Option<Self>> {
-        // CAP_NET_ADMIN opens everybody's TAP, and a caller without it names the TAP.
+        // CAP_NET_ADMIN can open anybody's TAP, and here a caller without it chooses the TAP.
         if identity.are_borrowed() {
             identity.drop_to()?;
         }
@@ -124,7 +124,8 @@ impl Uplink {
         self.tap.max_frame()
     }
 
-    /// Parts what the forwarder needs from what attends to the interface meanwhile.
+    /// Separates the endpoint for the forwarder from the part that looks after the interface
+    /// meanwhile.
     pub(crate) fn split(self) -> (Tap, Attendant) {
         if let Some(warning) = self.warning {
             warn!("{warning}");
@@ -139,7 +140,7 @@ impl Uplink {
     }
 }
 
-/// Follows the gateway, and gives the lease back in the end.
+/// Follows the gateway, and releases the lease at the end.
 pub(crate) struct Attendant {
     watch: Watch,
     sink: ToTap,
@@ -153,17 +154,17 @@ impl Attendant {
         Some(self.watch.as_fd())
     }
 
-    /// How soon to look again.
+    /// The interval at which to look.
     pub(crate) fn tick(&self) -> Duration {
         TICK
     }
 
-    /// Tells the rules which addresses the host has, before frames flow.
+    /// Tells the rules the host's addresses, before frames flow.
     pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
         self.host.tell(rules)
     }
 
-    /// Tells the filter when the gateway has got another MAC, or the host other addresses.
+    /// Tells the filter if the gateway's MAC or the host's addresses have changed.
     pub(crate) fn look(&mut self, lease: &LeaseCell, rules: &Rules) {
         if self.watch.take_event() {
             self.host.may_have_changed();
@@ -181,7 +182,7 @@ impl Attendant {
         }
     }
 
-    /// Leaves nothing behind; to be called when nothing is forwarded any more.
+    /// Cleans up; must be called when nothing is forwarded any more.
     pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
         release::give_back(&mut self.sink, lease, vm, self.gateway.address);
     }

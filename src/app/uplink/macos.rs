@@ -1,4 +1,4 @@
-//! The host's side on macOS, with all that is to be done about it while frames flow.
+//! The host's side on macOS: what is opened, and what is done about it while frames flow.
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -33,10 +33,10 @@ pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
     Err(descriptor)
 }
 
-/// Whether `--tap` has to be there.
+/// Whether `--tap` is required.
 pub(crate) const NEEDS_TAP: bool = false;
 
-/// What was said about the host's side.
+/// The flags about the host's side.
 #[derive(Debug)]
 pub(crate) struct Config {
     expose: Vec<Exposed>,
@@ -44,7 +44,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Takes what is for macOS, and refuses what is not.
+    /// Takes the flags for macOS, and rejects the others.
     pub(crate) fn new(flags: HostFlags) -> Result<Self, String> {
         if flags.tap.is_some() {
             return Err("--tap is for Linux: on macOS, vmnet is the host's side".to_owned());
@@ -63,12 +63,12 @@ impl Config {
     }
 }
 
-/// The way to the rights that vmnet asks for.
+/// How to get the privileges that vmnet needs.
 pub(crate) struct Rights(Start);
 
 impl Rights {
-    /// Becomes root where vmnet needs that and sudo lets us. `named` says whether a user, and
-    /// whether a group, was named.
+    /// Becomes root if vmnet needs that and sudo permits it. `named` says whether the command line
+    /// names a user, and whether it names a group.
     pub(crate) fn get(
         vm_fd: RawFd,
         control_fd: Option<RawFd>,
@@ -92,7 +92,7 @@ pub(crate) struct Uplink {
 }
 
 impl Uplink {
-    /// Starts an interface; None if a signal came before it was there.
+    /// Starts an interface. Returns None if a signal came first.
     pub(crate) fn open(
         config: &Config,
         mode: Mode,
@@ -105,7 +105,7 @@ impl Uplink {
         bootpd::check_lease_time(*lease_time, identity.are_borrowed())?;
         let is_root = geteuid().is_root();
         if is_root {
-            // The DHCP server is set up anew when an interface starts.
+            // The DHCP server is configured again when an interface starts.
             bootpd::set_lease_time(*lease_time);
         }
         let vmnet = match Vmnet::open(mode, isolated, || signals.stop().is_some()) {
@@ -148,7 +148,8 @@ impl Uplink {
         self.vmnet.max_frame()
     }
 
-    /// Parts what the forwarder needs from what attends to the interface meanwhile.
+    /// Separates the endpoint for the forwarder from the part that looks after the interface
+    /// meanwhile.
     pub(crate) fn split(self) -> (Vmnet, Attendant) {
         let attendant = Attendant {
             gateway: self.gateway(),
@@ -160,7 +161,7 @@ impl Uplink {
     }
 }
 
-/// Has the host's ports follow the lease, and gives that back in the end.
+/// Lets the host's ports follow the lease, and releases the lease at the end.
 pub(crate) struct Attendant {
     gateway: Gateway,
     sink: ToVmnet,
@@ -175,18 +176,18 @@ impl Attendant {
         None
     }
 
-    /// How soon to look again.
+    /// The interval at which to look.
     pub(crate) fn tick(&self) -> Duration {
         if self.ports.is_settled() { TICK } else { SOON }
     }
 
-    /// Tells the rules which addresses the host has, before frames flow.
+    /// Tells the rules the host's addresses, before frames flow.
     pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
         self.host.tell(rules)
     }
 
-    /// Has the ports follow the lease, and the rules the host's addresses, of whose changes
-    /// nothing here wakes the main thread.
+    /// Lets the ports follow the lease, and the rules the host's addresses, whose changes do not
+    /// wake the main thread.
     pub(crate) fn look(&mut self, lease: &LeaseCell, rules: &Rules) {
         self.host.may_have_changed();
         if let Err(error) = self.host.tell(rules) {
@@ -197,7 +198,7 @@ impl Attendant {
         self.ports.follow(lease.map(|lease| lease.address));
     }
 
-    /// Leaves nothing behind; to be called when nothing is forwarded any more.
+    /// Cleans up; must be called when nothing is forwarded any more.
     pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
         let ports_until = Instant::now() + PORTS_PATIENCE;
         self.ports.follow(None);
@@ -212,7 +213,7 @@ impl Attendant {
     }
 }
 
-/// Often enough for requests to be followed up, and rare enough to be forgotten.
+/// Often enough to follow pending requests, and too rare to matter.
 const SOON: Duration = Duration::from_millis(50);
-/// How long rules for ports may take to go, which they do together with the interface anyway.
+/// How long to wait for port rules to be removed. They are removed with the interface anyway.
 const PORTS_PATIENCE: Duration = Duration::from_millis(250);
