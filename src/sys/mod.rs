@@ -1,16 +1,15 @@
-//! The system's own calls: the only folder with unsafe code, and the table that chooses a file
-//! for each system.
+//! System calls: the only folder with unsafe code, and the table that selects a file for each
+//! system.
 //!
-//! Files here turn a call into a safe function that takes slices and descriptors that the
-//! caller owns, and reports what the system answered. They decide nothing. `linux/` and
-//! `darwin/` have what one system does, `unix/` what all do, and `measure/` what only the bench
-//! needs.
+//! The files turn system calls into safe functions that take slices and descriptors owned by the
+//! caller, and return what the system answered. They make no decisions. `linux/` and `darwin/` are
+//! for one system, `unix/` is for all, and `measure/` is what only the bench needs.
 //!
-//! The feature `vmnet-sim` puts macOS' way of moving frames in the place of Linux', for tests;
+//! The feature `vmnet-sim` replaces Linux' way of moving frames by that of macOS, for tests;
 //! `src/build.rs` says which of the two a build has (`tap`, `vmnet`).
 #![allow(unsafe_code)]
 
-// --- kept by all systems ---
+// --- for all systems ---
 
 #[path = "unix/descriptor.rs"]
 pub(crate) mod descriptor;
@@ -82,7 +81,7 @@ pub(crate) mod privileges;
 #[path = "darwin/privileges.rs"]
 pub(crate) mod privileges;
 
-// --- linux alone ---
+// --- only Linux ---
 
 #[cfg(target_os = "linux")]
 #[path = "linux/interrupt.rs"]
@@ -92,7 +91,7 @@ pub(crate) mod interrupt;
 #[path = "linux/tap.rs"]
 pub(crate) mod tap;
 
-// --- macOS alone, and what of it the simulation has ---
+// --- only macOS, and those parts of it that the simulation has ---
 
 #[cfg(vmnet)]
 #[path = "darwin/block.rs"]
@@ -130,7 +129,7 @@ pub(crate) mod vmnet;
 #[path = "darwin/xpc.rs"]
 mod xpc;
 
-// --- for `bench` alone ---
+// --- only for `bench` ---
 
 #[cfg(tap)]
 #[path = "measure/cores_linux.rs"]
@@ -174,7 +173,7 @@ pub(crate) mod usage;
 
 use std::io;
 
-/// Turns the -1 of a system call into the error that it left in `errno`.
+/// Converts the -1 of a system call into the error in `errno`.
 fn cvt(result: impl Into<i64>) -> io::Result<usize> {
     usize::try_from(result.into()).map_err(|_| io::Error::last_os_error())
 }

@@ -1,5 +1,5 @@
-//! CPU affinity: the same functions as on Linux, which do nothing. macOS lets no program choose a
-//! core; as far as its scheduler is known, it keeps two busy threads apart by itself.
+//! CPU affinity: the same functions as on Linux, which do nothing here. On macOS no program can
+//! choose a core. As far as its scheduler is known, it keeps two busy threads apart by itself.
 
 /// A thread.
 #[derive(Debug)]

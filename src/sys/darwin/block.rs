@@ -1,22 +1,23 @@
-//! Apple's blocks, the closures of C, built by hand: `sys::vmnet` passes its callbacks as such.
+//! Apple's blocks, the closures of C, built by hand: `sys::vmnet` passes its callbacks in this
+//! form.
 //!
-//! The layout is that of the Clang documentation, "Block Implementation Specification": a
-//! literal that starts with five known fields, and a descriptor with what to do when the
-//! literal is copied and when a copy goes away. Ours carries a counted pointer to a Rust
-//! closure, so that a copy that a framework made and forgot to mention stays valid. A
-//! framework that keeps a block copies it; the literal here lives until the call returns.
+//! The layout is that of the Clang documentation, "Block Implementation Specification": a literal
+//! that starts with five fixed fields, and a descriptor that says what to do when the literal is
+//! copied and when a copy is freed. Ours contains a reference-counted pointer to a Rust closure, so
+//! a copy that a framework has made stays valid. A framework that keeps a block copies it; the
+//! literal here lives until the call returns.
 
 use std::ffi::{c_int, c_ulong, c_void};
 use std::mem::{offset_of, size_of};
 use std::sync::Arc;
 
-/// What blocks of this program may do, with the types of their arguments.
+/// A closure that can be the body of a block, with the types of its arguments.
 pub(crate) trait Callback<Arguments>: Send + Sync + 'static {
-    /// The C function that a caller of the block calls.
+    /// The C function that is called when the block is called.
     const INVOKE: *const c_void;
 }
 
-/// A block: the literal that C code gets a pointer to, in the memory of its maker.
+/// A block: the literal to which C code gets a pointer, in the memory of its creator.
 #[repr(C)]
 pub(crate) struct Block<F> {
     isa: *const c_void,
@@ -37,13 +38,13 @@ struct Descriptor {
 }
 
 impl<F> Block<F> {
-    /// Makes a block of `closure`.
+    /// Creates a block from `closure`.
     pub(crate) fn new<Arguments>(closure: F) -> Self
     where
         F: Callback<Arguments>,
     {
         Self {
-            // The address of the class is all that is taken from it.
+            // Only the address of the class is used.
             isa: &raw const _NSConcreteStackBlock,
             flags: HAS_COPY_DISPOSE,
             reserved: 0,
@@ -53,7 +54,7 @@ impl<F> Block<F> {
         }
     }
 
-    /// The block as C wants it. Valid as long as `self` is borrowed.
+    /// A pointer to the block for C. Valid as long as `self` is borrowed.
     pub(crate) fn as_ptr(&self) -> *const c_void {
         (&raw const *self).cast()
     }
@@ -65,7 +66,7 @@ impl<F> Block<F> {
         dispose: Self::dispose,
     };
 
-    /// Called by the runtime after it copied the literal's bytes.
+    /// Called by the runtime after it has copied the literal's bytes.
     unsafe extern "C" fn copy(_copy: *mut c_void, original: *const c_void) {
         // SAFETY: the runtime passes a block made by `new`, or a copy of one, since only
         // these have our descriptor.

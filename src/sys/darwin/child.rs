@@ -1,5 +1,5 @@
-//! What must happen in a child between fork(2) and execve(2). macOS cannot tie the child's
-//! life to ours, as Linux can.
+//! What a child process does between fork(2) and execve(2). On macOS the child's life cannot be
+//! tied to ours, as it can on Linux.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,17 +11,17 @@ use nix::unistd::{self, Gid, Uid};
 
 use super::cvt;
 
-/// Who the child becomes, and what it inherits.
+/// The user as which the child runs, and what it inherits.
 pub(crate) struct Orders {
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
-    /// The groups besides; None keeps those of the parent.
+    /// The supplementary groups; None keeps those of the parent.
     pub(crate) groups: Option<Vec<Gid>>,
     /// Stays open in the child.
     pub(crate) socket: OwnedFd,
 }
 
-/// Starts `command` in a child that carries out `orders`.
+/// Starts `command` in a child that follows `orders`.
 pub(crate) fn spawn(mut command: Command, orders: Orders) -> io::Result<Child> {
     let groups: Option<Vec<_>> = orders
         .groups

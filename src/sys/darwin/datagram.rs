@@ -1,19 +1,19 @@
-//! Many datagrams with one call: recvmsg_x(2) and sendmsg_x(2) of macOS, where they can be
-//! trusted, and one call for each where not.
+//! Moves many datagrams with one call: recvmsg_x(2) and sendmsg_x(2) of macOS, on versions where
+//! they can be trusted, and otherwise one call per datagram.
 //!
-//! Both are exported by libSystem and have no header (xnu, bsd/sys/socket_private.h), so they
-//! are looked up at run time. `endpoint::datagrams` receives into the slots of a batch and
-//! sends from them through here, as on Linux.
+//! libSystem exports both, but there is no header for them (xnu, bsd/sys/socket_private.h), so they
+//! are looked up at run time. Through this, `endpoint::datagrams` receives into the slots of a
+//! batch and sends from them, as on Linux.
 //!
-//! Rules that the kernel forces:
-//! - recvmsg_x is used on macOS 15.6 and later only. Before, an early exit of
-//!   soreceive_m_list() kept the socket locked, which hangs every process that has an end of
-//!   it (seen in xnu 10002.1.13 to 11417.101.15, mended in 11417.140.69).
-//! - A socket has one reader, and nobody closes it or shuts it down while that one is inside.
-//! - A datagram that was cut does not say so: slots have to be longer than the longest frame.
-//! - When sendmsg_x runs out of buffers (mbufs) while it copies a frame, it frees those that it has
-//!   copied before and reports them as sent (xnu-11417.140.69, uipc_syscalls.c, sendit_x). Nothing
-//!   tells them from frames that were sent, and so they count as such.
+//! What the kernel requires:
+//! - recvmsg_x is used on macOS 15.6 and later only. Before that, an early return in
+//!   soreceive_m_list() left the socket locked, which hangs every process that has an end of it
+//!   (seen in xnu 10002.1.13 to 11417.101.15, fixed in 11417.140.69).
+//! - A socket has only one reader, and must not be closed or shut down during its call.
+//! - A truncated datagram is not marked as such, so slots must be longer than the longest frame.
+//! - If sendmsg_x runs out of buffers (mbufs) while it copies a frame, it frees those that it has
+//!   copied before and reports them as sent (xnu-11417.140.69, uipc_syscalls.c, sendit_x). They
+//!   cannot be distinguished from frames that were sent, so they are counted as sent.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::fmt;
@@ -29,7 +29,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use super::{cvt, dynamic};
 use crate::batch::FRAMES_MAX;
 
-/// Room for the headers of one call, for one thread.
+/// The headers of one call, for one thread.
 pub(crate) struct Headers {
     calls: Calls,
     messages: Box<[Message; FRAMES_MAX]>,
@@ -53,10 +53,11 @@ impl Headers {
         }
     }
 
-    /// Receives up to one datagram per slot, without blocking, and notes their lengths.
-    /// A datagram longer than its slot is cut, and its length is then the slot's.
+    /// Receives up to one datagram per slot, without blocking, and stores their lengths. A datagram
+    /// that is longer than its slot is truncated; its length is then the slot's.
     ///
-    /// Returns how many arrived: 1 or more. Nothing there is [`io::ErrorKind::WouldBlock`].
+    /// Returns how many arrived, at least 1. If there are none, the error is
+    /// [`io::ErrorKind::WouldBlock`].
     pub(crate) fn recv<'slot>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -88,10 +89,10 @@ impl Headers {
         Ok(received)
     }
 
-    /// Sends datagrams in order, without blocking, until all are sent or one cannot be.
+    /// Sends datagrams in order, without blocking, until all are sent or one cannot be sent.
     ///
-    /// Returns how many were sent: 1 or more. The error is that of the first; a peer without
-    /// room is ENOBUFS, never EAGAIN.
+    /// Returns how many were sent, at least 1. Otherwise the error is that of the first; if the
+    /// peer has no room, it is ENOBUFS, never EAGAIN.
     pub(crate) fn send<'frame>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -114,7 +115,7 @@ impl Headers {
         cvt(result as i64)
     }
 
-    /// Lets one header after the other describe one buffer each; returns how many do.
+    /// Points one header after another at one buffer each, and returns how many.
     fn point_at(&mut self, buffers: impl Iterator<Item = (*mut u8, usize)>) -> c_uint {
         let mut count = 0;
         let headers = self.messages.iter_mut().zip(self.vectors.iter_mut());
@@ -136,12 +137,12 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// How many datagrams were moved with a call of their own, by the whole process.
+/// How many datagrams the whole process has moved with a call of their own.
 pub(crate) fn moved_one_by_one() -> u64 {
     ONE_BY_ONE.load(Ordering::Relaxed)
 }
 
-/// As [`Headers::recv`], with recv(2).
+/// Like [`Headers::recv`], with recv(2).
 fn recv_one_by_one<'slot>(
     socket: BorrowedFd<'_>,
     slots: impl Iterator<Item = &'slot mut [u8]>,
@@ -155,7 +156,7 @@ fn recv_one_by_one<'slot>(
     count_until_an_error(slots.zip(lens).map(receive))
 }
 
-/// As [`Headers::send`], with send(2).
+/// Like [`Headers::send`], with send(2).
 fn send_one_by_one<'frame>(
     socket: BorrowedFd<'_>,
     frames: impl Iterator<Item = &'frame [u8]>,
@@ -169,7 +170,7 @@ pub(crate) fn send_one(socket: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// What came before an error counts; the next call meets the error again.
+/// Counts the successes before an error. The next call gets the error again.
 fn count_until_an_error(results: impl Iterator<Item = io::Result<()>>) -> io::Result<usize> {
     let mut count = 0;
     for result in results {

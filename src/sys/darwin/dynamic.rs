@@ -1,4 +1,4 @@
-//! What the running macOS has: symbols that not every version exports, and its version.
+//! What the running macOS has: symbols that not every version exports, and its version number.
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
@@ -8,24 +8,24 @@ use libc::{dlsym, sysctlbyname};
 #[cfg(not(target_os = "macos"))]
 use vmnet_sim::{dlsym, sysctlbyname};
 
-/// The address of `symbol`, if a library that is loaded exports it.
+/// The address of `symbol`, if a loaded library exports it.
 pub(crate) fn find(symbol: &CStr) -> Option<NonNull<c_void>> {
     // SAFETY: RTLD_DEFAULT looks in all that is loaded; a C string.
     NonNull::new(unsafe { dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()) })
 }
 
-/// The version of macOS, its first two numbers. (0, 0) if it does not tell.
+/// The first two numbers of the version of macOS; (0, 0) if it is unknown.
 ///
-/// From the kernel's own version, as `kern.osproductversion` depends on who asks: a program
-/// that was linked against an SDK before 26 is told 16 on macOS 26 (xnu, bsd/kern/kern_sysctl.c,
-/// `PROC_SDK` and the compatibility version).
+/// It is derived from the kernel's version, because `kern.osproductversion` depends on the caller:
+/// a program that was linked against an SDK before 26 gets 16 on macOS 26 (xnu,
+/// bsd/kern/kern_sysctl.c, `PROC_SDK` and the compatibility version).
 pub(crate) fn macos_version() -> (u32, u32) {
     sysctl(c"kern.osrelease").map_or((0, 0), |release| version_of(&release))
 }
 
-/// The version of macOS whose kernel calls itself `release`: 22.6.0 is that of 13.6, 24.6.0 of
-/// 15.6 and 25.1.0 of 26.1. The second numbers agree since macOS 14, but for the last updates of
-/// a system (15.7), whose kernel stays as it is.
+/// The version of macOS whose kernel has the version `release`: 22.6.0 is 13.6, 24.6.0 is 15.6 and
+/// 25.1.0 is 26.1. The second numbers agree since macOS 14, except for the last updates of a system
+/// (15.7), whose kernel does not change.
 fn version_of(release: &str) -> (u32, u32) {
     let mut numbers = release
         .split('.')
@@ -39,7 +39,7 @@ fn version_of(release: &str) -> (u32, u32) {
     if major == 0 { (0, 0) } else { (major, minor) }
 }
 
-/// A text of the kernel's, of up to 127 bytes.
+/// A text from the kernel, of up to 127 bytes.
 pub(crate) fn sysctl(name: &CStr) -> Option<String> {
     let mut text = [0_u8; 128];
     let mut len = text.len();
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    /// 26.0 is what the simulation is without a word from a test.
+    /// The simulation is 26.0 unless a test says otherwise.
     #[cfg(not(target_os = "macos"))]
     #[test]
     fn a_system_that_calls_itself_16_is_26() {

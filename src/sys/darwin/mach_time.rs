@@ -1,9 +1,9 @@
-//! Time of macOS' kernel, which counts in ticks: nanoseconds on Intel, 125/3 of one on Apple
+//! The time of macOS' kernel, which counts in ticks: a nanosecond on Intel, 125/3 of one on Apple
 //! Silicon (mach_timebase_info, mach/mach_time.h).
 
 use std::time::Duration;
 
-/// So many ticks, each of which takes `numer`/`denom` nanoseconds.
+/// The duration of `ticks`, each of which takes `numer`/`denom` nanoseconds.
 pub(crate) fn duration(ticks: u64, numer: u32, denom: u32) -> Duration {
     let (numer, denom) = (u64::from(numer), u64::from(denom.max(1)));
     // In two steps, which do not overflow for centuries.

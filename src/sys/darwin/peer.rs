@@ -1,4 +1,4 @@
-//! Whether the other end of a unix socket exists, on macOS, which tells nobody of its end.
+//! Whether the other end of a unix socket still exists, on macOS, which does not report its end.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -12,12 +12,12 @@ pub(crate) struct Question {
     socket: OwnedFd,
 }
 
-/// What is at the other end of a socket.
+/// The other end of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// A socket that somebody holds.
+    /// A socket that is open in some process.
     Open,
-    /// Nothing any more: when the last holder closes it, the kernel disconnects its peer (xnu,
+    /// Nothing any more: when its last holder closes it, the kernel disconnects its peer (xnu,
     /// bsd/kern/uipc_usrreq.c, unp_drop).
     None,
 }
@@ -33,7 +33,7 @@ impl Question {
     pub(crate) fn ask(&mut self) -> io::Result<Peer> {
         match getpeername::<SockaddrStorage>(self.socket.as_raw_fd()) {
             Err(Errno::ENOTCONN | Errno::EINVAL | Errno::ECONNRESET) => Ok(Peer::None),
-            // Addresses of a socketpair have no name, which nix may not like.
+            // The addresses of a socketpair have no name, which nix may reject.
             _ => Ok(Peer::Open),
         }
     }

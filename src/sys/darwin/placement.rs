@@ -1,8 +1,10 @@
-//! Where a thread may run, on macOS: a class of service, and on Intel a hint to share a cache.
+//! Where a thread may run, on macOS: a quality-of-service class and, on Intel, a hint to share a
+//! cache.
 
 use std::io;
 
-/// Asks for the class of service that the performance cores are for. A thread asks for itself.
+/// Requests the quality-of-service class for which the performance cores are meant, for the calling
+/// thread.
 pub(crate) fn be_interactive() -> io::Result<()> {
     // SAFETY: by pthread/qos.h, a class and a priority within it; the calling thread's alone
     // changes.
@@ -15,8 +17,8 @@ pub(crate) fn be_interactive() -> io::Result<()> {
     }
 }
 
-/// Hints that threads with the same `tag`, of one process, should share a cache of the second
-/// level. Apple Silicon has no such thing (xnu, osfmk/arm/cpu_affinity.h).
+/// Hints that threads of one process with the same `tag` should share a second-level cache. Apple
+/// Silicon does not support this (xnu, osfmk/arm/cpu_affinity.h).
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn share_cache(tag: i32) -> io::Result<()> {
     use mach2::kern_return::KERN_SUCCESS;
@@ -47,7 +49,7 @@ pub(crate) fn share_cache(tag: i32) -> io::Result<()> {
     unsafe { mach_port_deallocate(task, thread) };
     match result {
         KERN_SUCCESS => Ok(()),
-        // Mach has no errno, and this call sets none.
+        // Mach has no errno, and this call does not set it.
         error => Err(io::Error::other(format!("kern_return_t {error}"))),
     }
 }

@@ -1,16 +1,16 @@
-//! The system's preferences on macOS (SCPreferences.h, and CoreFoundation for the values).
+//! The system's preferences on macOS (SCPreferences.h, with CoreFoundation for the values).
 //!
-//! A preference here is a dictionary of numbers and other things under a key; `host::bootpd`
+//! A preference here is a dictionary of numbers and other values under a key. `host::bootpd`
 //! changes one number in it and keeps the rest.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 
-/// An object of CoreFoundation that we have to release.
+/// A CoreFoundation object that must be released.
 struct Owned(NonNull<c_void>);
 
 impl Owned {
-    /// Takes what a function with Create or Copy in its name gave, which may be null.
+    /// Takes the result of a function with Create or Copy in its name, which may be null.
     fn new(object: *const c_void) -> Result<Self, i32> {
         NonNull::new(object.cast_mut())
             .map(Self)
@@ -40,18 +40,18 @@ impl Drop for Owned {
     }
 }
 
-/// One file of preferences, locked: nobody else changes it as long as this lives.
+/// One file of preferences, locked: nobody else can change it as long as this exists.
 pub(crate) struct Locked {
     session: Owned,
 }
 
-/// What SCError said.
+/// Somebody else holds the lock (a code of SCError).
 pub(crate) const BUSY: i32 = 3002;
 /// The file has changed since it was opened.
 pub(crate) const STALE: i32 = 3005;
 
 impl Locked {
-    /// Opens and locks the `file`, without waiting for another holder: that is [`BUSY`].
+    /// Opens and locks the `file`, without waiting for another holder: then the error is [`BUSY`].
     pub(crate) fn open(program: &str, file: &str) -> Result<Self, i32> {
         let (program, file) = (Owned::text(program)?, Owned::text(file)?);
         // SAFETY: by SCPreferences.h, two strings.
@@ -62,8 +62,8 @@ impl Locked {
         Ok(Self { session })
     }
 
-    /// Sets `name` to `number` in the dictionary under `key`, which is made if it is not
-    /// there, and has that take effect. Returns whether it was another before.
+    /// Sets `name` to `number` in the dictionary under `key`, which is created if it does not
+    /// exist, and applies that. Returns whether the number has changed.
     pub(crate) fn set(&mut self, key: &str, name: &str, number: i64) -> Result<bool, i32> {
         let (key, name, number) = (
             Owned::text(key)?,

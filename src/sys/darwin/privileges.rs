@@ -1,4 +1,4 @@
-//! Giving up rights on macOS: the ids of the process, real, effective and saved.
+//! Drops privileges on macOS: the process's real, effective and saved ids.
 
 use std::ffi::CStr;
 use std::io;
@@ -8,24 +8,24 @@ use nix::unistd::{self, Gid, Uid};
 
 use super::cvt;
 
-/// Becomes `uid` and `gid`, in no other group, for good. As anybody but root there is nothing
-/// to give up.
+/// Becomes `uid` and `gid`, without supplementary groups, for good. If the process is not root,
+/// there is nothing to drop.
 pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
     if unistd::geteuid().is_root() {
-        // Not initgroups(3), which would leave the kernel to ask the directory service for
-        // more groups later (xnu, bsd/kern/kern_prot.c); setgroups(2) ends that.
+        // Not initgroups(3), after which the kernel may ask the directory service for more groups
+        // later (xnu, bsd/kern/kern_prot.c); setgroups(2) stops that.
         let groups = [gid.as_raw()];
         // SAFETY: by setgroups(2), a number of groups and as many of them.
         cvt(unsafe { libc::setgroups(1, groups.as_ptr()) })?;
-        // As root both set all three ids (kern_prot.c, setuid and setgid).
+        // For root both set all three ids (kern_prot.c, setuid and setgid).
         unistd::setgid(gid)?;
         unistd::setuid(uid)?;
     }
     Ok(())
 }
 
-/// Has root act as `uid` and `gid`, in no other group, until it takes the effective user id of
-/// root again, which the real one lets it do.
+/// Lets root act as `uid` and `gid`, without supplementary groups, until it takes back the
+/// effective user id of root, which its real id permits.
 pub(crate) fn put_aside(uid: Uid, gid: Gid) -> io::Result<()> {
     let groups = [gid.as_raw()];
     // SAFETY: by setgroups(2), a number of groups and as many of them.
@@ -35,8 +35,8 @@ pub(crate) fn put_aside(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// The groups that the user `name` with the primary group `gid` is in: the first 16, as many
-/// as setgroups(2) takes (NGROUPS_MAX).
+/// The groups of the user `name` with the primary group `gid`: the first 16, the most that
+/// setgroups(2) takes (NGROUPS_MAX).
 pub(crate) fn groups_of(name: &CStr, gid: Gid) -> io::Result<Vec<Gid>> {
     let mut groups = [0; 16];
     let mut count = 16;
@@ -44,7 +44,7 @@ pub(crate) fn groups_of(name: &CStr, gid: Gid) -> io::Result<Vec<Gid>> {
     // SAFETY: by getgrouplist(3), a C string, a group, room for `count` groups, and where to
     // say how many were written.
     unsafe { libc::getgrouplist(name.as_ptr(), base, groups.as_mut_ptr(), &raw mut count) };
-    // It fails when there are more, having written those that there was room for.
+    // It fails if there are more, after writing those for which there was room.
     let count = usize::try_from(count).map_err(io::Error::other)?;
     let groups = groups.iter().take(count);
     Ok(groups
@@ -52,7 +52,7 @@ pub(crate) fn groups_of(name: &CStr, gid: Gid) -> io::Result<Vec<Gid>> {
         .collect())
 }
 
-/// Tries to get rights back, and names what worked.
+/// Tries to regain privileges, and names the first way that worked.
 pub(crate) fn regained(uid: Uid, gid: Gid) -> io::Result<Option<&'static str>> {
     let root = Uid::from_raw(0);
     if [unistd::getuid(), unistd::geteuid()] != [uid; 2] {
@@ -62,7 +62,7 @@ pub(crate) fn regained(uid: Uid, gid: Gid) -> io::Result<Option<&'static str>> {
         return Ok(Some("a group id"));
     }
     if !uid.is_root() {
-        // The saved ids cannot be read, but are what these would bring back.
+        // The saved ids cannot be read, but these calls would bring them back.
         if unistd::seteuid(root) != Err(Errno::EPERM) || unistd::setuid(root) != Err(Errno::EPERM) {
             return Ok(Some("the user id of root"));
         }

@@ -1,9 +1,9 @@
-//! The system's log: syslog(3), which on macOS since 10.12 ends in the unified log
+//! The system log: syslog(3), which on macOS since 10.12 writes to the unified log
 //! (`log show --predicate 'process == "softnet"'`).
 
 use std::ffi::CString;
 
-/// Writes one line. The system has the program's name and the time by itself.
+/// Writes one line. The system adds the program's name and the time.
 pub(crate) fn write(line: &[u8]) {
     let Ok(line) = CString::new(line.trim_ascii_end()) else {
         return;

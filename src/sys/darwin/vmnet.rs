@@ -1,12 +1,13 @@
-//! Apple's vmnet framework: an interface on the host's bridge, whose frames this process
-//! carries. `endpoint::vmnet` opens it and `host::port_forward` adds rules to it through here.
+//! Apple's vmnet framework: an interface on the host's bridge, for whose other end this process
+//! reads and writes the frames. `endpoint::vmnet` opens it and `host::port_forward` adds rules to
+//! it through this file.
 //!
-//! Functions and structures are those of vmnet.h in the macOS 11 to 14 SDKs. Keys that came
-//! later are looked up at run time: a program that links them does not start on macOS 13.
+//! The functions and structures are those of vmnet.h in the macOS 11 to 14 SDKs. Newer keys are
+//! looked up at run time, because a program that links them does not start on macOS 13.
 //!
-//! Whatever vmnet answers later, it answers on a queue of its own, as a callback; here it
-//! comes out of a channel, so that the caller decides how long to wait. Every callback has a
-//! queue to itself: behind a slow one on the same queue, another would wait for ever.
+//! vmnet gives asynchronous answers as callbacks, on a queue. Here an answer comes out of a
+//! channel, so that the caller decides how long to wait. Every callback has a queue of its own:
+//! behind a slow callback on the same queue, another would wait forever.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
@@ -23,8 +24,8 @@ use super::dynamic;
 use super::xpc::{Borrowed, Dictionary};
 use crate::batch::FRAMES_MAX;
 
-/// An interface. Reading and writing may go on at the same time, each in one thread: so do
-/// vmnet-helper, HyperKit and socket_vmnet, though no sentence of Apple's promises it.
+/// An interface. One thread may read while another writes. vmnet-helper, HyperKit and socket_vmnet
+/// do so too, although Apple does not promise that it works.
 pub(crate) struct Interface {
     raw: NonNull<c_void>,
     events: Queue,
@@ -38,16 +39,16 @@ unsafe impl Send for Interface {}
 // SAFETY: as above.
 unsafe impl Sync for Interface {}
 
-/// How to connect to the host.
+/// How the interface is connected to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Other VMs and the host, but not beyond.
+    /// To other VMs and the host, but not beyond.
     Host = 1000,
-    /// And through the host, with its address, to wherever it can go.
+    /// Also through the host, with its address, to wherever the host can go.
     Shared = 1001,
 }
 
-/// What an interface is like once it is there.
+/// The properties of an interface once it exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Parameters {
     /// The host's own address on the bridge: the gateway.
@@ -61,13 +62,13 @@ pub(crate) struct Parameters {
     pub(crate) read_max_packets: Option<u64>,
     /// The most packets that one call of `write` takes; since macOS 15.
     pub(crate) write_max_packets: Option<u64>,
-    /// All that vmnet said, these and others, for people.
+    /// Everything that vmnet reported, these and others, for people.
     pub(crate) description: String,
 }
 
 impl Interface {
-    /// Asks for an interface. The answer comes through the channel; until a good one has come,
-    /// nothing else may be called.
+    /// Requests an interface. The answer comes through the channel. Until it has come and is a
+    /// success, nothing else may be called.
     pub(crate) fn start(
         mode: Mode,
         isolated: bool,
@@ -96,8 +97,8 @@ impl Interface {
         Ok((interface, answered))
     }
 
-    /// Has `callback` called when frames have come. It runs on another thread, may come
-    /// without a cause, and may come late.
+    /// Has `callback` called when frames have come. It runs on another thread, may be called
+    /// without a cause, and may be late.
     pub(crate) fn on_frames(
         &self,
         callback: impl Fn() + Send + Sync + 'static,
@@ -116,7 +117,7 @@ impl Interface {
         .ok()
     }
 
-    /// Ends the calls of [`on_frames`](Self::on_frames). One may be under way.
+    /// Stops the calls of [`on_frames`](Self::on_frames). One may still be running.
     pub(crate) fn on_frames_nothing(&self) -> Result<(), Status> {
         // SAFETY: by vmnet.h, a started interface, a mask, and neither queue nor block.
         Status(unsafe {
@@ -130,8 +131,8 @@ impl Interface {
         .ok()
     }
 
-    /// Receives up to one frame per slot without waiting, and notes their lengths. 0 means
-    /// that none are there; fewer than slots does not.
+    /// Receives up to one frame per slot without waiting, and stores their lengths. 0 means that
+    /// there are no more; fewer frames than slots does not.
     pub(crate) fn read<'slot>(
         &self,
         packets: &mut Packets,
@@ -157,7 +158,8 @@ impl Interface {
         Ok(received)
     }
 
-    /// Sends frames in order without waiting. Returns how many were taken, and why no more.
+    /// Sends frames in order without waiting. Returns how many were accepted, and the error that
+    /// stopped it.
     pub(crate) fn write<'frame>(
         &self,
         packets: &mut Packets,
@@ -175,7 +177,7 @@ impl Interface {
             )
         };
         let result = Status(status).ok();
-        // Beside an error, a count that was not touched says nothing.
+        // If there is an error, a count that was not changed means nothing.
         let taken = if result.is_err() && count >= asked {
             0
         } else {
@@ -184,7 +186,7 @@ impl Interface {
         (usize::try_from(taken).unwrap_or(0), result)
     }
 
-    /// Has TCP connections to `external` on the host's own addresses forwarded to the VM.
+    /// Forwards TCP connections to `external` on the host's own addresses to the VM.
     pub(crate) fn add_rule(&self, external: u16, to: Ipv4Addr, internal: u16) -> Answer {
         // The bytes of an in_addr: network order.
         let address = to.octets();
@@ -205,7 +207,7 @@ impl Interface {
         })
     }
 
-    /// Takes the rule for `external` away.
+    /// Removes the rule for `external`.
     pub(crate) fn remove_rule(&self, external: u16) -> Answer {
         self.ask(|raw, handler| {
             // SAFETY: as in `add_rule`.
@@ -221,7 +223,7 @@ impl Interface {
         })
     }
 
-    /// Takes the interface down. After this the caller must not use it any more.
+    /// Stops the interface. After this the caller must not use it any more.
     pub(crate) fn stop(&self) -> Answer {
         self.ask(|raw, handler| {
             // SAFETY: by vmnet.h, a started interface, a queue, and a block that takes a
@@ -230,7 +232,8 @@ impl Interface {
         })
     }
 
-    /// Calls what answers with one status, now for a refusal or later through a block.
+    /// Makes a call that answers with one status: at once if it refuses, and otherwise later
+    /// through a block.
     fn ask(&self, call: impl FnOnce(*mut c_void, *const c_void) -> u32) -> Answer {
         let (answer, answered) = bounded(1);
         let handler = Block::new(move |status: u32| {
@@ -241,7 +244,7 @@ impl Interface {
     }
 }
 
-/// What comes of a request: refused at once, or answered through the channel.
+/// The result of a request: refused at once, or answered through the channel.
 pub(crate) type Answer = Result<Receiver<Result<(), Status>>, Status>;
 
 impl Parameters {
@@ -262,7 +265,7 @@ impl Parameters {
     }
 }
 
-/// Room for the descriptors of one call, for one thread.
+/// The descriptors of one call, for one thread.
 pub(crate) struct Packets {
     descriptors: Box<[Descriptor; FRAMES_MAX]>,
     vectors: Box<[libc::iovec; FRAMES_MAX]>,
@@ -290,9 +293,9 @@ impl Packets {
         }
     }
 
-    /// Lets one descriptor after the other describe one buffer each; returns how many do.
-    /// All fields are set anew, for vmnet writes to them. More than one vector for a packet
-    /// is an invalid argument to it (QEMU, net/vmnet-common.m).
+    /// Points one descriptor after another at one buffer each, and returns how many. All fields are
+    /// set again, because vmnet writes to them. More than one vector per packet is an invalid
+    /// argument (QEMU, net/vmnet-common.m).
     fn point_at(&mut self, buffers: impl Iterator<Item = (*mut u8, usize)>) -> c_int {
         let mut count = 0;
         let descriptors = self.descriptors.iter_mut().zip(self.vectors.iter_mut());
@@ -335,7 +338,7 @@ const _: () = {
     assert!(offset_of!(libc::iovec, iov_len) == 8);
 };
 
-/// A `vmnet_return_t` other than success. A number, since newer systems have newer ones.
+/// A `vmnet_return_t` other than success. It is a number, because newer systems have new ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status(u32);
 
@@ -356,7 +359,7 @@ impl Status {
         self.0
     }
 
-    /// The nearest `errno`, for counters that know only these.
+    /// The nearest `errno`, for counters that only store these.
     const fn errno(self) -> Errno {
         match self.0 {
             1002 => Errno::ENOMEM,
@@ -379,7 +382,7 @@ impl From<Status> for io::Error {
     }
 }
 
-/// The text of a key: the framework exports variables that point at it.
+/// The text of a key: the framework exports variables that point to it.
 fn key(variable: *const *const c_char) -> &'static CStr {
     // SAFETY: it is one of the variables below, which the framework set before we started.
     let text = unsafe { *variable };
@@ -387,7 +390,7 @@ fn key(variable: *const *const c_char) -> &'static CStr {
     unsafe { CStr::from_ptr(text) }
 }
 
-/// The same for a key that macOS may be too old for.
+/// The same for a key that this version of macOS may not have.
 fn late_key(symbol: &CStr) -> Option<&'static CStr> {
     dynamic::find(symbol).map(|variable| key(variable.as_ptr().cast_const().cast()))
 }

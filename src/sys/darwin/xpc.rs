@@ -1,10 +1,10 @@
-//! XPC dictionaries, in which vmnet takes and gives its parameters (xpc/xpc.h of the macOS
-//! SDK). Only what `sys::vmnet` needs.
+//! XPC dictionaries, in which vmnet takes and returns its parameters (xpc/xpc.h of the macOS SDK).
+//! Only what `sys::vmnet` needs.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 
-/// A dictionary of our own making.
+/// A dictionary that we created.
 pub(crate) struct Dictionary(*mut c_void);
 
 impl Dictionary {
@@ -36,7 +36,7 @@ impl Drop for Dictionary {
     }
 }
 
-/// A dictionary that a callback was lent, until it returns.
+/// A dictionary that is lent to a callback until it returns.
 pub(crate) struct Borrowed(*mut c_void);
 
 impl Borrowed {
@@ -46,7 +46,7 @@ impl Borrowed {
         (!dictionary.is_null()).then_some(Self(dictionary))
     }
 
-    /// The number under `key`; None if there is none, and for 0, which stands for that.
+    /// The number under `key`; None if there is none or it is 0, which XPC does not tell apart.
     pub(crate) fn get_u64(&self, key: &CStr) -> Option<u64> {
         // SAFETY: the dictionary is alive, the key a C string. 0 for anything else.
         let value = unsafe { xpc_dictionary_get_uint64(self.0, key.as_ptr()) };
@@ -64,7 +64,7 @@ impl Borrowed {
         Some(unsafe { CStr::from_ptr(value) }.to_owned())
     }
 
-    /// All that is in it, for people.
+    /// A description of all that is in it, for people.
     pub(crate) fn describe(&self) -> String {
         // SAFETY: the dictionary is alive; what comes back is ours to free, and never null.
         let text = unsafe { xpc_copy_description(self.0) };

@@ -1,13 +1,13 @@
 //! CPU affinity: keeps a thread off the core that another one works on.
 //!
-//! The scheduler wakes a thread near the one that wakes it, at times on the same core. There it
-//! cannot run until the other one sleeps, or until milliseconds have passed, so it cannot ask for
-//! another core itself: the thread that wakes it does.
+//! The scheduler wakes a thread near the one that wakes it, sometimes on the same core. There it
+//! cannot run until the other thread sleeps, or until milliseconds have passed, so it cannot ask
+//! for another core itself. The thread that wakes it does this.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
-/// A thread, and where it may run.
+/// A thread, and the processors on which it may run.
 #[derive(Debug)]
 pub(crate) struct ThreadAffinity {
     thread: Pid,
@@ -27,8 +27,8 @@ impl ThreadAffinity {
         }
     }
 
-    /// Keeps it off the core that the calling thread runs on now, if it may run on others; until
-    /// the next call for another core.
+    /// Keeps the thread off the core that the calling thread runs on now, if it may run on others.
+    /// This holds until the next call on another core.
     pub(crate) fn keep_off_this_core(&mut self) {
         let Ok(here) = sched_getcpu() else {
             return;
@@ -37,7 +37,7 @@ impl ThreadAffinity {
             return;
         }
         let mut others = self.allowed;
-        // The kernel refuses if the thread is pinned to this one core; then it stays there.
+        // The kernel refuses if the thread is pinned to this core; then it stays there.
         let _ = others
             .unset(here)
             .and_then(|()| sched_setaffinity(self.thread, &others));
@@ -50,9 +50,9 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
 
-    /// Pins this thread to the core that it runs on, keeps another thread off it, and returns
-    /// where that one may run then, and the core. With `is_pinned` the other thread is pinned to
-    /// the same core before.
+    /// Pins this thread to its current core and keeps another thread off it. Returns the processors
+    /// on which the other thread may then run, and the core. With `is_pinned` the other thread is
+    /// first pinned to the same core.
     fn kept_off(is_pinned: bool) -> (CpuSet, usize) {
         let here = sched_getcpu().unwrap();
         let mut one = CpuSet::new();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     fn every() -> CpuSet {
-        // What the test may not use, the kernel takes away.
+        // The kernel removes the processors that the test may not use.
         let mut all = CpuSet::new();
         (0..CpuSet::count()).for_each(|core| all.set(core).unwrap());
         all

@@ -1,4 +1,4 @@
-//! What must happen in a child between fork(2) and execve(2).
+//! What a child process does between fork(2) and execve(2).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,18 +11,18 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{self, Gid, Pid, Uid, getpid, getppid};
 
-/// Who the child becomes, and what it inherits.
+/// The user as which the child runs, and what it inherits.
 pub(crate) struct Orders {
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
-    /// The groups besides; None keeps those of the parent.
+    /// The supplementary groups; None keeps those of the parent.
     pub(crate) groups: Option<Vec<Gid>>,
     /// Stays open in the child.
     pub(crate) socket: OwnedFd,
 }
 
-/// Starts `command` in a child that carries out `orders`, and that SIGTERM ends when the
-/// calling thread is gone.
+/// Starts `command` in a child that follows `orders`. The child gets SIGTERM when the calling
+/// thread ends.
 pub(crate) fn spawn(mut command: Command, orders: Orders) -> io::Result<Child> {
     let parent = getpid();
     let obey = move || orders.obey(parent);
@@ -41,11 +41,11 @@ impl Orders {
         }
         unistd::setresgid(self.gid, self.gid, self.gid)?;
         unistd::setresuid(self.uid, self.uid, self.uid)?;
-        // A change of ids clears this (prctl(2)), so it comes after. SIGTERM rather than
-        // SIGKILL, so that a VM closes its disks.
+        // A change of ids clears this (prctl(2)), so it comes last. SIGTERM rather than SIGKILL, so
+        // that a VM can close its disks.
         prctl::set_pdeathsig(Signal::SIGTERM)?;
         if getppid() != parent {
-            // It died before the request.
+            // The parent died before the request.
             return Err(Errno::ESRCH.into());
         }
         fcntl(&self.socket, FcntlArg::F_SETFD(FdFlag::empty()))?;

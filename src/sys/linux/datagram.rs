@@ -1,8 +1,7 @@
-//! Many datagrams with one call: recvmmsg(2) and sendmmsg(2).
+//! Moves many datagrams with one call: recvmmsg(2) and sendmmsg(2).
 //!
-//! `endpoint::datagrams` receives into the slots of a batch and sends from them through
-//! here. The arrays of headers that the kernel wants are made once and point into a batch
-//! only during a call.
+//! Through this, `endpoint::datagrams` receives into the slots of a batch and sends from them. The
+//! arrays of headers for the kernel are allocated once, and point into a batch only during a call.
 
 use std::fmt;
 use std::io;
@@ -15,7 +14,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use super::cvt;
 use crate::batch::FRAMES_MAX;
 
-/// Room for the headers of one call, for one thread.
+/// The headers of one call, for one thread.
 pub(crate) struct Headers {
     messages: Box<[libc::mmsghdr; FRAMES_MAX]>,
     vectors: Box<[libc::iovec; FRAMES_MAX]>,
@@ -40,10 +39,11 @@ impl Headers {
         }
     }
 
-    /// Receives up to one datagram per slot, without blocking, and notes their lengths.
-    /// A datagram longer than its slot is cut, and its length is then the slot's.
+    /// Receives up to one datagram per slot, without blocking, and stores their lengths. A datagram
+    /// that is longer than its slot is truncated; its length is then the slot's.
     ///
-    /// Returns how many arrived: 1 or more. Nothing there is [`io::ErrorKind::WouldBlock`].
+    /// Returns how many arrived, at least 1. If there are none, the error is
+    /// [`io::ErrorKind::WouldBlock`].
     pub(crate) fn recv<'slot>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -99,9 +99,9 @@ impl Headers {
         Ok(received)
     }
 
-    /// Sends datagrams in order, without blocking, until all are sent or one cannot be.
+    /// Sends datagrams in order, without blocking, until all are sent or one cannot be sent.
     ///
-    /// Returns how many were sent: 1 or more. The error is that of the first.
+    /// Returns how many were sent, at least 1. Otherwise the error is that of the first.
     pub(crate) fn send<'frame>(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -125,7 +125,7 @@ impl Headers {
         cvt(result)
     }
 
-    /// Lets one header after the other describe one buffer each; returns how many do.
+    /// Points one header after another at one buffer each, and returns how many.
     fn point_at(&mut self, buffers: impl Iterator<Item = (*mut u8, usize)>) -> libc::c_uint {
         let mut count = 0;
         let headers = self.messages.iter_mut().zip(self.vectors.iter_mut());
@@ -149,14 +149,14 @@ pub(crate) fn send_one(socket: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives one datagram with recv(2), which takes a fifth less time than recvmmsg(2) for it.
+/// Receives one datagram with recv(2), which takes a fifth less time for one than recvmmsg(2).
 fn recv_one(
     socket: BorrowedFd<'_>,
     slot: &mut [u8],
     len: &mut u32,
     flags: libc::c_int,
 ) -> io::Result<usize> {
-    // recv(2) waits for one anyway, and gives MSG_WAITFORONE no meaning.
+    // recv(2) only waits for one datagram anyway, and does not know MSG_WAITFORONE.
     let flags = MsgFlags::from_bits_truncate(flags & !libc::MSG_WAITFORONE);
     let received = recv(socket.as_raw_fd(), slot, flags)?;
     *len = u32::try_from(received).unwrap_or(u32::MAX);

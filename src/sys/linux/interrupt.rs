@@ -1,8 +1,8 @@
-//! Wakes a thread that waits within a system call: with a signal that does nothing else.
+//! Wakes a thread that waits in a system call, with a signal that is used only for this.
 //!
-//! `forward` needs it to end readers that wait in recvmmsg(2). The other ways to wake those
-//! cost more: poll(2) before each call costs a fifth of what a lone frame costs, and
-//! shutdown(2) would leave the VM's socket unusable for the softnet that is started next.
+//! `forward` needs it to stop readers that wait in recvmmsg(2). Other ways to wake them are worse:
+//! poll(2) before each call costs a fifth of what a single frame costs, and shutdown(2) would make
+//! the VM's socket unusable for the next softnet.
 
 use std::ffi::c_int;
 use std::io;
@@ -12,27 +12,27 @@ use std::thread::JoinHandle;
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// Ignored by default, so that one too many harms nobody.
+/// Ignored by default, so one too many does no harm.
 const SIGNAL: Signal = Signal::SIGURG;
 
-/// Makes the signal end system calls, with EINTR, and nothing else.
+/// Makes the signal interrupt system calls with EINTR, and do nothing else.
 pub(crate) fn prepare() -> io::Result<()> {
     let handler = SigHandler::Handler(nothing);
-    // Without SA_RESTART, which would let the call go on.
+    // Without SA_RESTART, which would resume the call.
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing, so that it is safe at any moment.
     unsafe { sigaction(SIGNAL, &action) }?;
     Ok(())
 }
 
-/// Lets the signal through to this thread: whoever started the process may have blocked it.
+/// Unblocks the signal for this thread: the process that started softnet may have blocked it.
 pub(crate) fn allow() {
     // Fails only for an invalid operation, which this is not.
     let _ = SigSet::from(SIGNAL).thread_unblock();
 }
 
-/// Interrupts the call that a thread waits in. It may be about to begin to wait, which this
-/// cannot see, so whoever calls repeats it until the thread has ended.
+/// Interrupts the call in which a thread waits. The thread may be just about to wait, which cannot
+/// be seen here, so the caller must repeat this until the thread has ended.
 pub(crate) fn interrupt<T>(thread: &JoinHandle<T>) {
     // The thread is not joined yet, so its id is valid.
     let _ = pthread_kill(thread.as_pthread_t(), SIGNAL);

@@ -1,24 +1,24 @@
-//! Writing without waiting to a descriptor that others have too, so that its flags are not ours
-//! to change.
+//! Writes without waiting to a descriptor that other processes share, so that its flags must not be
+//! changed.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-/// Writes without waiting for room, where the kernel can do that: to sockets, and since Linux
-/// 6.5 to pipes. Elsewhere it may wait.
+/// Writes without waiting for room, if the kernel supports that: for sockets, and since Linux 6.5
+/// for pipes. Otherwise it may wait.
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let piece = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
     };
-    // An offset of -1 is the file's own (pwritev2(2)).
+    // An offset of -1 means the file's own offset (pwritev2(2)).
     // SAFETY: the descriptor is open, and the one buffer is readable for as long as it says.
     let result =
         unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const piece, 1, -1, libc::RWF_NOWAIT) };
     match Errno::result(result) {
-        // Terminals and older kernels' pipes cannot, nor kernels before 4.14 at all; and a file
-        // may need room on its disk first, for which the wait is short.
+        // Not supported for terminals, for pipes of older kernels, or at all before Linux 4.14. A
+        // file may first need room on its disk, but that wait is short.
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => nix::unistd::write(fd, bytes),
         Err(Errno::EAGAIN) if is_file(fd) => nix::unistd::write(fd, bytes),
         result => result.map(isize::cast_unsigned),

@@ -1,5 +1,5 @@
-//! Giving up rights on Linux: ids for the whole process, capabilities for this thread, which
-//! must therefore be the only one yet.
+//! Drops privileges on Linux: ids for the whole process, capabilities for this thread, which must
+//! therefore still be the only one.
 
 use std::ffi::CStr;
 use std::{fs, io};
@@ -9,21 +9,23 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::{self, Gid, Uid};
 
-/// Becomes `uid` and `gid`, in no other group, without capabilities, for good.
+/// Becomes `uid` and `gid`, without supplementary groups and capabilities, for good.
 ///
-/// As anybody but root only the capabilities go: the ids are then those of the caller already.
+/// If the process is not root, only the capabilities are dropped: then the ids are already the
+/// caller's.
 pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
     if unistd::geteuid().is_root() {
-        // What an execve(2) could ever give back, while there is still the right to limit it
-        // (CAP_SETPCAP). A root without that right, as in some containers, has not got it.
+        // What an execve(2) could give back, as long as there is the privilege to limit that
+        // (CAP_SETPCAP). A root without it, as in some containers, cannot.
         if caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP)
             .map_err(io::Error::other)?
         {
             caps::clear(None, CapSet::Bounding).map_err(io::Error::other)?;
         }
         match unistd::setgroups(&[gid]) {
-            // Some containers' root may not, and has no others anyway. Nor may the root of a
-            // user namespace, whose groups are those of whoever made it, and stay so.
+            // Root in some containers may not do this, and has no other groups anyway. Nor may root
+            // in a user namespace, whose groups are those of the namespace's creator and cannot
+            // change.
             Err(Errno::EPERM) if groups_are_fixed() || unistd::getgroups()? == [gid] => (),
             result => result?,
         }
@@ -46,8 +48,8 @@ pub(crate) fn give_up(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// Has root act as `uid` and `gid`, in no other group, until it takes the effective user id of
-/// root again, which the real one lets it do.
+/// Lets root act as `uid` and `gid`, without supplementary groups, until it takes back the
+/// effective user id of root, which its real id permits.
 pub(crate) fn put_aside(uid: Uid, gid: Gid) -> io::Result<()> {
     unistd::setgroups(&[gid])?;
     unistd::setegid(gid)?;
@@ -55,18 +57,18 @@ pub(crate) fn put_aside(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this is a user namespace in which nobody may change groups, as is every one that
-/// was made without privileges (user_namespaces(7)).
+/// Whether this is a user namespace in which nobody may change groups, which holds for every
+/// namespace created without privileges (user_namespaces(7)).
 fn groups_are_fixed() -> bool {
     fs::read("/proc/self/setgroups").is_ok_and(|setting| setting.starts_with(b"deny"))
 }
 
-/// The groups that the user `name` with the primary group `gid` is in.
+/// The groups of the user `name` with the primary group `gid`.
 pub(crate) fn groups_of(name: &CStr, gid: Gid) -> io::Result<Vec<Gid>> {
     Ok(unistd::getgrouplist(name, gid)?)
 }
 
-/// Tries to get rights back, and names what worked.
+/// Tries to regain privileges, and names the first way that worked.
 pub(crate) fn regained(uid: Uid, gid: Gid) -> io::Result<Option<&'static str>> {
     let users = unistd::getresuid()?;
     let groups = unistd::getresgid()?;

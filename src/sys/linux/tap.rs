@@ -1,5 +1,5 @@
-//! A TAP device: a network interface whose cable ends in this process (Linux,
-//! Documentation/networking/tuntap.rst). `endpoint::tap` opens it through here.
+//! A TAP device: a network interface whose other end is this process (Linux,
+//! Documentation/networking/tuntap.rst). `endpoint::tap` opens it through this file.
 
 use std::ffi::c_short;
 use std::io;
@@ -11,8 +11,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
 
 mod ioctl {
-    // Numbers and argument types as in linux/if_tun.h and linux/sockios.h. TUNSETIFF,
-    // TUNSETOFFLOAD and TUNGETIFF are declared there with a size of int, whatever they take.
+    // Numbers and argument types as in linux/if_tun.h and linux/sockios.h. There, TUNSETIFF,
+    // TUNSETOFFLOAD and TUNGETIFF are declared with the size of an int, regardless of their
+    // argument.
     nix::ioctl_write_ptr_bad!(
         tunsetiff,
         nix::request_code_write!(b'T', 202, 4),
@@ -29,8 +30,8 @@ mod ioctl {
     nix::ioctl_read_bad!(siocgifmtu, libc::SIOCGIFMTU, libc::ifreq);
 }
 
-/// Opens the device `name`, non-blocking, or makes it: then it lives as long as the
-/// descriptor. Frames come and go whole, with no header before them.
+/// Opens the device `name`, non-blocking. If it does not exist, it is created, and lives as long as
+/// the descriptor. Frames are read and written whole, without a header before them.
 pub(crate) fn attach(name: &str) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let tap = open("/dev/net/tun", flags, Mode::empty())?;
@@ -42,8 +43,8 @@ pub(crate) fn attach(name: &str) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open, and the request is a whole ifreq with its name and
     // flags set, which is what TUNSETIFF reads.
     unsafe { ioctl::tunsetiff(tap.as_raw_fd(), &raw const request) }?;
-    // A persistent device keeps the offloads that its last user asked for; with checksum
-    // offload on, frames would come without checksums and the guest would drop them.
+    // A persistent device keeps the offloads that its last user requested. With checksum offload
+    // on, frames would come without checksums, and the guest would drop them.
     // SAFETY: the descriptor is open; the argument is a number.
     unsafe { ioctl::tunsetoffload(tap.as_raw_fd(), 0) }?;
     Ok(tap)
@@ -66,7 +67,7 @@ pub(crate) fn inherited(tap: &OwnedFd) -> io::Result<usize> {
     mtu_of(request)
 }
 
-/// The device's maximum transmission unit: the bytes of a frame without its 14 of header.
+/// The device's maximum transmission unit: the bytes of a frame without its 14-byte header.
 pub(crate) fn mtu(name: &str) -> io::Result<usize> {
     mtu_of(request(name)?)
 }
@@ -81,7 +82,7 @@ fn mtu_of(mut request: libc::ifreq) -> io::Result<usize> {
     usize::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Sets the device up unless it is. That needs the right to configure the network.
+/// Brings the device up unless it is up. That needs the privilege to configure the network.
 pub(crate) fn bring_up(name: &str) -> io::Result<()> {
     let mut request = request(name)?;
     let socket = any_socket()?;
@@ -100,7 +101,7 @@ pub(crate) fn bring_up(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A request about the interface `name`, everything else zero.
+/// A request about the interface `name`, in which everything else is zero.
 fn request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: ifreq is a plain C structure of bytes and integers; zero is valid for all.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
@@ -115,7 +116,7 @@ fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-/// Questions about interfaces go to any socket at all.
+/// Any socket will do for requests about interfaces.
 fn any_socket() -> io::Result<OwnedFd> {
     Ok(socket(
         AddressFamily::Inet,

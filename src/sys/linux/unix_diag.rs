@@ -1,9 +1,9 @@
-//! Asks the kernel who holds the other end of a unix socket (unix_diag, as `ss -xp` does).
+//! Asks the kernel whether the other end of a unix socket is open (unix_diag, as in `ss -xp`).
 //!
-//! It is the only thing on Linux that tells: when the last copy of a datagram socket's peer is
-//! closed, poll(2) reports nothing, a blocked recv(2) sleeps on, and getpeername(2) still
-//! answers (net/unix/af_unix.c, unix_release_sock). The peer's inode, though, reads 0 once
-//! the peer has lost its file (sk_diag_dump_peer and sock_orphan; seen on 6.18).
+//! Linux has no other way: when the last copy of a datagram socket's peer is closed, poll(2)
+//! reports nothing, a blocked recv(2) continues to sleep, and getpeername(2) still answers
+//! (net/unix/af_unix.c, unix_release_sock). But the peer's inode reads 0 once the peer has lost its
+//! file (sk_diag_dump_peer and sock_orphan; seen on 6.18).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -20,15 +20,15 @@ use nix::sys::stat::fstat;
 /// The other end of a connected unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Somebody has it open.
+    /// Some process has it open.
     Open,
-    /// Nobody has, and nobody ever will again.
+    /// No process has it open, or ever will again.
     Closed,
     /// There is none: the socket is not connected.
     None,
 }
 
-/// A question about one socket, ready to be asked again and again.
+/// A query about one socket, which can be repeated.
 #[derive(Debug)]
 pub(crate) struct Question {
     netlink: Socket,
@@ -36,7 +36,7 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// Prepares to ask about `socket`. Needs rights only if it belongs to another network
+    /// Prepares to ask about `socket`. This needs privileges only if it belongs to another network
     /// namespace than this thread; asking needs none.
     pub(crate) fn about(socket: BorrowedFd<'_>) -> io::Result<Self> {
         let inode = u32::try_from(fstat(socket)?.st_ino).map_err(io::Error::other)?;
@@ -44,7 +44,7 @@ impl Question {
             netlink: open()?,
             message: request(inode),
         };
-        // The kernel looks only among the sockets of the asker's own namespace.
+        // The kernel only searches the sockets of the caller's own namespace.
         match question.ask() {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 question.netlink = open_in(namespace(socket)?)?;
@@ -76,7 +76,7 @@ impl Question {
     }
 }
 
-/// The request about the socket `inode`: who is its peer?
+/// The request for the peer of the socket `inode`.
 fn request(inode: u32) -> Vec<u8> {
     let request = UnixRequest {
         state_flags: StateFlags::empty(),
@@ -99,7 +99,7 @@ fn open() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The same from within another network namespace, by a thread that goes there and ends.
+/// The same in another network namespace, from a thread that enters it and ends.
 fn open_in(namespace: OwnedFd) -> io::Result<Socket> {
     let thread = thread::spawn(move || {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
@@ -110,7 +110,7 @@ fn open_in(namespace: OwnedFd) -> io::Result<Socket> {
         .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
-/// The network namespace that `socket` was made in. Needs CAP_NET_ADMIN there.
+/// The network namespace in which `socket` was created. Needs CAP_NET_ADMIN there.
 fn namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // linux/sockios.h; libc has it only for Android.
     const SIOCGSKNS: u32 = 0x894c;

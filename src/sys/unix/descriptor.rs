@@ -1,13 +1,14 @@
-//! Descriptors as bare numbers: what the command line and whoever started us leave behind.
+//! Descriptors as bare numbers, which come from the command line and from the process that started
+//! softnet.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-/// Takes over the descriptor `number`, which was inherited; a child of ours will not get it.
+/// Takes over the inherited descriptor `number`. Child processes do not inherit it.
 ///
-/// To be called once for a number, and before anything else in the process opens files.
+/// Must be called only once for a number, and before anything else in the process opens files.
 pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
     if number < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -21,7 +22,7 @@ pub(crate) fn claim(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Lets the descriptor `number` outlive an execve(2), also if it was [claimed](claim).
+/// Lets the descriptor `number` survive an execve(2), even if it was [claimed](claim).
 #[cfg(vmnet)]
 pub(crate) fn hand_on(number: RawFd) -> io::Result<()> {
     if number < 0 {
@@ -33,10 +34,10 @@ pub(crate) fn hand_on(number: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor above the standard streams but those `kept`.
+/// Closes every descriptor above the standard streams except those in `kept`.
 ///
-/// To be called before the process opens anything, since whatever owns a closed descriptor
-/// would go on using its number.
+/// Must be called before the process opens anything, because the owner of a closed descriptor would
+/// continue to use its number.
 pub(crate) fn close_others<'a>(kept: impl Iterator<Item = &'a OwnedFd>) -> io::Result<()> {
     let mut kept: Vec<_> = kept
         .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
@@ -52,11 +53,10 @@ pub(crate) fn close_others<'a>(kept: impl Iterator<Item = &'a OwnedFd>) -> io::R
     close_range(first, u32::MAX)
 }
 
-/// Takes over every descriptor above the standard streams, as it is: a child of ours will get it
-/// too, unless it was not to be inherited.
+/// Takes over every descriptor above the standard streams, unchanged: child processes inherit it
+/// too, unless it was marked otherwise.
 ///
-/// To be called before the process opens anything, since it would be taken from whoever opened
-/// it.
+/// Must be called before the process opens anything, because it would take that from its owner.
 pub(crate) fn claim_others() -> io::Result<Vec<OwnedFd>> {
     let numbers = listed(FIRST, u32::MAX)?.into_iter();
     // The list's own descriptor is closed by now.
@@ -91,7 +91,7 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     }
 }
 
-/// The same from the list that the kernel keeps, on macOS and on Linux before 5.9.
+/// The same by means of the kernel's list, on macOS and on Linux before 5.9.
 fn close_listed(first: u32, last: u32) -> io::Result<()> {
     for number in listed(first, last)? {
         // SAFETY: the call takes a number only, which nobody owns, as above. A number that is
@@ -101,8 +101,8 @@ fn close_listed(first: u32, last: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The descriptors `first..=last` that are open, and maybe that of the list that the kernel
-/// keeps of them, which is closed again.
+/// The open descriptors among `first..=last`. They may include that of the kernel's list, which is
+/// closed again.
 fn listed(first: u32, last: u32) -> io::Result<Vec<RawFd>> {
     let names: Vec<_> = std::fs::read_dir(LIST)?.collect::<io::Result<_>>()?;
     let numbers = names

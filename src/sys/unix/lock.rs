@@ -1,7 +1,7 @@
-//! Locks of the process on single bytes of a file (fcntl(2), "advisory record locking").
+//! Locks of this process on single bytes of a file (fcntl(2), "advisory record locking").
 //!
-//! They end with the process, and when it closes any descriptor of the file. A file need not
-//! be as long as the offset of a lock.
+//! They end with the process, and when it closes any descriptor of the file. The offset of a lock
+//! may be beyond the end of the file.
 #![allow(clippy::cast_possible_truncation, trivial_numeric_casts)] // macOS has these as c_short.
 
 use std::os::fd::AsFd;
@@ -11,19 +11,19 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::Pid;
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Locked {
     /// The byte is ours.
     Ours,
-    /// Another process has it: 0 for one that has no number in our pid namespace
-    /// (locks_translate_pid in Linux' fs/locks.c).
+    /// Another process has it: 0 for one without a number in our pid namespace (locks_translate_pid
+    /// in Linux' fs/locks.c).
     By(Pid),
-    /// Another process had it, and does not have it any more.
+    /// Another process had it, but no longer has it.
     Free,
 }
 
-/// Locks one byte against every other process, and does not wait for it.
+/// Locks one byte against every other process, without waiting for it.
 pub(crate) fn lock(file: impl AsFd, offset: i64) -> nix::Result<Locked> {
     match fcntl(
         &file,
@@ -43,7 +43,7 @@ pub(crate) fn lock(file: impl AsFd, offset: i64) -> nix::Result<Locked> {
     })
 }
 
-/// Gives a byte up, if it is ours.
+/// Unlocks a byte, if it is ours.
 pub(crate) fn unlock(file: impl AsFd, offset: i64) -> nix::Result<()> {
     let byte = byte(libc::F_UNLCK as c_short, offset);
     fcntl(file, FcntlArg::F_SETLK(&byte)).map(drop)

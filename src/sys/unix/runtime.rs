@@ -1,34 +1,34 @@
-//! Where a system keeps what lasts as long as processes do, such as locks, and macOS the list of
-//! its DHCP server.
+//! The directories for what lasts as long as processes do, such as locks, and the list of macOS'
+//! DHCP server.
 
 use std::path::PathBuf;
 
 use nix::unistd::Uid;
 
-/// The host's own directory for that. Root's alone to write, but for group `daemon` on macOS.
+/// The host's directory for that. Only root may write to it, except for group `daemon` on macOS.
 #[cfg(target_os = "linux")]
 pub(crate) const OF_HOST: &str = "/run";
-/// The host's own directory for that. Root's alone to write, but for group `daemon` on macOS.
+/// The host's directory for that. Only root may write to it, except for group `daemon` on macOS.
 #[cfg(target_os = "macos")]
 pub(crate) const OF_HOST: &str = "/var/run";
 
-/// The directory of one user for that, which may be missing; None if the system names none.
+/// One user's directory for that, which may not exist; None if the system names none.
 ///
-/// The environment counts only where the caller may have a say (`trust_environment`).
+/// The environment is used only if it may be trusted (`trust_environment`).
 #[cfg(target_os = "linux")]
 pub(crate) fn of_user(user: Uid, trust_environment: bool) -> Option<PathBuf> {
     // XDG Base Directory Specification 0.8: it must be absolute.
     let named = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| trust_environment);
     let named = named.map(PathBuf::from).filter(|path| path.is_absolute());
-    // Where systemd-logind and elogind have it, whatever the environment says.
+    // Where systemd-logind and elogind create it, whatever the environment says.
     named.or_else(|| Some(PathBuf::from(format!("/run/user/{user}"))))
 }
 
-/// The directory of one user for that, which may be missing; None if the system names none.
+/// One user's directory for that, which may not exist; None if the system names none.
 ///
-/// macOS has no runtime directory. That for caches comes nearest: it is made with mode 0700,
-/// and files in it are not removed while the system runs, unlike in that for temporary files
-/// (confstr(3), `_CS_DARWIN_USER_CACHE_DIR` and `_CS_DARWIN_USER_TEMP_DIR`).
+/// macOS has no runtime directory. The one for caches is the closest: it is created with mode 0700,
+/// and files in it are not removed while the system is running, unlike in the one for temporary
+/// files (confstr(3), `_CS_DARWIN_USER_CACHE_DIR` and `_CS_DARWIN_USER_TEMP_DIR`).
 #[cfg(target_os = "macos")]
 pub(crate) fn of_user(_user: Uid, _trust_environment: bool) -> Option<PathBuf> {
     use std::ffi::{CStr, OsStr};
@@ -48,7 +48,7 @@ pub(crate) fn of_user(_user: Uid, _trust_environment: bool) -> Option<PathBuf> {
     (!path.is_empty()).then(|| OsStr::from_bytes(path.to_bytes()).into())
 }
 
-/// Where bootpd writes down to whom it has lent which address. Everybody may read it.
+/// The list in which bootpd records who has leased which address. Everybody may read it.
 #[cfg(target_os = "macos")]
 pub(crate) fn dhcp_leases() -> PathBuf {
     PathBuf::from("/var/db/dhcpd_leases")
