@@ -1,5 +1,5 @@
-//! The start of forwarding: opens everything that needs rights, gives the rights up, and starts
-//! the threads and the services.
+//! Starts forwarding: opens everything that needs privileges, drops the privileges, and starts the
+//! threads and the services.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,7 +27,7 @@ use super::services::{control, parent, registry, report, signals, uplink, vm};
 use super::supervise::Services;
 use super::uplink::{Host, Rights, Uplink};
 
-/// All that needs rights, opened.
+/// Everything that needs privileges, open.
 pub(crate) struct Session {
     identity: Identity,
     registry: Option<Arc<Registry>>,
@@ -38,7 +38,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens it all; None if a signal said stop before it was there.
+    /// Opens everything. Returns None if a signal that means stop came first.
     pub(crate) fn open(
         config: &Config,
         socket: OwnedFd,
@@ -50,7 +50,7 @@ impl Session {
             .iter()
             .for_each(|warning| warn!("{warning}"));
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
-        // From here on a stop waits for its turn; looking up users might take its time.
+        // From here on a stop signal is handled in its turn; looking up users may take some time.
         let mut signals = Signals::catch()?;
         VmSocket::check(&socket)?;
         let registry = config.registry.then(Registry::open).transpose()?;
@@ -86,8 +86,8 @@ impl Session {
         }))
     }
 
-    /// Starts the command, if there is one, gives up rights, and starts forwarding. Returns what
-    /// the main thread has to attend to from then on.
+    /// Starts the command, if there is one, drops privileges, and starts forwarding. Returns what
+    /// the main thread must look after from then on.
     pub(crate) fn forward(
         self,
         config: &Config,
@@ -123,24 +123,24 @@ impl Session {
         };
         let forwarding = forwarding.context("cannot start threads")?;
         let mac = config.mac;
-        // Polled in this order, and closed in the reverse order.
+        // Polled in this order, and closed in reverse order.
         let services: Services = vec![
-            // First, as somebody waits for softnet or the command to end. Closed last: a command
-            // that is asked to end finds everything else closed.
+            // First, because somebody waits for softnet or the command to end. Closed last, so that
+            // everything else is closed when a command is asked to end.
             signals::service(self.signals, command),
             parent::service(parent),
             vm::service(self.vm_watch, stop),
             control::service(control, Arc::clone(&rules)),
             uplink::service(attendant, name, mac, Arc::clone(&lease), rules),
-            // Closed before the uplink gives the lease back: as soon as the server has that, it
-            // may grant the address to another VM, which then finds it free.
+            // Closed before the uplink releases the lease: as soon as the server has the lease
+            // back, it may grant the address to another VM, for which the address must be free.
             registry::service(self.registry, lease),
             report::service(mac),
         ];
         Ok((services, Frames::flowing(forwarding)))
     }
 
-    /// Makes the filters of both directions, and the lease and the rules that they share with the
+    /// Creates the filters of both directions, and the lease and the rules that they share with the
     /// services.
     fn filters(&self, config: &Config) -> (Outbound, Inbound, Arc<LeaseCell>, Arc<Rules>) {
         let gateway = self.uplink.gateway();
@@ -187,7 +187,7 @@ fn options(config: &Config) -> Options {
     }
 }
 
-/// Tells whom the registry keeps from having this VM's MAC or address, if not all others.
+/// Logs it if the registry protects the VM's MAC and address from only some VMs, or from none.
 fn tell_scope(registry: Option<&Registry>) {
     match registry.map(|registry| (registry.scope(), registry.path().display())) {
         Some((Scope::Host, _)) => (),

@@ -1,7 +1,7 @@
-//! What the log says of the frames: a sight of the counters now and then, told in words.
+//! Logs what happens to the frames: reads the counters at intervals and reports what has changed.
 //!
-//! The data threads count and never log, so that no flood from the guest or the network can
-//! become a flood of lines.
+//! The data threads only count and never log, so a flood of frames cannot become a flood of log
+//! lines.
 
 use std::fmt::Write;
 use std::io;
@@ -20,9 +20,9 @@ pub(crate) fn service(vm: Mac) -> Box<dyn Service> {
     Box::new(Reporter::new(vm))
 }
 
-/// Tells what has changed in the counters since it told last.
+/// Reports what has changed in the counters since the last report.
 struct Reporter {
-    /// The VM's, as the command line has it.
+    /// The VM's MAC address on the command line.
     mac: Mac,
     told: [Option<Counts>; 2],
     last: Option<Instant>,
@@ -53,7 +53,7 @@ impl Reporter {
         }
     }
 
-    /// Tells what is new, unless it told something less than a second ago.
+    /// Reports what is new, unless the last report is less than a second ago.
     fn look(&mut self, counts: impl FnOnce() -> [Counts; 2]) {
         if self.last.is_none_or(|last| last.elapsed() >= INTERVAL) {
             self.last = Some(Instant::now());
@@ -61,7 +61,7 @@ impl Reporter {
         }
     }
 
-    /// Tells what is new, and the sum of it all.
+    /// Reports what is new, and the totals.
     fn finish(&mut self, counts: [Counts; 2]) {
         self.tell(counts);
         for (direction, counts) in Direction::ALL.into_iter().zip(counts) {
@@ -104,12 +104,12 @@ impl Reporter {
     }
 }
 
-/// What is to be said of frames of the VM that look like an attack, and mostly are none.
+/// An explanation for frames of the VM that look like an attack, but usually are not one.
 fn explanation(reason: DropReason, counts: &Counts, mac: Mac) -> Option<String> {
     match reason {
         DropReason::SourceMac => {
             let source = counts.first_source_mac?;
-            // Not by what was received, of which some may not be judged yet.
+            // Not by the received frames, of which some may not have been judged yet.
             let is_all = counts.forwarded == 0 && counts.drops().all(|(other, _)| other == reason);
             Some(if is_all {
                 format!(
@@ -150,7 +150,7 @@ fn summary(counts: &Counts) -> String {
     text
 }
 
-/// `source-mac 3, runt 1`, or None when all of them are 0.
+/// `source-mac 3, runt 1`, or None if all of them are 0.
 fn list(drops: impl Iterator<Item = (DropReason, u64)>) -> Option<String> {
     let drops = drops.filter(|(_, count)| *count > 0);
     let words: Vec<_> = drops
@@ -159,7 +159,7 @@ fn list(drops: impl Iterator<Item = (DropReason, u64)>) -> Option<String> {
     (!words.is_empty()).then(|| words.join(", "))
 }
 
-/// The least time between two lines of a kind.
+/// The shortest time between two lines of the same kind.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the command line says about the host's side. Each system takes a part of it.
+//! The flags about the host's side. Each system uses some of them.
 
 use std::num::NonZeroU16;
 use std::os::fd::RawFd;
@@ -12,11 +12,11 @@ pub(crate) struct HostFlags {
     pub(crate) gateway: Option<Named>,
     pub(crate) expose: Vec<Exposed>,
     pub(crate) lease_time: Option<u32>,
-    /// A descriptor that the caller has opened, and the MTU there.
+    /// A descriptor that the caller has opened, and its MTU.
     pub(crate) given: Option<(RawFd, u16)>,
 }
 
-/// A port of the host that leads to a port of the VM: `EXTERNAL:INTERNAL`.
+/// A port of the host that is forwarded to a port of the VM: `EXTERNAL:INTERNAL`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exposed {
     pub(crate) external: NonZeroU16,

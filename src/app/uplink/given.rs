@@ -1,5 +1,5 @@
-//! A host's side that the caller has opened: a TAP, or a socket that stands for one. So `softnet
-//! bench` measures the program itself. It takes no rights, and gives none.
+//! A host's side that the caller has opened: a TAP, or a socket in its place. `softnet bench` uses
+//! this to measure the program itself. It needs no privileges.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -12,7 +12,7 @@ use softnet::host::privileges::Identity;
 
 use super::{Host, system};
 
-/// What was said about it.
+/// The flags about it.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(super) fd: RawFd,
@@ -34,7 +34,7 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// Takes the descriptor, with no other rights than the caller's own.
+    /// Takes the descriptor, with no privileges but the caller's own.
     pub(super) fn take(
         config: &Config,
         descriptor: Option<OwnedFd>,
@@ -67,5 +67,5 @@ impl Given {
     }
 }
 
-/// Of Ethernet, which an MTU leaves out.
+/// The length of the Ethernet header, which an MTU does not include.
 const HEADER: usize = 14;

@@ -19,10 +19,10 @@ use tracing::{debug, info, warn};
 use super::flags::HostFlags;
 use crate::app::service::TICK;
 
-/// What frames go through.
+/// The endpoint for frames.
 pub(crate) type Interface = Tap;
 
-/// Takes what the caller has opened, or gives it back if it is no TAP.
+/// Takes over what the caller has opened, or returns it if it is not a TAP.
 pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
     Tap::inherit(descriptor)
 }

@@ -25,10 +25,11 @@ use tracing::{debug, warn};
 use super::flags::HostFlags;
 use crate::app::service::TICK;
 
-/// What frames go through.
+/// The endpoint for frames.
 pub(crate) type Interface = Vmnet;
 
-/// Gives back what the caller has opened: nobody can hand an interface of vmnet over.
+/// Returns what the caller has opened, because a vmnet interface cannot be passed to another
+/// process.
 pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
     Err(descriptor)
 }

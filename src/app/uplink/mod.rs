@@ -1,6 +1,6 @@
-//! The host's side as the program sees it: one file for each system, with the same functions, and
-//! one for a descriptor that the caller has opened. What each takes of the command line, what it
-//! opens, and what is to be done about it while frames flow and when they have ended.
+//! The host's side: one file per system, with the same functions, and one for a descriptor that the
+//! caller has opened. Each has its flags, what it opens, and what it does while frames flow and
+//! afterwards.
 
 mod flags;
 
@@ -33,7 +33,7 @@ use given::Given;
 pub(crate) use flags::{Exposed, HostFlags};
 pub(crate) use system::{NEEDS_TAP, Rights};
 
-/// What was said about the host's side.
+/// The flags about the host's side.
 #[derive(Debug)]
 pub(crate) enum Config {
     System(system::Config),
@@ -41,7 +41,7 @@ pub(crate) enum Config {
 }
 
 impl Config {
-    /// Takes what is for this system, and refuses what is not.
+    /// Takes the flags for this system, and rejects the others.
     pub(crate) fn new(flags: HostFlags) -> Result<Self, String> {
         match flags.given {
             Some((fd, mtu)) => given::Config::new(fd, mtu, flags.gateway).map(Self::Given),
@@ -58,21 +58,20 @@ impl Config {
     }
 }
 
-/// The host's side, open.
+/// The open host's side.
 pub(crate) enum Uplink {
     System(system::Uplink),
     Given(Given),
 }
 
-/// What frames go through there.
+/// The endpoint for frames on the host's side.
 pub(crate) enum Host {
     Interface(system::Interface),
     Socket(SyntheticHost),
 }
 
 impl Uplink {
-    /// Opens what the command line names, or takes `given`; None if a signal came before that was
-    /// done.
+    /// Opens what the command line names, or takes `given`. Returns None if a signal came first.
     pub(crate) fn open(
         config: &Config,
         given: Option<OwnedFd>,
@@ -114,7 +113,8 @@ impl Uplink {
         }
     }
 
-    /// Parts what the forwarder needs from what attends to the host's side meanwhile.
+    /// Separates the endpoint for the forwarder from the part that looks after the host's side
+    /// meanwhile.
     pub(crate) fn split(self) -> (Host, Attendant) {
         match self {
             Self::System(uplink) => {
@@ -126,8 +126,8 @@ impl Uplink {
     }
 }
 
-/// Attends to the host's side while frames flow. What the caller has opened is the caller's to
-/// attend to; but the rules want the host's addresses.
+/// Looks after the host's side while frames flow. If the caller has opened it, the caller looks
+/// after it, and only the rules are told the host's addresses.
 pub(crate) enum Attendant {
     System(system::Attendant),
     Given(HostAddresses),
@@ -142,7 +142,7 @@ impl Attendant {
         }
     }
 
-    /// How soon to look again.
+    /// The interval at which to look.
     pub(crate) fn tick(&self) -> Duration {
         match self {
             Self::System(attendant) => attendant.tick(),
@@ -150,7 +150,7 @@ impl Attendant {
         }
     }
 
-    /// Tells the rules which addresses the host has, before frames flow.
+    /// Tells the rules the host's addresses, before frames flow.
     pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
         match self {
             Self::System(attendant) => attendant.begin(rules),
@@ -165,7 +165,7 @@ impl Attendant {
         }
     }
 
-    /// Leaves nothing behind; to be called when nothing is forwarded any more.
+    /// Cleans up; must be called when nothing is forwarded any more.
     pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
         if let Self::System(attendant) = self {
             attendant.leave(lease, vm);
