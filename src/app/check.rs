@@ -39,11 +39,11 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "MAC", requires = "pcap")]
     vm_mac_address: Option<Mac>,
 
-    /// Rules that allow, as for the forwarding itself
+    /// Rules that allow, as softnet itself takes them
     #[arg(long, value_name = "LIST")]
     allow: Vec<String>,
 
-    /// Rules that block, likewise
+    /// Rules that block, in the same form
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 

@@ -1,24 +1,24 @@
-//! That no thread can be put on a core: macOS has no call for it. What asks for one in vain is
-//! told so, and `bench` does without.
+//! Pinning threads to cores, which macOS has no call for. Each function fails, and the bench runs
+//! without.
 
 use std::io;
 
 use nix::unistd::Pid;
 
-/// Whether there is such a thing.
+/// Whether threads can be pinned at all.
 pub(crate) const CAN_PIN: bool = false;
 
-/// Fails, as nothing can put threads on a core.
+/// Always fails: no thread can be pinned.
 pub(crate) fn pin(_pid: Pid, _role: &str, _index: usize) -> io::Result<()> {
     Err(refusal())
 }
 
-/// What would keep a thread on one core: there is none.
+/// A thread that is pinned to a core. There can be none.
 #[derive(Debug)]
 pub(crate) enum Pinned {}
 
 impl Pinned {
-    /// Fails likewise.
+    /// Always fails, as [`pin`] does.
     pub(crate) fn to(_index: usize) -> io::Result<Self> {
         Err(refusal())
     }
