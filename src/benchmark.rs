@@ -23,7 +23,7 @@ use softnet::bench::network::Network;
 use softnet::bench::report::{self, LEGEND, Results, SystemInfo};
 use softnet::bench::scenario::{self, Scenario};
 use softnet::bench::{self, HostSide, Options, Sample, Subject, Until};
-use softnet::capture::Capture;
+use softnet::capture::{Capture, MAX_FRAME};
 use softnet::direction::Direction;
 use softnet::host::console;
 use softnet::host::files::NamedFile;
@@ -366,9 +366,6 @@ fn clear_progress() {
         console::to_stderr(b"\r\x1b[K", Duration::ZERO);
     }
 }
-
-/// The longest frame, for captures of whatever network: more than any interface takes.
-const MAX_FRAME: usize = 65_550;
 
 fn print_table(system: &SystemInfo, samples: &[Sample], subjects: &[Subject]) -> io::Result<()> {
     let SystemInfo {

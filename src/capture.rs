@@ -39,10 +39,20 @@ pub struct Frame {
 pub struct Stations {
     /// The VM, if any frame has a sender.
     pub vm_mac: Option<Mac>,
-    /// The address that it used most, which may be 0.0.0.0.
+    /// The address that it used most, other than 0.0.0.0.
     pub vm: Option<Ipv4Addr>,
     /// Where it sent most IPv4 packets to, other than itself.
     pub gateway_mac: Option<Mac>,
+}
+
+impl Stations {
+    /// The gateway's address as most networks have it: the first of the VM's /24, or the last but
+    /// one where the VM has the first.
+    #[must_use]
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        let [a, b, c, last] = self.vm?.octets();
+        Some(Ipv4Addr::new(a, b, c, if last == 1 { 254 } else { 1 }))
+    }
 }
 
 /// Why a file is not a capture that can be used.
@@ -159,7 +169,8 @@ impl Capture {
         };
         let targets = sent().map(|(ethernet, _)| ethernet.destination);
         let addresses = sent().filter_map(|(_, packet)| Ipv4::parse(packet));
-        let vm = most_frequent(addresses.map(|packet| packet.header.source.get()));
+        let addresses = addresses.map(|packet| packet.header.source.get());
+        let vm = most_frequent(addresses.filter(|address| *address != 0));
         Stations {
             vm_mac,
             vm: vm.map(Ipv4Addr::from),
@@ -217,6 +228,9 @@ fn most_frequent<T: Copy + Eq + Hash + Ord>(items: impl Iterator<Item = T>) -> O
         .map(|(item, _)| item)
 }
 
+/// The longest frame to expect in a capture: hardware or the kernel may have merged it, or may have
+/// yet to cut it.
+pub const MAX_FRAME: usize = 65_550;
 /// More than the largest frame that a capture may have (256 KiB by libpcap's own limit).
 const BUFFER: usize = 1 << 20;
 /// In a second: what pcapng has where an interface does not say.

@@ -131,3 +131,23 @@ fn a_capture_that_cannot_be_used_is_told_in_a_line() {
     assert_eq!(arp.code, Some(FAILURE));
     assert!(arp.stderr.contains("--gateway"), "{}", arp.stderr);
 }
+
+#[test]
+fn a_vm_that_mostly_asks_for_an_address_has_the_one_that_it_got() {
+    let request = || Dhcp::request(3).address(50, VM_IP).broadcast();
+    let ack = Dhcp::reply(5).option(51, &600_u32.to_be_bytes());
+    let frames = [
+        (0, request()),
+        (4, request()),
+        (5, ack.answer()),
+        (6, web()),
+    ];
+    let said = check("asks", &frames, &[]);
+    assert_eq!(
+        fates(&said),
+        ["passes"; 4],
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
+}

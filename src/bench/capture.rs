@@ -2,7 +2,6 @@
 //! direction that it went: from the VM's MAC address out, every other one in.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use super::network::{LAB, Network};
@@ -17,14 +16,11 @@ use crate::wire::ethernet::Ethernet;
 #[must_use]
 pub fn network(capture: &Capture, vm_mac: Option<Mac>) -> Network {
     let stations = capture.stations(vm_mac);
-    let address = stations.vm.filter(|address| !address.is_unspecified());
-    let vm = address.unwrap_or(LAB.vm);
-    let [a, b, c, last] = vm.octets();
     Network {
         vm_mac: stations.vm_mac.unwrap_or(LAB.vm_mac),
-        vm,
+        vm: stations.vm.unwrap_or(LAB.vm),
         gateway_mac: stations.gateway_mac.unwrap_or(LAB.gateway_mac),
-        gateway: Ipv4Addr::new(a, b, c, if last == 1 { 254 } else { 1 }),
+        gateway: stations.gateway().unwrap_or(LAB.gateway),
     }
 }
 

@@ -184,11 +184,8 @@ impl<F: Filter> Filter for Slowed<F> {
     }
 }
 
-fn pass_dhcp(filter: &mut impl Filter, mut message: Vec<u8>) -> io::Result<()> {
-    let mut len = u32::try_from(message.len()).map_err(io::Error::other)?;
-    // Room to grow, as a slot of a batch has.
-    message.resize(message.len() + 64, 0);
-    match filter.decide(&mut Slot::new(&mut message, &mut len)) {
+fn pass_dhcp(filter: &mut impl Filter, message: Vec<u8>) -> io::Result<()> {
+    match filter.decide_alone(message) {
         Verdict::Forward => Ok(()),
         Verdict::Drop(reason) => Err(io::Error::other(format!("DHCP: {}", reason.label()))),
     }

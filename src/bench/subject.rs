@@ -10,6 +10,7 @@ use std::str::FromStr;
 use super::HostSide;
 use super::network::{LAB, Network, VMNET_MAC};
 use super::traffic;
+use crate::wire::ethernet::Ethernet;
 
 /// A way to forward.
 #[derive(
@@ -153,7 +154,7 @@ impl Setup<'_> {
         if is_given {
             let (gateway, len) = (LAB.gateway, Network::PREFIX_LEN);
             arguments.push("--host-fd=1".to_owned());
-            arguments.push(format!("--host-mtu={}", self.max_frame - HEADER));
+            arguments.push(format!("--host-mtu={}", self.max_frame - Ethernet::LEN));
             arguments.push(format!("--gateway={gateway}/{len}"));
         }
         arguments
@@ -205,9 +206,6 @@ pub const SUBCOMMAND: &str = "bench-subject";
 
 /// What a subject says once it forwards, with more behind it.
 pub(super) const FORWARDING: &str = "softnet: forwarding ";
-
-/// Of Ethernet, which an MTU leaves out.
-const HEADER: usize = 14;
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use crate::batch::Batch;
 use crate::filter::DropReason;
 use crate::stop::Stop;
 use crate::sys::tap;
+use crate::wire::ethernet::Ethernet;
 
 /// An open TAP device.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Tap {
             io::ErrorKind::PermissionDenied => TapError::Down(name.to_owned()),
             _ => named(error),
         })?;
-        let max_frame = tap::mtu(name).map_err(named)? + HEADER;
+        let max_frame = tap::mtu(name).map_err(named)? + Ethernet::LEN;
         Ok(Self {
             file: Arc::new(file.into()),
             max_frame,
@@ -108,7 +109,7 @@ impl Tap {
         match tap::inherited(&device) {
             Ok(mtu) => Ok(Self {
                 file: Arc::new(device.into()),
-                max_frame: mtu + HEADER,
+                max_frame: mtu + Ethernet::LEN,
                 is_new: false,
             }),
             Err(_) => Err(device),
@@ -214,9 +215,6 @@ impl Sink for ToTap {
 fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADFD)
 }
-
-/// The Ethernet header, which an MTU does not count.
-const HEADER: usize = 14;
 
 #[cfg(test)]
 mod tests {

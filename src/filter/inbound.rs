@@ -322,7 +322,7 @@ impl Inbound {
                 let said = rules
                     .outbound
                     .look_closer(facts.peer, facts.kind, facts.ports);
-                self.lease.except(said, facts.peer, facts.is_dns)
+                self.lease.allow_name_server(said, facts.peer, facts.is_dns)
             }
             Direction::Inbound => inbound.look_closer(facts.peer, facts.kind, facts.ports),
         })

@@ -129,7 +129,12 @@ impl LeaseCell {
 
     /// A name server from the lease is reachable on port 53 even if the table refuses its address,
     /// because it is often the resolver of a company's network.
-    pub(super) fn except(&self, said: Destination, peer: u32, is_dns: bool) -> Destination {
+    pub(super) fn allow_name_server(
+        &self,
+        said: Destination,
+        peer: u32,
+        is_dns: bool,
+    ) -> Destination {
         if is_dns && said.may_be_name_server() && self.has_name_server(peer) {
             Destination::Pass
         } else {

@@ -99,7 +99,19 @@ pub trait Filter: Send {
             why => self.inspect(slot, why),
         }
     }
+
+    /// Makes the final decision about a frame that is in no batch. It may grow, like one in a slot.
+    fn decide_alone(&mut self, mut frame: Vec<u8>) -> Verdict {
+        let Ok(mut len) = u32::try_from(frame.len()) else {
+            return Verdict::Drop(DropReason::Oversize);
+        };
+        frame.resize(frame.len() + ROOM, 0);
+        self.decide(&mut Slot::new(&mut frame, &mut len))
+    }
 }
+
+/// Bytes that a frame may grow by when it is rewritten: a DHCP message by its client identifier.
+const ROOM: usize = 64;
 
 /// What the two filters of a VM need to know.
 #[derive(Debug, Clone, Copy)]

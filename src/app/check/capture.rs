@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
-use softnet::batch::Slot;
-use softnet::capture::{Capture, Stations};
+use softnet::capture::{Capture, MAX_FRAME, Stations};
 use softnet::clock::Tick;
 use softnet::direction::Direction;
 use softnet::filter::{self, CONNECTION_RATE, Filter, Inbound, Names, Outbound, Verdict};
@@ -35,7 +34,8 @@ pub(super) fn judge(
     let capture = Capture::read(file.open(rights).with_context(named)?).with_context(named)?;
     let stations = capture.stations(vm_mac);
     let vm_mac = stations.vm_mac.context("no frame has a sender")?;
-    let gateway = check.gateway.or_else(|| first_of_network(&stations));
+    let usual = || Ipv4Net::new(stations.gateway()?, 24).ok();
+    let gateway = check.gateway.or_else(usual);
     let gateway = gateway.context("the VM sends no IPv4: name the gateway with --gateway")?;
     let (mut outbound, mut inbound) = filters(check, &capture, &stations, vm_mac, gateway, out)?;
     let mut fates = BTreeMap::<_, usize>::new();
@@ -104,8 +104,10 @@ fn filters(
         |mac| mac.to_string(),
     );
     writeln!(out, "note: VM {vm_mac}; gateway {address} with {mac}")?;
-    let used = stations.vm.filter(|address| !address.is_unspecified());
-    match used.filter(|_| !begins_without_lease(capture, vm_mac)) {
+    match stations
+        .vm
+        .filter(|_| !begins_without_lease(capture, vm_mac))
+    {
         Some(address) => {
             lease.assume(address);
             writeln!(out, "note: {address} is taken for leased from the start")?;
@@ -133,14 +135,6 @@ fn begins_without_lease(capture: &Capture, vm_mac: Mac) -> bool {
     first.is_some_and(|packet| packet.header.source.get() == 0)
 }
 
-/// The first address of the VM's /24, or the last but one where the VM has the first.
-fn first_of_network(stations: &Stations) -> Option<Ipv4Net> {
-    let vm = stations.vm.filter(|address| !address.is_unspecified())?;
-    let [a, b, c, last] = vm.octets();
-    let gateway = Ipv4Addr::new(a, b, c, if last == 1 { 254 } else { 1 });
-    Ipv4Net::new(gateway, 24).ok()
-}
-
 /// Which way a frame goes; a frame between others goes neither.
 fn direction(frame: &[u8], vm_mac: Mac) -> Option<Direction> {
     let Some((ethernet, _)) = Ethernet::split(frame) else {
@@ -157,16 +151,10 @@ fn direction(frame: &[u8], vm_mac: Mac) -> Option<Direction> {
 }
 
 fn decide(filter: &mut impl Filter, now: Duration, frame: &[u8]) -> Verdict {
-    let mut bytes = frame.to_vec();
-    let Ok(mut len) = u32::try_from(bytes.len()) else {
-        return Verdict::Drop(filter::DropReason::Oversize);
-    };
-    // Room to grow, as a slot of a batch has.
-    bytes.resize(bytes.len() + 64, 0);
     let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
     let fraction = u64::from(now.subsec_nanos()) * u64::from(Tick::PER_SECOND) / 1_000_000_000;
     filter.begin(START.after(seconds).after_ticks(fraction));
-    filter.decide(&mut Slot::new(&mut bytes, &mut len))
+    filter.decide_alone(frame.to_vec())
 }
 
 /// From whom, to whom, and what, without what is carried.
@@ -210,5 +198,3 @@ impl Display for Short<'_> {
 
 /// When the first frame comes: late enough for every bucket to be full.
 const START: Tick = Tick::from_secs(1000);
-/// Captures hold frames that were merged, or are to be cut, by hardware or the kernel.
-const MAX_FRAME: usize = 65_550;

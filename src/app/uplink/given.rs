@@ -9,6 +9,7 @@ use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::host::gateway::{Gateway, Named};
 use softnet::host::privileges::Identity;
+use softnet::wire::ethernet::Ethernet;
 
 use super::{Host, system};
 
@@ -45,7 +46,7 @@ impl Given {
             Ok(interface) => Host::Interface(interface),
             Err(socket) => {
                 VmSocket::check(&socket)?;
-                let max_frame = usize::from(config.mtu) + HEADER;
+                let max_frame = usize::from(config.mtu) + Ethernet::LEN;
                 Host::Socket(SyntheticHost::new(socket.into(), max_frame))
             }
         };
@@ -66,6 +67,3 @@ impl Given {
         }
     }
 }
-
-/// The length of the Ethernet header, which an MTU does not include.
-const HEADER: usize = 14;

@@ -219,7 +219,6 @@ const WANTED_OPTIONS: [u8; 2] = [1, 51];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Slot;
     use crate::bench::network::LAB;
     use crate::bench::traffic::{TRANSACTION, Traffic, lease_exchange};
     use crate::direction::Direction;
@@ -270,10 +269,7 @@ mod tests {
         let (mut outbound, _) = LAB.filters(32, 1514).unwrap();
         let mut client = client();
         for answer in answers() {
-            let mut question = client.question();
-            let mut len = u32::try_from(question.len()).unwrap();
-            question.resize(question.len() + 64, 0);
-            let verdict = outbound.decide(&mut Slot::new(&mut question, &mut len));
+            let verdict = outbound.decide_alone(client.question());
             assert_eq!(verdict, Verdict::Forward);
             assert!(client.take(&answer));
         }

@@ -27,7 +27,9 @@ impl Outbound {
             return Ok(Step::Rules);
         }
         let is_dns = transport.port() == Some(udp::DNS);
-        let said = self.lease.except(verdict, header.destination.get(), is_dns);
+        let said = self
+            .lease
+            .allow_name_server(verdict, header.destination.get(), is_dns);
         said.refusal()
             .map_or_else(|| self.rest::<RARE>(ethernet, header, transport), Err)
     }
@@ -52,7 +54,7 @@ impl Outbound {
             let said = rules
                 .outbound
                 .look_closer(facts.peer, facts.kind, facts.ports);
-            self.lease.except(said, facts.peer, facts.is_dns)
+            self.lease.allow_name_server(said, facts.peer, facts.is_dns)
         };
         if let Some(inbound) = &rules.inbound {
             self.tracker.judge(&facts, context, |way| match way {
