@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Cache};
 use ipnet::Ipv4Net;
 
-use super::Config;
 use super::policy::{Compiled, Mode, Policy, Surroundings};
+use super::{Config, NameServers};
 
 /// The handle of one VM's rules. What is set here applies from each filter's next batch on.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Rules {
                 isolation: config.isolation || config.mode == Mode::Host,
                 subnet: config.subnet,
                 host: Vec::new(),
-                name_servers: Vec::new(),
+                name_servers: NameServers::new(),
             },
         };
         Self {
@@ -111,10 +111,10 @@ impl Rules {
     }
 
     /// Sets the name servers of the lease. For the inbound filter.
-    pub(super) fn set_name_servers(&self, servers: &[Ipv4Addr]) {
+    pub(super) fn set_name_servers(&self, servers: &NameServers) {
         let mut sources = self.sources();
-        if sources.surroundings.name_servers != servers {
-            sources.surroundings.name_servers = servers.to_vec();
+        if sources.surroundings.name_servers != *servers {
+            sources.surroundings.name_servers.clone_from(servers);
             // A connection to a name server may have been open for that alone.
             if sources.policy.names_dns() || sources.policy.is_stateful() {
                 self.replace(&mut sources);

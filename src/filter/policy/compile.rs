@@ -18,6 +18,7 @@ use super::ports::{Action, PortRule, PortTable};
 use super::verdicts::{Closer, Guard, Verdicts};
 use super::{Mode, Policy, Protocol, Rule, Scope, Target};
 use crate::direction::Direction;
+use crate::filter::NameServers;
 
 /// The addresses that a VM's rules depend on.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(crate) struct Surroundings {
     /// The host's addresses.
     pub(crate) host: Vec<Ipv4Addr>,
     /// The name servers of the lease, for which `@dns` stands.
-    pub(crate) name_servers: Vec<Ipv4Addr>,
+    pub(crate) name_servers: NameServers,
 }
 
 /// A compiled policy.
@@ -394,7 +395,7 @@ mod tests {
             isolation: true,
             subnet: Some("192.168.64.0/24".parse().unwrap()),
             host: vec![Ipv4Addr::new(4, 4, 4, 4), Ipv4Addr::new(10, 0, 0, 5)],
-            name_servers: vec![Ipv4Addr::new(10, 0, 0, 53)],
+            name_servers: [Ipv4Addr::new(10, 0, 0, 53)].into_iter().collect(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::ports::{Action, PortPair};
 use super::verdicts::Kind;
 use super::{Mode, Policy, Protocol, Rule, Scope, Surroundings, Target};
 use crate::direction::Direction;
+use crate::filter::NameServers;
 
 /// The VM's surroundings, as far as rules depend on them.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +57,7 @@ impl Policy {
             isolation: !self.wants_isolation_off() || place.mode == Mode::Host,
             subnet: place.subnet,
             host: Vec::new(),
-            name_servers: Vec::new(),
+            name_servers: NameServers::new(),
         };
         let kind = match peer.protocol {
             Some(Protocol::Tcp) => Kind::Tcp,
