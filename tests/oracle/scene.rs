@@ -52,7 +52,7 @@ impl Claims for Registry {
         is_free
     }
 
-    fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
+    fn release_stale(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
         let mut held = self.held.lock().unwrap();
         *held = leased().filter(|address| *held == Some(*address));
     }
