@@ -27,7 +27,7 @@ use softnet::capture::{Capture, MAX_FRAME};
 use softnet::direction::Direction;
 use softnet::host::console;
 use softnet::host::files::NamedFile;
-use softnet::host::privileges::{CallersRights, Identity, Reserve};
+use softnet::host::privileges::{CallersRights, Identity, SavedPrivileges};
 use softnet::wire::Mac;
 
 use host_side::HostFlags;
@@ -178,13 +178,13 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         subjects.push(Subject::Other);
     }
     bench::check(&subjects)?;
-    let (rights, host, reserve) = host_side::open(&args.host, args.against.is_some(), &caller)?;
+    let (rights, host, saved) = host_side::open(&args.host, args.against.is_some(), &caller)?;
     let other = args.against.as_ref();
     let options = Options {
         program: std::env::current_exe().context("cannot find this program")?,
         other: other.map(|program| program.program(&rights).to_owned()),
         host,
-        reserve,
+        saved,
         scenarios,
         subjects,
         until: args.rounds.map_or_else(
@@ -214,7 +214,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What is measured at, the rights that are left to this process, and those that the subjects need.
-type Opened = (CallersRights, HostSide, Option<Reserve>);
+type Opened = (CallersRights, HostSide, Option<SavedPrivileges>);
 
 fn list() -> anyhow::Result<ExitCode> {
     for Scenario { name, about, .. } in scenario::all() {

@@ -20,7 +20,7 @@ use softnet::host::{HostError, console};
 fn main() -> ExitCode {
     let invocation = match cli::parse(env::args_os()) {
         Parsed::Invocation(invocation) => invocation,
-        Parsed::Answer(text) => {
+        Parsed::Print(text) => {
             // The reader may be gone. A slow reader is waited for, because a pager needs that; a
             // signal can interrupt it, since none is caught yet.
             let _ = write!(io::stdout(), "{text}");

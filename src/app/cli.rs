@@ -1,4 +1,4 @@
-//! Parses the command line ([`LowArgs`]) into what is to be done ([`Invocation`]).
+//! Parses the command line ([`RawArgs`]) into what is to be done ([`Invocation`]).
 //!
 //! Nothing in here touches the system, so `--help` or a mistyped flag changes nothing, even as
 //! root.
@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 use softnet::filter::CONNECTION_RATE;
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
-use softnet::host::gateway::Named;
+use softnet::host::gateway::GatewayArg;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
@@ -28,7 +28,7 @@ pub(crate) enum Parsed {
     /// A valid command line.
     Invocation(Box<Invocation>),
     /// Text to print on standard output, for `--help` or `--version`.
-    Answer(String),
+    Print(String),
     /// A usage error, in one line.
     Usage(String),
 }
@@ -87,12 +87,12 @@ impl Config {
 
 /// Parses a command line, which begins with the program's name.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
-    let low = match LowArgs::try_parse_from(words) {
+    let low = match RawArgs::try_parse_from(words) {
         Ok(low) => low,
         Err(error) => {
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    Parsed::Answer(error.render().to_string())
+                    Parsed::Print(error.render().to_string())
                 }
                 _ => Parsed::Usage(one_line(&error)),
             };
@@ -118,7 +118,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Parsed {
     after_help = "SOFTNET_LOG sets what is logged to standard error: off, error, warn, \
     info (default), debug or trace."
 )]
-struct LowArgs {
+struct RawArgs {
     /// Descriptor of the VM's socket: connected, AF_UNIX, SOCK_DGRAM, one frame per datagram
     #[arg(long, value_name = "N", required = true)]
     #[arg(allow_negative_numbers = true, value_parser = value_parser!(RawFd).range(0..))]
@@ -201,7 +201,7 @@ struct ForwardingArgs {
     /// With a prefix length, as in 192.168.64.1/24, it also gives the VM's network, which is used
     /// if that interface has no address in it.
     #[arg(long, value_name = "ADDR", value_parser = gateway)]
-    gateway: Option<Named>,
+    gateway: Option<GatewayArg>,
 
     /// Rules that allow, such as 10.0.0.0/8, 1.2.3.4:443, "tcp 1.2.3.4" or @host (the gateway)
     ///
@@ -266,7 +266,7 @@ struct ForwardingArgs {
     sudo_escalation_done: bool,
 }
 
-impl LowArgs {
+impl RawArgs {
     fn validate(self) -> Result<Invocation, String> {
         let (args, invocation): (_, Box<dyn FnOnce(Config) -> Invocation>) = match self.command {
             Some(Command::Run {
@@ -424,7 +424,7 @@ fn interface(text: &str) -> Result<String, String> {
 }
 
 /// Parses the address of a single machine and, if a prefix length is given, its network.
-fn gateway(text: &str) -> Result<Named, String> {
+fn gateway(text: &str) -> Result<GatewayArg, String> {
     let net = text.parse().map(|net: Ipv4Net| (net.addr(), Some(net)));
     let (address, net) = net
         .or_else(|_| text.parse().map(|address| (address, None)))
@@ -440,7 +440,7 @@ fn gateway(text: &str) -> Result<Named, String> {
         return Err("no VM's network is that large: 8 to 32 are lengths of a prefix".to_owned());
     }
     let subnet = net.filter(|net| net.prefix_len() < 32);
-    Ok(Named {
+    Ok(GatewayArg {
         address,
         subnet: subnet.map(|net| net.trunc()),
     })
@@ -485,7 +485,7 @@ mod tests {
     #[test]
     fn every_flag_that_takes_a_path_opens_it_with_the_callers_rights() {
         let mut found = Vec::new();
-        collect("", &LowArgs::command(), &mut found);
+        collect("", &RawArgs::command(), &mut found);
         found.sort();
         let listed: Vec<_> = include_str!("../../tests/expected/named-files.txt")
             .lines()

@@ -12,7 +12,7 @@ use super::check::check;
 use super::cli::Invocation;
 use super::start::Session;
 use super::supervise::supervise;
-use super::uplink::Rights;
+use super::uplink::Privileges;
 use crate::benchmark;
 
 /// Carries out the command line, to the end.
@@ -27,7 +27,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         } => {
             let named = [config.user.is_some(), config.group.is_some()];
             let host_fd = config.uplink.host_fd();
-            let get_rights = || Rights::get(vm_fd, control_fd, escalated, named);
+            let get_rights = || Privileges::get(vm_fd, control_fd, escalated, named);
             let rights = host_fd.is_none().then(get_rights).transpose()?;
             let Inherited { vm, control, host } =
                 descriptors::inherit(Some(vm_fd), control_fd, host_fd)?;

@@ -34,12 +34,12 @@ pub(crate) trait Service {
     ///
     /// # Errors
     /// Errors after which softnet cannot go on, not even to close the services.
-    fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome>;
+    fn poll(&mut self, frames: &Forwarder) -> anyhow::Result<Outcome>;
 
     /// Cleans up: frames no longer flow, because of `end`. Returns whether the service is done. A
     /// service that is not done, because the command of `softnet run` is still running, is polled
     /// until it returns an end of its own, and is then closed again.
-    fn close(&mut self, _end: &End, _frames: &Frames) -> bool {
+    fn close(&mut self, _end: &End, _frames: &Forwarder) -> bool {
         true
     }
 }
@@ -64,12 +64,12 @@ pub(crate) enum End {
 }
 
 /// The data threads while they run, and their final counts afterwards.
-pub(crate) struct Frames {
+pub(crate) struct Forwarder {
     forwarding: Option<Forwarding>,
     counts: [Counts; 2],
 }
 
-impl Frames {
+impl Forwarder {
     pub(crate) fn flowing(forwarding: Forwarding) -> Self {
         Self {
             counts: counts(&forwarding),

@@ -22,10 +22,10 @@ use softnet::stop::Stop;
 use tracing::{info, warn};
 
 use super::cli::Config;
-use super::service::Frames;
+use super::service::Forwarder;
 use super::services::{control, parent, registry, report, signals, uplink, vm};
 use super::supervise::Services;
-use super::uplink::{Host, Rights, Uplink};
+use super::uplink::{Host, Privileges, Uplink};
 
 /// Everything that needs privileges, open.
 pub(crate) struct Session {
@@ -43,7 +43,7 @@ impl Session {
         config: &Config,
         socket: OwnedFd,
         host: Option<OwnedFd>,
-        rights: Option<&Rights>,
+        rights: Option<&Privileges>,
     ) -> anyhow::Result<Option<Self>> {
         config
             .warnings
@@ -67,8 +67,8 @@ impl Session {
         let Some(uplink) = uplink else {
             return Ok(None);
         };
-        // Not before there is an interface: see `Opened::enter`.
-        let registry = registry.map(|registry| registry.enter(config.mac));
+        // Not before there is an interface: see `Opened::claim_mac`.
+        let registry = registry.map(|registry| registry.claim_mac(config.mac));
         let registry = registry.transpose()?.map(Arc::new);
         let vm_watch = Vm::watch(socket.as_fd());
         let vm_watch = vm_watch.map_err(|error| {
@@ -94,7 +94,7 @@ impl Session {
         parent: Option<Parent>,
         control: Option<Channel>,
         command: Option<(Vec<OsString>, OwnedFd, ForCommand)>,
-    ) -> anyhow::Result<(Services, Frames)> {
+    ) -> anyhow::Result<(Services, Forwarder)> {
         let start = |(words, socket, _passed): (Vec<_>, _, _)| {
             Command::start(&words, socket, &self.identity)
         };
@@ -109,8 +109,8 @@ impl Session {
         let (outbound, inbound, lease, rules) = self.filters(config);
         let name = self.uplink.name();
         let gateway = self.uplink.gateway().address;
-        let (host, mut attendant) = self.uplink.split();
-        attendant.begin(&rules)?;
+        let (host, mut uplink_control) = self.uplink.split();
+        uplink_control.begin(&rules)?;
         info!(
             "forwarding for {} over {name}, gateway {gateway}",
             config.mac
@@ -131,13 +131,13 @@ impl Session {
             parent::service(parent),
             vm::service(self.vm_watch, stop),
             control::service(control, Arc::clone(&rules)),
-            uplink::service(attendant, name, mac, Arc::clone(&lease), rules),
+            uplink::service(uplink_control, name, mac, Arc::clone(&lease), rules),
             // Closed before the uplink releases the lease: as soon as the server has the lease
             // back, it may grant the address to another VM, for which the address must be free.
             registry::service(self.registry, lease),
             report::service(mac),
         ];
-        Ok((services, Frames::flowing(forwarding)))
+        Ok((services, Forwarder::flowing(forwarding)))
     }
 
     /// Creates the filters of both directions, and the lease and the rules that they share with the

@@ -7,14 +7,14 @@ use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::service::{End, Frames, Outcome, Service};
+use super::service::{End, Forwarder, Outcome, Service};
 
 /// The services in the order in which they are polled. They are closed in the reverse order.
 pub(crate) type Services = Vec<Box<dyn Service>>;
 
 /// Runs the services until one of them returns an end and all are closed. Returns softnet's exit
 /// code.
-pub(crate) fn supervise(mut services: Services, mut frames: Frames) -> anyhow::Result<u8> {
+pub(crate) fn supervise(mut services: Services, mut frames: Forwarder) -> anyhow::Result<u8> {
     // Not dropped before softnet ends: what they hold, such as the locks on the VM's MAC and the
     // interface, belongs to the VM as long as its command runs.
     let mut closed = Services::new();
@@ -56,7 +56,7 @@ fn sleep(services: &Services) -> anyhow::Result<()> {
 }
 
 /// Polls the services in their order, up to the first that returns an end.
-fn poll_all(services: &mut Services, frames: &Frames) -> anyhow::Result<Option<End>> {
+fn poll_all(services: &mut Services, frames: &Forwarder) -> anyhow::Result<Option<End>> {
     for service in services {
         if let Outcome::End(end) = service.poll(frames)? {
             return Ok(Some(end));
@@ -66,7 +66,7 @@ fn poll_all(services: &mut Services, frames: &Frames) -> anyhow::Result<Option<E
 }
 
 /// Closes the services, the last one first, and removes those that are done.
-fn close(services: &mut Services, end: &End, frames: &Frames) -> Services {
+fn close(services: &mut Services, end: &End, frames: &Forwarder) -> Services {
     let mut closed = Services::new();
     for index in (0..services.len()).rev() {
         if services[index].close(end, frames) {
@@ -112,12 +112,12 @@ mod tests {
             self.tick.map(|tick| now + tick)
         }
 
-        fn poll(&mut self, _: &Frames) -> anyhow::Result<Outcome> {
+        fn poll(&mut self, _: &Forwarder) -> anyhow::Result<Outcome> {
             self.calls.borrow_mut().push(format!("poll {}", self.name));
             Ok(self.outcomes.pop_front().unwrap_or(Outcome::Continue))
         }
 
-        fn close(&mut self, end: &End, _: &Frames) -> bool {
+        fn close(&mut self, end: &End, _: &Forwarder) -> bool {
             let call = format!("close {} {end:?}", self.name);
             self.calls.borrow_mut().push(call);
             self.closes.pop_front().unwrap_or(true)
@@ -153,7 +153,7 @@ mod tests {
             script("b", &calls, second),
             script("c", &calls, vec![]),
         ]);
-        assert_eq!(supervise(services, Frames::over()).unwrap(), 0);
+        assert_eq!(supervise(services, Forwarder::over()).unwrap(), 0);
         let expected = [
             "poll a",
             "poll b",
@@ -184,7 +184,7 @@ mod tests {
             script("uplink", &calls, failed),
             script("report", &calls, vec![]),
         ]);
-        assert_eq!(supervise(services, Frames::over()).unwrap(), 7);
+        assert_eq!(supervise(services, Forwarder::over()).unwrap(), 7);
         let expected = [
             "poll command",
             "poll uplink",
@@ -212,7 +212,7 @@ mod tests {
             script("b", &calls, vec![]),
             script("c", &calls, vec![]),
         ]);
-        let error = supervise(services, Frames::over()).unwrap_err();
+        let error = supervise(services, Forwarder::over()).unwrap_err();
         assert_eq!(error.to_string(), "broken");
         assert_eq!(calls.borrow().len(), 4);
     }

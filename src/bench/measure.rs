@@ -14,7 +14,7 @@ use super::subject::{Setup, Subject};
 use super::testbed::{Received, Testbed};
 use super::traffic::stamp;
 use crate::direction::Direction;
-use crate::host::privileges::Reserve;
+use crate::host::privileges::SavedPrivileges;
 use crate::sys::cores::{self, Pinned};
 use crate::sys::usage::{self, Memory};
 
@@ -28,7 +28,7 @@ pub(super) struct Bench<'a> {
     /// What takes the host's place.
     pub(super) host: &'a HostSide,
     /// The rights that a subject needs for vmnet.
-    pub(super) reserve: Option<&'a Reserve>,
+    pub(super) saved: Option<&'a SavedPrivileges>,
     /// See [`Options::slow_filter`](super::Options::slow_filter).
     pub(super) slow_filter: u32,
     /// For how long frames come at a fixed rate, and how long an idle phase is.
@@ -73,7 +73,7 @@ impl Bench<'_> {
             host: self.host,
             slow_filter: self.slow_filter,
         };
-        Testbed::new(program, &setup, self.reserve)
+        Testbed::new(program, &setup, self.saved)
     }
 
     /// Puts the subject on a core by its number and the bench on the first one, until what is

@@ -39,7 +39,7 @@ use figure::Round;
 use measure::Bench;
 
 use crate::direction::Direction;
-use crate::host::privileges::Reserve;
+use crate::host::privileges::SavedPrivileges;
 use crate::sys::{cores, timestamp};
 
 /// What to run.
@@ -53,7 +53,7 @@ pub struct Options {
     pub host: HostSide,
     /// The rights that it takes to start an interface of vmnet, if the caller has them through
     /// sudo alone. Then there must be no [`other`](Self::other), which would get them too.
-    pub reserve: Option<Reserve>,
+    pub saved: Option<SavedPrivileges>,
     /// The scenarios to run.
     pub scenarios: Vec<Scenario>,
     /// Whom to measure in each.
@@ -131,7 +131,7 @@ pub fn run(
 ) -> io::Result<()> {
     timestamp::wake_on_time()?;
     if matches!(options.host, HostSide::Vmnet) {
-        testbed::check_vmnet(options.reserve.as_ref())?;
+        testbed::check_vmnet(options.saved.as_ref())?;
     }
     // On time by the class of service, on macOS.
     baseline::find_place(Direction::Inbound);
@@ -143,7 +143,7 @@ pub fn run(
         program: &options.program,
         other: options.other.as_deref(),
         host: &options.host,
-        reserve: options.reserve.as_ref(),
+        saved: options.saved.as_ref(),
         window: options.window,
         slow_filter: options.slow_filter,
         core: 0,

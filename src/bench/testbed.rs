@@ -42,7 +42,7 @@ use super::network::{Conversation, LAB};
 use super::subject::{Setup, Subject};
 use super::traffic::{self, Traffic, stamped};
 use crate::direction::Direction;
-use crate::host::privileges::Reserve;
+use crate::host::privileges::SavedPrivileges;
 use crate::sys::{cores, timestamp};
 
 /// A subject at work. Its process ends with this.
@@ -73,11 +73,11 @@ pub(super) struct Received {
 
 impl Testbed {
     /// Starts `program` as the subject, waits until it forwards, and takes the VM through DHCP.
-    /// With a reserve of rights the subject has them, too, until it has opened what needs them.
+    /// With saved privileges the subject has them, too, until it has opened what needs them.
     pub(super) fn new(
         program: &Path,
         setup: &Setup<'_>,
-        reserve: Option<&Reserve>,
+        saved: Option<&SavedPrivileges>,
     ) -> io::Result<Self> {
         let (vm, vm_inner) = pair(setup.max_frame)?;
         timestamp::note(&vm)?;
@@ -94,8 +94,8 @@ impl Testbed {
             // "Consequences of Process Termination").
             .process_group(0);
         let mut start = || command.spawn();
-        let child = match reserve {
-            Some(reserve) => reserve.with(start)?,
+        let child = match saved {
+            Some(saved) => saved.with(start)?,
             None => start()?,
         };
         if let Some(stderr) = &child.stderr {

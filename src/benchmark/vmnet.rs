@@ -23,11 +23,11 @@ pub(super) fn open(flags: &HostFlags, against: bool, caller: &Identity) -> anyho
     if !flags.vmnet {
         return Ok((caller.become_caller()?, HostSide::Socket, None));
     }
-    let (rights, reserve) = caller.put_rights_aside()?;
+    let (rights, saved) = caller.put_rights_aside()?;
     ensure!(
-        reserve.is_none() || !against,
+        saved.is_none() || !against,
         "--against does not go with --vmnet behind sudo, which would start it as root: measure \
          the builds one after the other"
     );
-    Ok((rights, HostSide::Vmnet, reserve))
+    Ok((rights, HostSide::Vmnet, saved))
 }

@@ -20,7 +20,7 @@ pub trait Claims: fmt::Debug + Send + Sync {
 
     /// Gives up what is claimed, unless it is the address that `leased` returns. To be called when
     /// a lease has ended, or may have ended.
-    fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>);
+    fn release_stale(&self, leased: &dyn Fn() -> Option<Ipv4Addr>);
 
     /// Claims a name, which is one label in lower case, and gives up the one that was claimed
     /// before. Returns false, without having given up anything, if another VM has the name. Must
@@ -40,5 +40,5 @@ impl Claims for NoClaims {
         true
     }
 
-    fn settle(&self, _leased: &dyn Fn() -> Option<Ipv4Addr>) {}
+    fn release_stale(&self, _leased: &dyn Fn() -> Option<Ipv4Addr>) {}
 }

@@ -3,7 +3,7 @@
 use super::flows::fragments::Part;
 use super::flows::{self, Key};
 use super::policy::{Kind, PortPair};
-use super::shape;
+use super::validate;
 use crate::direction::Direction;
 use crate::wire::icmp::{self, Icmp};
 use crate::wire::ipv4::{Ipv4, Plain, protocol};
@@ -19,21 +19,21 @@ pub(super) struct Facts {
     pub(super) kind: Kind,
     pub(super) ports: Option<PortPair>,
     pub(super) part: Option<Part>,
-    pub(super) belongs: Belongs,
+    pub(super) membership: Membership,
 }
 
 /// Which connection a packet can belong to.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Belongs {
+pub(super) enum Membership {
     /// This one, which it may open.
-    To(Key, flows::Kind),
+    Connection(Key, flows::Kind),
     /// It is an error about a packet of this one.
-    About(Key),
+    ErrorAbout(Key),
     /// None.
-    Nowhere,
+    None,
 }
 
-/// The connection that an ordinary packet, one that [`shape::plain`] accepts, can belong to.
+/// The connection that an ordinary packet, one that [`validate::plain`] accepts, can belong to.
 #[inline]
 pub(super) fn ordinary(carried: &[u8], way: Direction) -> Option<(Key, flows::Kind)> {
     let plain = Plain::parse(carried)?;
@@ -102,10 +102,10 @@ pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
             peer,
             peer_port,
         };
-        Belongs::To(key, kind)
+        Membership::Connection(key, kind)
     };
-    let belongs = match (kind, ports) {
-        _ if is_later => Belongs::Nowhere,
+    let membership = match (kind, ports) {
+        _ if is_later => Membership::None,
         (Kind::Tcp, Some(PortPair { remote, own, .. })) => {
             let flags = payload.get(TCP_FLAGS).copied().unwrap_or(0);
             to(own, remote, flows::Kind::Tcp(flags))
@@ -117,11 +117,11 @@ pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
                 Some((is_request, id)) => to(id, 0, flows::Kind::Echo { is_request }),
                 None => to(0, 0, flows::Kind::Other),
             },
-            None => Belongs::Nowhere,
+            None => Membership::None,
         },
         _ => to(0, 0, flows::Kind::Other),
     };
-    let is_whole = shape::ipv4(carried).is_ok_and(|(_, transport)| transport.port().is_some());
+    let is_whole = validate::ipv4(carried).is_ok_and(|(_, transport)| transport.port().is_some());
     let is_dns = is_whole && ports.is_some_and(|ports| ports.remote == udp::DNS);
     Some(Facts {
         peer,
@@ -129,17 +129,17 @@ pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
         kind,
         ports,
         part,
-        belongs,
+        membership,
     })
 }
 
 /// The connection of the packet that an ICMP error quotes, which went in the other direction.
-fn about(quoted: &[u8], way: Direction) -> Belongs {
+fn about(quoted: &[u8], way: Direction) -> Membership {
     let Some((header, start)) = icmp::quoted(quoted).and_then(|header| {
         let payload = quoted.get(header.header_len()?..)?;
         Some((header, payload.first_chunk::<8>()?))
     }) else {
-        return Belongs::Nowhere;
+        return Membership::None;
     };
     let [a, b, c, d, e, f, ..] = *start;
     let (source, destination) = match header.protocol {
@@ -158,7 +158,7 @@ fn about(quoted: &[u8], way: Direction) -> Belongs {
         Direction::Inbound => (source, header.destination.get(), destination),
         Direction::Outbound => (destination, header.source.get(), source),
     };
-    Belongs::About(Key {
+    Membership::ErrorAbout(Key {
         protocol: header.protocol,
         vm_port,
         peer,

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use super::arp::Unanswered;
 use super::claims::Claims;
-use super::dhcp::{Noted, Outcome, Parties, ReplyGuard, Transactions};
+use super::dhcp::{MessageSummary, Outcome, Parties, ReplyGuard, Transactions};
 use super::facts;
 use super::flows::{Context, Flows};
 use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
 use super::policy::{Kind, Mode};
 use super::prefix::Destination;
 use super::rules::{Rules, View};
-use super::shape::{self, Transport};
 use super::subnet::{Subnet, group_mac};
 use super::tracking::Tracker;
+use super::validate::{self, Transport};
 use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
@@ -81,7 +81,7 @@ impl Inbound {
 
     #[inline]
     fn headers(&self, frame: &[u8]) -> Result<Step, DropReason> {
-        let (ethernet, carried) = shape::ethernet(frame, self.max_frame)?;
+        let (ethernet, carried) = validate::ethernet(frame, self.max_frame)?;
         if ethernet.source.is_multicast() || ethernet.source == self.parties.vm {
             return Err(DropReason::SourceMac);
         }
@@ -89,19 +89,19 @@ impl Inbound {
             return Err(DropReason::DestinationMac);
         }
         match ethernet.ethertype.get() {
-            ethertype::IPV4 => match shape::plain(carried) {
+            ethertype::IPV4 => match validate::plain(carried) {
                 Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
-            other => Err(shape::foreign_ethertype(other)),
+            other => Err(validate::foreign_ethertype(other)),
         }
     }
 
     #[cold]
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
-        let (header, transport) = shape::other_ipv4(carried)?;
+        let (header, transport) = validate::other_ipv4(carried)?;
         self.ipv4::<true>(ethernet, header, transport)
     }
 
@@ -123,7 +123,7 @@ impl Inbound {
             Transport::Trailed => return Ok(Step::Trailer),
             _ => {}
         }
-        let lease = self.lease.hot();
+        let lease = self.lease.packed();
         if !lease.is_valid(self.now) {
             return Err(match lease.address() {
                 0 => DropReason::NoLease,
@@ -171,10 +171,10 @@ impl Inbound {
         };
         let rules = &self.rules.snapshot().outbound;
         let mut verdict = rules.table.get(address);
-        if verdict == Destination::Closer {
+        if verdict == Destination::NeedsMore {
             // If a rule allows a group, the VM receives everything sent to it; the rule may also
             // name more than the address.
-            verdict = rules.look_closer(address, Kind::Other, None);
+            verdict = rules.verdict_for_packet(address, Kind::Other, None);
         }
         if group == mac && (group == Mac::BROADCAST || verdict.refusal().is_none()) {
             Ok(())
@@ -199,7 +199,7 @@ impl Inbound {
         }
         // A learned MAC is valid as long as the lease, so that a gateway which has been recreated
         // meanwhile can grant the next one.
-        let may_be_new = self.pins_gateway && !self.lease.hot().is_valid(self.now);
+        let may_be_new = self.pins_gateway && !self.lease.packed().is_valid(self.now);
         let is_gateway = may_be_new || self.lease.is_gateway_mac(ethernet.source);
         if source == self.parties.gateway && is_gateway {
             Ok(match source_port {
@@ -214,13 +214,13 @@ impl Inbound {
     /// Inspects ARP: only the gateway may claim the gateway's address, and only the VM the VM's.
     #[cold]
     fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
-        let message = shape::arp(ethernet, carried)?;
+        let message = validate::arp(ethernet, carried)?;
         let sender = message.sender.get();
         let is_gateway_mac = self.lease.is_gateway_mac(ethernet.source);
         if ethernet.destination.is_multicast() && ethernet.destination != Mac::BROADCAST {
             return Err(DropReason::DestinationGroup);
         }
-        if sender != 0 && sender == self.lease.hot().address() {
+        if sender != 0 && sender == self.lease.packed().address() {
             return Err(DropReason::ArpSenderAddress);
         }
         if sender == self.parties.gateway && !is_gateway_mac {
@@ -229,7 +229,7 @@ impl Inbound {
         if self.isolation && !is_gateway_mac {
             return Err(DropReason::Isolation);
         }
-        if shape::is_trailed(carried) {
+        if validate::is_trailed(carried) {
             return Ok(Step::Trailer);
         }
         if sender == self.parties.gateway && message.operation.get() == arp::REPLY {
@@ -248,7 +248,8 @@ impl Inbound {
             dhcp::NAK => {
                 self.lease.clear();
                 self.lease.forget_offered();
-                self.claims.settle(&|| self.lease.address_at(self.now));
+                self.claims
+                    .release_stale(&|| self.lease.address_at(self.now));
             }
             _ => self.bind(ethernet, message)?,
         }
@@ -309,7 +310,7 @@ impl Inbound {
         };
         let context = Context {
             policy: rules.number,
-            lease: self.lease.hot().address(),
+            lease: self.lease.packed().address(),
             now: self.now,
         };
         if self.tracker.known(carried, context).is_some() {
@@ -321,32 +322,32 @@ impl Inbound {
             Direction::Outbound => {
                 let said = rules
                     .outbound
-                    .look_closer(facts.peer, facts.kind, facts.ports);
+                    .verdict_for_packet(facts.peer, facts.kind, facts.ports);
                 self.lease.allow_name_server(said, facts.peer, facts.is_dns)
             }
-            Direction::Inbound => inbound.look_closer(facts.peer, facts.kind, facts.ports),
+            Direction::Inbound => inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports),
         })
     }
 
     /// Inspects DHCP. A reply to the VM must answer its request, and gets the VM's own identifier
     /// back. A reply to softnet's own request ends here. Learns the lease.
     fn reply(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
-        let shape::Dhcp { udp, message, .. } =
-            shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
+        let validate::Dhcp { udp, message, .. } =
+            validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         let is_boot = udp.source.get() == udp::PXE;
-        let leased = self.lease.hot();
+        let leased = self.lease.packed();
         self.parties
             .check_reply(&message, is_boot, leased.address())?;
-        let noted = Noted::of(&message, is_boot);
+        let summary = MessageSummary::of(&message, is_boot);
         // Locked until the lease is bound, so that the VM gives it back either before that or after
         // it.
         let transactions = Arc::clone(&self.transactions);
         let mut open = transactions.lock();
-        let outcome = self.guard.pass(&noted, &mut open, slot, self.now)?;
+        let outcome = self.guard.pass(&summary, &mut open, slot, self.now)?;
         // Parsed again, because it may have been rewritten.
-        let shape::Dhcp {
+        let validate::Dhcp {
             ethernet, message, ..
-        } = shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
+        } = validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         match outcome {
             Outcome::ToTheVm { is_about_lease } => {
                 if is_about_lease {
@@ -357,7 +358,7 @@ impl Inbound {
             Outcome::Own => {
                 // If the VM has been granted a lease meanwhile, that is what it asked for itself;
                 // and a NAK is about an address that it does not have.
-                if message.kind == dhcp::ACK && !self.lease.hot().is_valid(self.now) {
+                if message.kind == dhcp::ACK && !self.lease.packed().is_valid(self.now) {
                     self.bind(ethernet.source, &message)?;
                 }
                 Err(DropReason::DhcpOwnAnswer)

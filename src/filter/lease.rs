@@ -4,8 +4,8 @@
 //! for every frame, which costs one load:
 //!
 //! ```text
-//!   inbound:  ACK -> bind()            outbound:  hot word -> address, expiry  (each frame)
-//!             NAK -> clear()                      name servers                 (port 53 only)
+//!   inbound:  ACK -> bind()            outbound:  address, expiry  (each frame)
+//!             NAK -> clear()                      name servers     (port 53 only)
 //!                        RELEASE, DECLINE -> give_up()
 //! ```
 //!
@@ -40,7 +40,7 @@ pub type NameServers = ArrayVec<Ipv4Addr, NAME_SERVERS_MAX>;
 #[derive(Debug)]
 pub struct LeaseCell {
     /// Address in the upper half, expiry in the lower; zero without a lease.
-    hot: AtomicU64,
+    packed: AtomicU64,
     /// [`UNKNOWN_MAC`], or the address as a number.
     gateway_mac: AtomicU64,
     /// The address that the server offered last, and until when the offer counts; zero for none.
@@ -54,7 +54,7 @@ impl LeaseCell {
     #[must_use]
     pub fn new(gateway_mac: Option<Mac>) -> Self {
         Self {
-            hot: AtomicU64::new(0),
+            packed: AtomicU64::new(0),
             gateway_mac: AtomicU64::new(gateway_mac.map_or(UNKNOWN_MAC, Mac::to_u64)),
             offered: AtomicU64::new(0),
             sequence: AtomicU32::new(0),
@@ -66,15 +66,15 @@ impl LeaseCell {
     /// which takes nanoseconds. Not for the path of every frame.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
-        let (hot, name_servers) = loop {
+        let (packed, name_servers) = loop {
             match self.attempt() {
                 Some(both) => break both,
                 None => spin_loop(),
             }
         };
-        (hot.0 != 0).then(|| Lease {
-            address: hot.address().into(),
-            expires: hot.expires(),
+        (packed.0 != 0).then(|| Lease {
+            address: packed.address().into(),
+            expires: packed.expires(),
             name_servers: name_servers
                 .into_iter()
                 .filter(|server| *server != 0)
@@ -86,8 +86,8 @@ impl LeaseCell {
     /// The leased address, unless there is no lease or it has expired.
     #[must_use]
     pub fn address_at(&self, now: Tick) -> Option<Ipv4Addr> {
-        let hot = self.hot();
-        hot.is_valid(now).then(|| hot.address().into())
+        let packed = self.packed();
+        packed.is_valid(now).then(|| packed.address().into())
     }
 
     /// The MAC address of the gateway, once it is known.
@@ -117,8 +117,8 @@ impl LeaseCell {
 
     /// Address and expiry, in one load.
     #[inline]
-    pub(super) fn hot(&self) -> Hot {
-        Hot(self.hot.load(Ordering::Acquire))
+    pub(super) fn packed(&self) -> PackedLease {
+        PackedLease(self.packed.load(Ordering::Acquire))
     }
 
     /// Whether this is the gateway's MAC address; always false while that is unknown.
@@ -163,9 +163,9 @@ impl LeaseCell {
             let server = name_servers.next().map_or(0, |server| u32::from(*server));
             slot.store(server, Ordering::Relaxed);
         }
-        let hot = Hot::new(lease.address.into(), lease.expires);
+        let packed = PackedLease::new(lease.address.into(), lease.expires);
         // A swap, because `give_up` also reads and writes: then one of the two sees the other.
-        self.hot.swap(hot.0, Ordering::AcqRel);
+        self.packed.swap(packed.0, Ordering::AcqRel);
         self.sequence
             .store(sequence.wrapping_add(2), Ordering::Release);
         self.forget_offered();
@@ -173,23 +173,23 @@ impl LeaseCell {
 
     /// Forgets the lease, because the server has revoked it. Only for the inbound side.
     pub(super) fn clear(&self) {
-        self.hot.swap(0, Ordering::AcqRel);
+        self.packed.swap(0, Ordering::AcqRel);
     }
 
     /// Forgets the lease of an address that the VM itself gave back, even if it has been renewed
     /// meanwhile. This is the only write by the outbound side: the server may now give the address
     /// to another client, so no further frame may carry it.
     pub(super) fn give_up(&self, address: u32) {
-        let without = |hot| (Hot(hot).address() == address).then_some(0);
+        let without = |packed| (PackedLease(packed).address() == address).then_some(0);
         let _ = self
-            .hot
+            .packed
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, without);
     }
 
     /// The address that the server has recently offered, and that the VM may probe for; zero for
     /// none.
     pub(super) fn offered(&self, now: Tick) -> u32 {
-        let offer = Hot(self.offered.load(Ordering::Relaxed));
+        let offer = PackedLease(self.offered.load(Ordering::Relaxed));
         if offer.is_valid(now) {
             offer.address()
         } else {
@@ -198,7 +198,7 @@ impl LeaseCell {
     }
 
     pub(super) fn set_offered(&self, address: u32, now: Tick) {
-        let offer = Hot::new(address, now.after(OFFER_LASTS));
+        let offer = PackedLease::new(address, now.after(OFFER_LASTS));
         self.offered.store(offer.0, Ordering::Relaxed);
     }
 
@@ -207,24 +207,24 @@ impl LeaseCell {
     }
 
     /// Reads the whole lease, or returns `None` while it is being written.
-    fn attempt(&self) -> Option<(Hot, [u32; NAME_SERVERS_MAX])> {
+    fn attempt(&self) -> Option<(PackedLease, [u32; NAME_SERVERS_MAX])> {
         let before = self.sequence.load(Ordering::Acquire);
-        let hot = self.hot();
+        let packed = self.packed();
         let name_servers = self
             .name_servers
             .each_ref()
             .map(|slot| slot.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
         let after = self.sequence.load(Ordering::Relaxed);
-        (before == after && before.is_multiple_of(2)).then_some((hot, name_servers))
+        (before == after && before.is_multiple_of(2)).then_some((packed, name_servers))
     }
 }
 
 /// Address and expiry in one word, so that they always belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hot(u64);
+pub(super) struct PackedLease(u64);
 
-impl Hot {
+impl PackedLease {
     /// The fraction of the last second is cut off. All ones mean [`Tick::NEVER`].
     fn new(address: u32, expires: Tick) -> Self {
         let last = u64::from(u32::MAX - 1);
@@ -310,12 +310,12 @@ mod tests {
     #[test]
     fn a_lease_ends_at_its_second() {
         let cell = LeaseCell::new(None);
-        assert!(!cell.hot().is_valid(Tick::from_secs(0)));
+        assert!(!cell.packed().is_valid(Tick::from_secs(0)));
         cell.bind(&lease(2, 600));
-        assert!(cell.hot().is_valid(Tick::from_secs(599)));
-        assert!(!cell.hot().is_valid(Tick::from_secs(600)));
+        assert!(cell.packed().is_valid(Tick::from_secs(599)));
+        assert!(!cell.packed().is_valid(Tick::from_secs(600)));
         cell.bind(&lease(2, u32::MAX));
-        assert!(cell.hot().is_valid(Tick::from_secs(u32::MAX - 1)));
+        assert!(cell.packed().is_valid(Tick::from_secs(u32::MAX - 1)));
     }
 
     #[test]

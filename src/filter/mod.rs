@@ -30,9 +30,9 @@ mod outbound;
 pub mod policy;
 mod prefix;
 mod rules;
-mod shape;
 mod subnet;
 mod tracking;
+mod validate;
 pub mod verdict;
 
 use std::net::Ipv4Addr;
@@ -77,7 +77,7 @@ pub trait Filter: Send {
     /// `why` is what it returned.
     fn inspect(&mut self, slot: &mut Slot<'_>, why: Step) -> Verdict {
         let why = if why == Step::Trailer {
-            shape::cut_trailer(slot);
+            validate::cut_trailer(slot);
             match self.judge(slot.frame()) {
                 Step::Done(verdict) => return verdict,
                 // There is nothing left to cut off.

@@ -11,15 +11,15 @@ use by_rules::Opens;
 use super::arp::{ArpGuard, Unanswered};
 use super::bucket::Bucket;
 use super::claims::Claims;
-use super::dhcp::{Noted, Parties, RequestGuard, Ruling, Transactions};
+use super::dhcp::{MessageSummary, Parties, RequestCheck, RequestGuard, Transactions};
 use super::flows::Flows;
-use super::lease::{Hot, LeaseCell};
+use super::lease::{LeaseCell, PackedLease};
 use super::policy::Mode;
 use super::prefix::Destination;
 use super::rules::View;
-use super::shape::{self, Transport};
 use super::subnet::group_mac;
 use super::tracking::Tracker;
+use super::validate::{self, Transport};
 use super::verdict::{DropReason, Step, Verdict};
 use super::{Config, Filter};
 use crate::batch::Slot;
@@ -77,24 +77,24 @@ impl Outbound {
     /// exceptions.
     #[inline]
     fn headers(&self, frame: &[u8]) -> Result<Step, DropReason> {
-        let (ethernet, carried) = shape::ethernet(frame, self.max_frame)?;
+        let (ethernet, carried) = validate::ethernet(frame, self.max_frame)?;
         if ethernet.source != self.parties.vm {
             return Err(DropReason::SourceMac);
         }
         match ethernet.ethertype.get() {
-            ethertype::IPV4 => match shape::plain(carried) {
+            ethertype::IPV4 => match validate::plain(carried) {
                 Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
-            other => Err(shape::foreign_ethertype(other)),
+            other => Err(validate::foreign_ethertype(other)),
         }
     }
 
     #[cold]
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
-        let (header, transport) = shape::other_ipv4(carried)?;
+        let (header, transport) = validate::other_ipv4(carried)?;
         self.ipv4::<true>(ethernet, header, transport)
     }
 
@@ -130,7 +130,7 @@ impl Outbound {
         transport: Transport,
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
-        let lease = self.lease.hot();
+        let lease = self.lease.packed();
         if source != lease.address() || !lease.is_valid(self.now) {
             return self.unleased(lease, source, why_not_from(lease, source));
         }
@@ -180,7 +180,12 @@ impl Outbound {
     /// A packet from an address that the VM has no lease of. If the VM has no valid lease at all,
     /// softnet asks the server about the address.
     #[cold]
-    fn unleased(&self, lease: Hot, address: u32, reason: DropReason) -> Result<Step, DropReason> {
+    fn unleased(
+        &self,
+        lease: PackedLease,
+        address: u32,
+        reason: DropReason,
+    ) -> Result<Step, DropReason> {
         let may_ask = !lease.is_valid(self.now)
             && self.guard.may_ask(self.now)
             && self.parties.may_be_asked_for(address);
@@ -242,8 +247,8 @@ impl Outbound {
     /// ARP may only speak for the VM's address.
     #[cold]
     fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
-        let arp = shape::arp(ethernet, carried)?;
-        let lease = self.lease.hot();
+        let arp = validate::arp(ethernet, carried)?;
+        let lease = self.lease.packed();
         let (sender, target) = (arp.sender.get(), arp.target.get());
         if sender == 0 {
             // A probe asks whether an address is free (RFC 5227).
@@ -256,7 +261,7 @@ impl Outbound {
             return self.unleased(lease, sender, DropReason::ArpSenderAddress);
         }
         self.broadcast(ethernet.destination, !self.isolation)?;
-        Ok(if shape::is_trailed(carried) {
+        Ok(if validate::is_trailed(carried) {
             Step::Trailer
         } else {
             Step::Arp
@@ -282,11 +287,11 @@ impl Outbound {
     fn named(&self, frame: &[u8]) -> Option<(u32, DropReason)> {
         let (ethernet, carried) = Ethernet::split(frame)?;
         if ethernet.ethertype.get() == ethertype::ARP {
-            let sender = shape::arp(ethernet, carried).ok()?.sender.get();
+            let sender = validate::arp(ethernet, carried).ok()?.sender.get();
             return Some((sender, DropReason::ArpSenderAddress));
         }
         let source = Ipv4::parse(carried)?.header.source.get();
-        Some((source, why_not_from(self.lease.hot(), source)))
+        Some((source, why_not_from(self.lease.packed(), source)))
     }
 
     /// Limits new connections: each takes an entry in the host's NAT, which others need too.
@@ -299,13 +304,13 @@ impl Outbound {
 
     /// DHCP: the message must be about this VM, and the fields that name the VM are rewritten.
     fn request(&mut self, slot: &mut Slot<'_>, is_boot: bool) -> Result<(), DropReason> {
-        let shape::Dhcp { ip, message, .. } =
-            shape::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
+        let validate::Dhcp { ip, message, .. } =
+            validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         let from = (ip.source.get(), is_boot);
-        let ruling = self
+        let check = self
             .parties
             .check_request(&message, from, &self.lease, self.now)?;
-        if let Ruling::Names(address) = ruling {
+        if let RequestCheck::Names(address) = check {
             return self.ask(slot, address, DropReason::DhcpClientAddress);
         }
         let given_back = match message.kind {
@@ -313,15 +318,16 @@ impl Outbound {
             dhcp::DECLINE => message.requested,
             _ => None,
         };
-        let noted = Noted::of(&message, is_boot);
-        self.guard.pass(&noted, slot, self.now, &*self.claims)?;
+        let summary = MessageSummary::of(&message, is_boot);
+        self.guard.pass(&summary, slot, self.now, &*self.claims)?;
         // Read at a time when nothing that was requested before can bind another lease.
-        let leased = self.lease.hot().address();
-        let left = (leased != 0 && !noted.leaves(leased)).then_some(leased);
+        let leased = self.lease.packed().address();
+        let left = (leased != 0 && !summary.leaves(leased)).then_some(leased);
         if let Some(address) = given_back.or(left) {
             self.lease.give_up(address);
             // Before the server sees the message and may give the address to another VM.
-            self.claims.settle(&|| self.lease.address_at(self.now));
+            self.claims
+                .release_stale(&|| self.lease.address_at(self.now));
         }
         Ok(())
     }
@@ -335,7 +341,7 @@ impl Outbound {
         reason: DropReason,
     ) -> Result<(), DropReason> {
         let may_ask =
-            !self.lease.hot().is_valid(self.now) && self.parties.may_be_asked_for(address);
+            !self.lease.packed().is_valid(self.now) && self.parties.may_be_asked_for(address);
         let is_asked = may_ask && self.guard.ask(slot, address, self.now);
         is_asked.then_some(()).ok_or(reason)
     }
@@ -383,7 +389,7 @@ impl Filter for Outbound {
 
 /// Why no packet may come from this address.
 #[cold]
-fn why_not_from(lease: Hot, source: u32) -> DropReason {
+fn why_not_from(lease: PackedLease, source: u32) -> DropReason {
     if lease.address() == 0 {
         DropReason::NoLease
     } else if source == lease.address() {

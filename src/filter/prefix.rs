@@ -37,7 +37,7 @@ pub(crate) enum Destination {
     HostOnly,
     Isolation,
     /// The address alone does not decide.
-    Closer,
+    NeedsMore,
     /// A rule allows it, for callers that need to know that a rule does.
     Allowed,
 }
@@ -60,7 +60,7 @@ impl Destination {
             Self::HostOnly => DropReason::HostOnly,
             Self::Isolation => DropReason::Isolation,
             // A closer look decides; without one nothing passes.
-            Self::Closer => DropReason::DestinationBlocked,
+            Self::NeedsMore => DropReason::DestinationBlocked,
         })
     }
 

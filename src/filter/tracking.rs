@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::facts::{self, Belongs, Facts};
+use super::facts::{self, Facts, Membership};
 use super::flows::fragments::Fragments;
 use super::flows::{Context, Flows, Found, Full, Key, Kind};
 use super::prefix::Destination;
@@ -69,9 +69,9 @@ impl Tracker {
             let follows = self.fragments.go_on(part, context.now);
             return follows.then_some(()).ok_or(DropReason::Untracked);
         }
-        match facts.belongs {
-            Belongs::To(key, kind) => self.by_flow(key, kind, context, verdict)?,
-            Belongs::About(key) if self.flows.is_related(key, context) => {}
+        match facts.membership {
+            Membership::Connection(key, kind) => self.by_flow(key, kind, context, verdict)?,
+            Membership::ErrorAbout(key) if self.flows.is_related(key, context) => {}
             _ => self.untracked(verdict(self.way))?,
         }
         match &facts.part {

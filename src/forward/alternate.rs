@@ -66,7 +66,7 @@ enum Job<R> {
     /// Send this batch.
     Send(Box<Batch>),
     /// Receive a batch, leave the spare in its place, give the stage back, and send the batch.
-    Carry(Box<R>, Box<Batch>),
+    ReceiveAndSend(Box<R>, Box<Batch>),
 }
 
 impl<R> From<Box<Batch>> for Job<R> {
@@ -181,7 +181,7 @@ impl<Src: Source, F: Filter> ReaderSide<ReceiveStage<Src, F>> {
         if let Some(writer) = &mut self.writer {
             writer.keep_off_this_core();
         }
-        self.ring.give(Job::Carry(receive, spare));
+        self.ring.give(Job::ReceiveAndSend(receive, spare));
         let waited = send.send_patiently(&mut batch);
         self.ring.keep(batch);
         let _ = self.sent.send(());
@@ -220,7 +220,7 @@ pub(super) fn run_writer<Src: Source, F: Filter>(
                 side.ring.give_back(batch);
                 None
             }
-            Job::Carry(receive, spare) => {
+            Job::ReceiveAndSend(receive, spare) => {
                 let Some(mut batch) = side.receive(receive, spare) else {
                     return;
                 };

@@ -1,18 +1,18 @@
 //! The ring in which batches circulate between the reader and the writer of a direction.
 //!
 //! ```text
-//!   home --> reader ----- jobs -----> writer
-//!     ^                                  |
-//!     +------------- empty --------------+
+//!   spares --> reader ----- jobs -----> writer
+//!     ^                                    |
+//!     +-------------- empty ---------------+
 //! ```
 //!
-//! It consists of two bounded channels of pointers, and the spare batches at home with the reader,
-//! which has one more batch in its receive stage. A batch has one owner at any time. Both channels
+//! It consists of two bounded channels of pointers, and the spare batches that the reader holds,
+//! beside one more in its receive stage. A batch has one owner at any time. Both channels
 //! have room for all spares, so neither thread ever waits to send. The reader waits only if it
 //! needs a spare and the writer has them all.
 //!
-//! The writer is idle exactly when all spares are home again, so it needs no other way to signal
-//! that it has caught up.
+//! The writer is idle exactly when the reader holds all spares again, so it needs no other way to
+//! signal that it has caught up.
 
 use std::mem;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) struct ReaderSide<J> {
     empty: Receiver<Box<Batch>>,
     /// The spares. The last one used is on top, because its memory is most likely to be in the
     /// cache.
-    home: ArrayVec<Box<Batch>, SPARES>,
+    spares: ArrayVec<Box<Batch>, SPARES>,
 }
 
 /// The writer's side.
@@ -39,14 +39,14 @@ pub(super) struct WriterSide<J> {
     empty: Sender<Box<Batch>>,
 }
 
-/// Creates the ring, with its spare batches at home.
+/// Creates the ring, with all of its spare batches.
 pub(super) fn new<J>(max_frame: usize) -> (ReaderSide<J>, WriterSide<J>) {
     let (to_writer, jobs) = bounded(SPARES);
     let (to_reader, empty) = bounded(SPARES);
     let reader_side = ReaderSide {
         jobs: to_writer,
         empty,
-        home: (0..SPARES)
+        spares: (0..SPARES)
             .map(|_| Box::new(Batch::new(max_frame)))
             .collect(),
     };
@@ -68,18 +68,18 @@ impl<J> ReaderSide<J> {
         if let Some(batch) = self.take_spare() {
             self.give(batch.into());
         }
-        self.home.extend(self.empty.recv().ok());
+        self.spares.extend(self.empty.recv().ok());
         let _ = self.empty.recv_timeout(WARM_UP);
     }
 
-    /// Takes home the batches that the writer gave back. Returns whether the writer has nothing to
-    /// do, that is, every batch that it was given is home.
+    /// Takes back the batches that the writer gave back. Returns whether the writer has nothing to
+    /// do, that is, every batch that it was given is back.
     pub(super) fn writer_is_idle(&mut self) -> bool {
-        while !self.home.is_full() {
+        while !self.spares.is_full() {
             let Ok(batch) = self.empty.try_recv() else {
                 return false;
             };
-            self.home.push(batch);
+            self.spares.push(batch);
         }
         true
     }
@@ -102,12 +102,12 @@ impl<J> ReaderSide<J> {
     /// that the writer has ended.
     pub(super) fn take_spare(&mut self) -> Option<Box<Batch>> {
         self.writer_is_idle();
-        self.home.pop().or_else(|| self.empty.recv().ok())
+        self.spares.pop().or_else(|| self.empty.recv().ok())
     }
 
     /// Puts back a spare batch that was taken and not given to the writer.
     pub(super) fn keep(&mut self, batch: Box<Batch>) {
-        self.home.push(batch);
+        self.spares.push(batch);
     }
 
     /// Gives the writer a job, with a spare that was taken before.

@@ -29,7 +29,7 @@ impl HostAddresses {
         }
     }
 
-    /// Makes the next call of [`tell`](Self::tell) list them again.
+    /// Makes the next call of [`update_rules`](Self::update_rules) list them again.
     pub fn may_have_changed(&mut self) {
         self.is_stale = true;
     }
@@ -39,7 +39,7 @@ impl HostAddresses {
     /// # Errors
     /// If the system does not list them. The rules keep the last list, and the next call tries
     /// again.
-    pub fn tell(&mut self, rules: &Rules) -> Result<(), HostError> {
+    pub fn update_rules(&mut self, rules: &Rules) -> Result<(), HostError> {
         if !self.is_stale {
             return Ok(());
         }

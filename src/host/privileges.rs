@@ -97,14 +97,14 @@ impl Identity {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn put_rights_aside(&self) -> Result<(CallersRights, Option<Reserve>), HostError> {
+    pub fn put_rights_aside(&self) -> Result<(CallersRights, Option<SavedPrivileges>), HostError> {
         if self.borrowed || self.uid == geteuid() {
             return Ok((self.become_caller()?, None));
         }
         privileges::put_aside(self.uid, self.gid)
             .map_err(HostError::system("put privileges aside"))?;
-        let reserve = Reserve { caller: self.uid };
-        Ok((CallersRights(()), Some(reserve)))
+        let saved = SavedPrivileges { caller: self.uid };
+        Ok((CallersRights(()), Some(saved)))
     }
 
     /// Whether the privileges are not the caller's own, because the program is set-id. Then
@@ -123,17 +123,17 @@ impl Identity {
 }
 
 /// Proof that the process has no more privileges than its caller, or has put the others into a
-/// [`Reserve`]. Only [`Identity`] creates one.
+/// [`SavedPrivileges`]. Only [`Identity`] creates one.
 #[derive(Debug)]
 pub struct CallersRights(());
 
 /// Root's privileges, put aside.
 #[derive(Debug)]
-pub struct Reserve {
+pub struct SavedPrivileges {
     caller: Uid,
 }
 
-impl Reserve {
+impl SavedPrivileges {
     /// Calls `act` with these privileges. Must be called while the process has a single thread.
     ///
     /// # Errors

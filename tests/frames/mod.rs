@@ -318,7 +318,7 @@ impl Claims for Claimed {
         true
     }
 
-    fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
+    fn release_stale(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
         let mut claimed = self.0.lock().unwrap();
         *claimed = claimed.filter(|address| leased() == Some(*address));
     }

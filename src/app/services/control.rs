@@ -8,7 +8,7 @@ use softnet::control::{Change, Channel, State};
 use softnet::filter::Rules;
 use tracing::{info, warn};
 
-use crate::app::service::{Frames, Outcome, Service};
+use crate::app::service::{Forwarder, Outcome, Service};
 
 /// Serves `channel`, if softnet was given one.
 pub(crate) fn service(channel: Option<Channel>, rules: Arc<Rules>) -> Box<dyn Service> {
@@ -46,7 +46,7 @@ impl Service for Control {
         self.if_in(State::More).map(|_| now)
     }
 
-    fn poll(&mut self, _: &Frames) -> anyhow::Result<Outcome> {
+    fn poll(&mut self, _: &Forwarder) -> anyhow::Result<Outcome> {
         if let Some(channel) = &mut self.channel
             && channel.state() != State::Ended
         {

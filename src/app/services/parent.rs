@@ -6,7 +6,7 @@ use std::time::Instant;
 use softnet::host::liveness::Parent;
 use tracing::info;
 
-use crate::app::service::{End, Frames, Outcome, Service, TICK};
+use crate::app::service::{End, Forwarder, Outcome, Service, TICK};
 
 /// Watches `parent`, if it is a process whose end matters.
 pub(crate) fn service(parent: Option<Parent>) -> Box<dyn Service> {
@@ -25,7 +25,7 @@ impl Service for Starter {
         self.0.as_ref().map(|_| now + TICK)
     }
 
-    fn poll(&mut self, _: &Frames) -> anyhow::Result<Outcome> {
+    fn poll(&mut self, _: &Forwarder) -> anyhow::Result<Outcome> {
         if self.0.as_ref().is_some_and(Parent::is_gone) {
             info!("stopping: the process that started softnet is gone");
             return Ok(Outcome::End(End::Done));

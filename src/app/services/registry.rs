@@ -8,7 +8,7 @@ use softnet::filter::{Claims, LeaseCell};
 use softnet::host::registry::Registry;
 use tracing::warn;
 
-use crate::app::service::{End, Frames, Outcome, Service, TICK};
+use crate::app::service::{End, Forwarder, Outcome, Service, TICK};
 
 /// Looks after `registry`, if there is one.
 pub(crate) fn service(registry: Option<Arc<Registry>>, lease: Arc<LeaseCell>) -> Box<dyn Service> {
@@ -25,10 +25,10 @@ impl Service for Identity {
         self.registry.as_ref().map(|_| now + TICK)
     }
 
-    fn poll(&mut self, _: &Frames) -> anyhow::Result<Outcome> {
+    fn poll(&mut self, _: &Forwarder) -> anyhow::Result<Outcome> {
         if let Some(registry) = &self.registry {
             // Gives up the address for others once its lease has expired.
-            registry.settle(&|| self.lease.address_at(Tick::now()));
+            registry.release_stale(&|| self.lease.address_at(Tick::now()));
             if let Some(refusal) = registry.new_refusal() {
                 warn!("{refusal}");
             }
@@ -36,9 +36,9 @@ impl Service for Identity {
         Ok(Outcome::Continue)
     }
 
-    fn close(&mut self, _: &End, _: &Frames) -> bool {
+    fn close(&mut self, _: &End, _: &Forwarder) -> bool {
         if let Some(registry) = &self.registry {
-            registry.settle(&|| None);
+            registry.release_stale(&|| None);
         }
         true
     }

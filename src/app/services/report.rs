@@ -13,7 +13,7 @@ use softnet::stats::Counts;
 use softnet::wire::Mac;
 use tracing::{debug, info, warn};
 
-use crate::app::service::{End, Frames, Outcome, Service, TICK};
+use crate::app::service::{End, Forwarder, Outcome, Service, TICK};
 
 /// Reports the frames of the VM with this MAC.
 pub(crate) fn service(vm: Mac) -> Box<dyn Service> {
@@ -33,12 +33,12 @@ impl Service for Reporter {
         Some(now + TICK)
     }
 
-    fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome> {
+    fn poll(&mut self, frames: &Forwarder) -> anyhow::Result<Outcome> {
         self.look(|| frames.counts());
         Ok(Outcome::Continue)
     }
 
-    fn close(&mut self, _: &End, frames: &Frames) -> bool {
+    fn close(&mut self, _: &End, frames: &Forwarder) -> bool {
         self.finish(frames.counts());
         true
     }

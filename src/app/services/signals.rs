@@ -11,7 +11,7 @@ use softnet::host::spawn::Command;
 use tracing::{debug, error, info, warn};
 
 use crate::app::exit_code;
-use crate::app::service::{End, Frames, Outcome, Service, TICK};
+use crate::app::service::{End, Forwarder, Outcome, Service, TICK};
 
 /// Without a command, the first signal that means stop ends softnet. With a command, softnet ends
 /// when the command does, with the same exit code.
@@ -38,7 +38,7 @@ impl Service for Stops {
         Some(command.kill_at.map_or(look, |kill_at| kill_at.min(look)))
     }
 
-    fn poll(&mut self, _: &Frames) -> anyhow::Result<Outcome> {
+    fn poll(&mut self, _: &Forwarder) -> anyhow::Result<Outcome> {
         // Before checking the command: if it ends after that, SIGCHLD is raised again.
         let signal = self.signals.stop();
         let Some(command) = &mut self.command else {
@@ -63,7 +63,7 @@ impl Service for Stops {
         Ok(Outcome::Continue)
     }
 
-    fn close(&mut self, end: &End, _: &Frames) -> bool {
+    fn close(&mut self, end: &End, _: &Forwarder) -> bool {
         match (&mut self.command, end) {
             (None, _) | (_, End::Exit(_)) => true,
             (Some(_), End::Done) => false,
@@ -155,7 +155,7 @@ mod tests {
     fn end(stops: &mut Stops) -> End {
         let until = Instant::now() + Duration::from_secs(30);
         while Instant::now() < until {
-            if let Outcome::End(end) = stops.poll(&Frames::over()).unwrap() {
+            if let Outcome::End(end) = stops.poll(&Forwarder::over()).unwrap() {
                 return end;
             }
             thread::sleep(Duration::from_millis(5));
@@ -167,17 +167,17 @@ mod tests {
     fn a_command_goes_on_without_a_vm_and_its_code_counts() {
         let (command, _ours) = command("sleep 0.2; exit 7");
         let mut stops = stops(command);
-        assert!(!stops.close(&End::Done, &Frames::over()));
+        assert!(!stops.close(&End::Done, &Forwarder::over()));
         let end = end(&mut stops);
         assert!(matches!(end, End::Exit(7)), "{end:?}");
-        assert!(stops.close(&end, &Frames::over()));
+        assert!(stops.close(&end, &Forwarder::over()));
     }
 
     #[test]
     fn a_command_is_asked_to_end_after_a_failure_which_is_the_code_then() {
         let (command, _ours) = command("exec sleep 60");
         let mut stops = stops(command);
-        assert!(!stops.close(&End::Failed(String::new()), &Frames::over()));
+        assert!(!stops.close(&End::Failed(String::new()), &Forwarder::over()));
         let end = end(&mut stops);
         assert!(matches!(end, End::Exit(exit_code::FAILURE)), "{end:?}");
     }

@@ -7,19 +7,19 @@ use std::time::Instant;
 use softnet::filter::{LeaseCell, Rules};
 use softnet::wire::Mac;
 
-use crate::app::service::{End, Frames, Outcome, Service};
-use crate::app::uplink::Attendant;
+use crate::app::service::{End, Forwarder, Outcome, Service};
+use crate::app::uplink::UplinkControl;
 
 /// Looks after the interface called `name`, through which the VM at `vm` reaches the network.
 pub(crate) fn service(
-    attendant: Attendant,
+    control: UplinkControl,
     name: String,
     vm: Mac,
     lease: Arc<LeaseCell>,
     rules: Arc<Rules>,
 ) -> Box<dyn Service> {
     Box::new(HostSide {
-        attendant,
+        control,
         name,
         vm,
         lease,
@@ -28,7 +28,7 @@ pub(crate) fn service(
 }
 
 struct HostSide {
-    attendant: Attendant,
+    control: UplinkControl,
     name: String,
     vm: Mac,
     lease: Arc<LeaseCell>,
@@ -37,26 +37,26 @@ struct HostSide {
 
 impl Service for HostSide {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.attendant.events().into_iter().collect()
+        self.control.events().into_iter().collect()
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        Some(now + self.attendant.tick())
+        Some(now + self.control.tick())
     }
 
-    fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome> {
+    fn poll(&mut self, frames: &Forwarder) -> anyhow::Result<Outcome> {
         if frames.host_gone() {
             return Ok(Outcome::End(End::Failed(format!(
                 "{} is gone, somebody has deleted it: start softnet again once it is there",
                 self.name
             ))));
         }
-        self.attendant.look(&self.lease, &self.rules);
+        self.control.poll(&self.lease, &self.rules);
         Ok(Outcome::Continue)
     }
 
-    fn close(&mut self, _: &End, _: &Frames) -> bool {
-        self.attendant.leave(&self.lease, self.vm);
+    fn close(&mut self, _: &End, _: &Forwarder) -> bool {
+        self.control.close(&self.lease, self.vm);
         true
     }
 }

@@ -7,7 +7,7 @@ use softnet::host::liveness::Vm;
 use softnet::stop::Stop;
 use tracing::info;
 
-use crate::app::service::{End, Frames, Outcome, Service, TICK};
+use crate::app::service::{End, Forwarder, Outcome, Service, TICK};
 
 /// Polls the VM through `vm`, if the system supports that. A data thread may notice first; then it
 /// sets `stop`.
@@ -29,7 +29,7 @@ impl Service for VmEnd {
         Some(now + TICK)
     }
 
-    fn poll(&mut self, frames: &Frames) -> anyhow::Result<Outcome> {
+    fn poll(&mut self, frames: &Forwarder) -> anyhow::Result<Outcome> {
         let gone = self.stop.is_set() || self.vm.as_mut().is_some_and(Vm::is_gone);
         // A data thread also sets the flag if the host's interface is gone. The uplink, which is
         // polled next, reports that.

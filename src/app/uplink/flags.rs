@@ -3,13 +3,13 @@
 use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 
-use softnet::host::gateway::Named;
+use softnet::host::gateway::GatewayArg;
 
 /// The values of all flags about the host's side.
 #[derive(Debug)]
 pub(crate) struct HostFlags {
     pub(crate) tap: Option<String>,
-    pub(crate) gateway: Option<Named>,
+    pub(crate) gateway: Option<GatewayArg>,
     pub(crate) expose: Vec<Exposed>,
     pub(crate) lease_time: Option<u32>,
     /// A descriptor that the caller has opened, and its MTU.

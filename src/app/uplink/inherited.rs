@@ -7,7 +7,7 @@ use anyhow::Context;
 use softnet::endpoint::Endpoint;
 use softnet::endpoint::synthetic::SyntheticHost;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::host::gateway::{Gateway, Named};
+use softnet::host::gateway::{Gateway, GatewayArg};
 use softnet::host::privileges::Identity;
 use softnet::wire::ethernet::Ethernet;
 
@@ -18,23 +18,23 @@ use super::{Host, system};
 pub(crate) struct Config {
     pub(super) fd: RawFd,
     mtu: u16,
-    gateway: Named,
+    gateway: GatewayArg,
 }
 
 impl Config {
-    pub(super) fn new(fd: RawFd, mtu: u16, gateway: Option<Named>) -> Result<Self, String> {
+    pub(super) fn new(fd: RawFd, mtu: u16, gateway: Option<GatewayArg>) -> Result<Self, String> {
         let gateway = gateway.ok_or("--host-fd needs --gateway")?;
         Ok(Self { fd, mtu, gateway })
     }
 }
 
 /// The host's side, and the gateway behind it.
-pub(crate) struct Given {
+pub(crate) struct InheritedUplink {
     pub(super) host: Host,
     pub(super) gateway: Gateway,
 }
 
-impl Given {
+impl InheritedUplink {
     /// Takes the descriptor, with no privileges but the caller's own.
     pub(super) fn take(
         config: &Config,
@@ -50,7 +50,7 @@ impl Given {
                 Host::Socket(SyntheticHost::new(socket.into(), max_frame))
             }
         };
-        let Named { address, subnet } = config.gateway;
+        let GatewayArg { address, subnet } = config.gateway;
         // Its MAC is learned with the lease.
         let gateway = Gateway {
             address,

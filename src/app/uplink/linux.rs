@@ -9,7 +9,7 @@ use softnet::filter::policy::Mode;
 use softnet::filter::{LeaseCell, Rules};
 use softnet::host::HostError;
 use softnet::host::addresses::HostAddresses;
-use softnet::host::gateway::{self, Gateway, Named, Watch};
+use softnet::host::gateway::{self, Gateway, GatewayArg, Watch};
 use softnet::host::privileges::Identity;
 use softnet::host::release;
 use softnet::host::signals::Signals;
@@ -34,7 +34,7 @@ pub(crate) const NEEDS_TAP: bool = true;
 #[derive(Debug)]
 pub(crate) struct Config {
     tap: String,
-    gateway: Option<Named>,
+    gateway: Option<GatewayArg>,
 }
 
 impl Config {
@@ -62,9 +62,9 @@ impl Config {
 }
 
 /// On Linux, getting privileges is up to the caller.
-pub(crate) struct Rights;
+pub(crate) struct Privileges;
 
-impl Rights {
+impl Privileges {
     #[allow(clippy::unnecessary_wraps)] // As on macOS.
     pub(crate) fn get(
         _vm_fd: RawFd,
@@ -95,14 +95,15 @@ impl Uplink {
         _isolated: bool,
         identity: &Identity,
         _signals: &mut Signals,
-        _rights: Option<&Rights>,
+        _rights: Option<&Privileges>,
     ) -> anyhow::Result<Option<Self>> {
         // CAP_NET_ADMIN can open anybody's TAP, and here a caller without it chooses the TAP.
         if identity.are_borrowed() {
             identity.drop_to()?;
         }
         let tap = Tap::open(&config.tap)?;
-        let (gateway, warning) = gateway::look(&config.tap, config.gateway, tap.is_new())?;
+        let (gateway, warning) =
+            gateway::find_with_warning(&config.tap, config.gateway, tap.is_new())?;
         Ok(Some(Self {
             tap,
             name: config.tap.clone(),
@@ -126,29 +127,29 @@ impl Uplink {
 
     /// Separates the endpoint for the forwarder from the part that looks after the interface
     /// meanwhile.
-    pub(crate) fn split(self) -> (Tap, Attendant) {
+    pub(crate) fn split(self) -> (Tap, UplinkControl) {
         if let Some(warning) = self.warning {
             warn!("{warning}");
         }
-        let attendant = Attendant {
+        let control = UplinkControl {
             watch: self.watch,
             sink: self.tap.sink(),
             gateway: self.gateway,
             host: HostAddresses::new(),
         };
-        (self.tap, attendant)
+        (self.tap, control)
     }
 }
 
 /// Follows the gateway, and releases the lease at the end.
-pub(crate) struct Attendant {
+pub(crate) struct UplinkControl {
     watch: Watch,
     sink: ToTap,
     gateway: Gateway,
     host: HostAddresses,
 }
 
-impl Attendant {
+impl UplinkControl {
     /// What wakes the main thread for [`look`](Self::look), besides the time.
     pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
         Some(self.watch.as_fd())
@@ -161,15 +162,15 @@ impl Attendant {
 
     /// Tells the rules the host's addresses, before frames flow.
     pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
-        self.host.tell(rules)
+        self.host.update_rules(rules)
     }
 
     /// Tells the filter if the gateway's MAC or the host's addresses have changed.
-    pub(crate) fn look(&mut self, lease: &LeaseCell, rules: &Rules) {
+    pub(crate) fn poll(&mut self, lease: &LeaseCell, rules: &Rules) {
         if self.watch.take_event() {
             self.host.may_have_changed();
         }
-        if let Err(error) = self.host.tell(rules) {
+        if let Err(error) = self.host.update_rules(rules) {
             debug!("{error}");
         }
         match self.watch.new_mac() {
@@ -183,7 +184,7 @@ impl Attendant {
     }
 
     /// Cleans up; must be called when nothing is forwarded any more.
-    pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
+    pub(crate) fn close(&mut self, lease: &LeaseCell, vm: Mac) {
         release::give_back(&mut self.sink, lease, vm, self.gateway.address);
     }
 }

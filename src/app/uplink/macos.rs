@@ -65,9 +65,9 @@ impl Config {
 }
 
 /// How to get the privileges that vmnet needs.
-pub(crate) struct Rights(Start);
+pub(crate) struct Privileges(Start);
 
-impl Rights {
+impl Privileges {
     /// Becomes root if vmnet needs that and sudo permits it. `named` says whether the command line
     /// names a user, and whether it names a group.
     pub(crate) fn get(
@@ -100,7 +100,7 @@ impl Uplink {
         isolated: bool,
         identity: &Identity,
         signals: &mut Signals,
-        rights: Option<&Rights>,
+        rights: Option<&Privileges>,
     ) -> anyhow::Result<Option<Self>> {
         let Config { expose, lease_time } = config;
         bootpd::check_lease_time(*lease_time, identity.are_borrowed())?;
@@ -112,7 +112,9 @@ impl Uplink {
         let vmnet = match Vmnet::open(mode, isolated, || signals.stop().is_some()) {
             Err(VmnetError::Interrupted) => return Ok(None),
             Err(error) => {
-                if let (VmnetError::NotAuthorized { .. }, Some(Rights(start))) = (&error, rights) {
+                if let (VmnetError::NotAuthorized { .. }, Some(Privileges(start))) =
+                    (&error, rights)
+                {
                     match start.become_root(|| signals.stop().is_some()) {
                         Ok(()) => return Ok(None),
                         Err(why) => debug!("nor as root: {why}"),
@@ -151,26 +153,26 @@ impl Uplink {
 
     /// Separates the endpoint for the forwarder from the part that looks after the interface
     /// meanwhile.
-    pub(crate) fn split(self) -> (Vmnet, Attendant) {
-        let attendant = Attendant {
+    pub(crate) fn split(self) -> (Vmnet, UplinkControl) {
+        let control = UplinkControl {
             gateway: self.gateway(),
             sink: self.vmnet.sink(),
             ports: self.ports,
             host: HostAddresses::new(),
         };
-        (self.vmnet, attendant)
+        (self.vmnet, control)
     }
 }
 
 /// Lets the host's ports follow the lease, and releases the lease at the end.
-pub(crate) struct Attendant {
+pub(crate) struct UplinkControl {
     gateway: Gateway,
     sink: ToVmnet,
     ports: PortForward,
     host: HostAddresses,
 }
 
-impl Attendant {
+impl UplinkControl {
     /// What wakes the main thread for [`look`](Self::look), besides the time.
     #[allow(clippy::unused_self)] // As on Linux.
     pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
@@ -184,14 +186,14 @@ impl Attendant {
 
     /// Tells the rules the host's addresses, before frames flow.
     pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
-        self.host.tell(rules)
+        self.host.update_rules(rules)
     }
 
     /// Lets the ports follow the lease, and the rules the host's addresses, whose changes do not
     /// wake the main thread.
-    pub(crate) fn look(&mut self, lease: &LeaseCell, rules: &Rules) {
+    pub(crate) fn poll(&mut self, lease: &LeaseCell, rules: &Rules) {
         self.host.may_have_changed();
-        if let Err(error) = self.host.tell(rules) {
+        if let Err(error) = self.host.update_rules(rules) {
             debug!("{error}");
         }
         let now = Tick::now();
@@ -200,7 +202,7 @@ impl Attendant {
     }
 
     /// Cleans up; must be called when nothing is forwarded any more.
-    pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
+    pub(crate) fn close(&mut self, lease: &LeaseCell, vm: Mac) {
         let ports_until = Instant::now() + PORTS_PATIENCE;
         self.ports.follow(None);
         let given = release::give_back(&mut self.sink, lease, vm, self.gateway.address);

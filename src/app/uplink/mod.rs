@@ -4,7 +4,7 @@
 
 mod flags;
 
-mod given;
+mod inherited;
 
 #[cfg(tap)]
 #[path = "linux.rs"]
@@ -28,23 +28,23 @@ use softnet::host::signals::Signals;
 use softnet::wire::Mac;
 
 use super::service::TICK;
-use given::Given;
+use inherited::InheritedUplink;
 
 pub(crate) use flags::{Exposed, HostFlags};
-pub(crate) use system::{NEEDS_TAP, Rights};
+pub(crate) use system::{NEEDS_TAP, Privileges};
 
 /// The flags about the host's side.
 #[derive(Debug)]
 pub(crate) enum Config {
     System(system::Config),
-    Given(given::Config),
+    Inherited(inherited::Config),
 }
 
 impl Config {
     /// Takes the flags for this system, and rejects the others.
     pub(crate) fn new(flags: HostFlags) -> Result<Self, String> {
         match flags.given {
-            Some((fd, mtu)) => given::Config::new(fd, mtu, flags.gateway).map(Self::Given),
+            Some((fd, mtu)) => inherited::Config::new(fd, mtu, flags.gateway).map(Self::Inherited),
             None => system::Config::new(flags).map(Self::System),
         }
     }
@@ -53,7 +53,7 @@ impl Config {
     pub(crate) fn host_fd(&self) -> Option<RawFd> {
         match self {
             Self::System(_) => None,
-            Self::Given(config) => Some(config.fd),
+            Self::Inherited(config) => Some(config.fd),
         }
     }
 }
@@ -61,7 +61,7 @@ impl Config {
 /// The open host's side.
 pub(crate) enum Uplink {
     System(system::Uplink),
-    Given(Given),
+    Inherited(InheritedUplink),
 }
 
 /// The endpoint for frames on the host's side.
@@ -79,96 +79,95 @@ impl Uplink {
         isolated: bool,
         identity: &Identity,
         signals: &mut Signals,
-        rights: Option<&Rights>,
+        rights: Option<&Privileges>,
     ) -> anyhow::Result<Option<Self>> {
         match config {
             Config::System(config) => {
                 let open = system::Uplink::open(config, mode, isolated, identity, signals, rights);
                 Ok(open?.map(Self::System))
             }
-            Config::Given(config) => {
-                Given::take(config, given, identity).map(|given| Some(Self::Given(given)))
-            }
+            Config::Inherited(config) => InheritedUplink::take(config, given, identity)
+                .map(|given| Some(Self::Inherited(given))),
         }
     }
 
     pub(crate) fn name(&self) -> String {
         match self {
             Self::System(uplink) => uplink.name(),
-            Self::Given(_) => "what the caller has opened".to_owned(),
+            Self::Inherited(_) => "what the caller has opened".to_owned(),
         }
     }
 
     pub(crate) fn gateway(&self) -> Gateway {
         match self {
             Self::System(uplink) => uplink.gateway(),
-            Self::Given(given) => given.gateway,
+            Self::Inherited(given) => given.gateway,
         }
     }
 
     pub(crate) fn max_frame(&self) -> usize {
         match self {
             Self::System(uplink) => uplink.max_frame(),
-            Self::Given(given) => given.max_frame(),
+            Self::Inherited(given) => given.max_frame(),
         }
     }
 
     /// Separates the endpoint for the forwarder from the part that looks after the host's side
     /// meanwhile.
-    pub(crate) fn split(self) -> (Host, Attendant) {
+    pub(crate) fn split(self) -> (Host, UplinkControl) {
         match self {
             Self::System(uplink) => {
-                let (interface, attendant) = uplink.split();
-                (Host::Interface(interface), Attendant::System(attendant))
+                let (interface, control) = uplink.split();
+                (Host::Interface(interface), UplinkControl::System(control))
             }
-            Self::Given(given) => (given.host, Attendant::Given(HostAddresses::new())),
+            Self::Inherited(given) => (given.host, UplinkControl::Inherited(HostAddresses::new())),
         }
     }
 }
 
 /// Looks after the host's side while frames flow. If the caller has opened it, the caller looks
 /// after it, and only the rules are told the host's addresses.
-pub(crate) enum Attendant {
-    System(system::Attendant),
-    Given(HostAddresses),
+pub(crate) enum UplinkControl {
+    System(system::UplinkControl),
+    Inherited(HostAddresses),
 }
 
-impl Attendant {
+impl UplinkControl {
     /// What wakes the main thread for [`look`](Self::look), besides the time.
     pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::System(attendant) => attendant.events(),
-            Self::Given(_) => None,
+            Self::System(control) => control.events(),
+            Self::Inherited(_) => None,
         }
     }
 
     /// The interval at which to look.
     pub(crate) fn tick(&self) -> Duration {
         match self {
-            Self::System(attendant) => attendant.tick(),
-            Self::Given(_) => TICK,
+            Self::System(control) => control.tick(),
+            Self::Inherited(_) => TICK,
         }
     }
 
     /// Tells the rules the host's addresses, before frames flow.
     pub(crate) fn begin(&mut self, rules: &Rules) -> Result<(), HostError> {
         match self {
-            Self::System(attendant) => attendant.begin(rules),
-            Self::Given(addresses) => addresses.tell(rules),
+            Self::System(control) => control.begin(rules),
+            Self::Inherited(addresses) => addresses.update_rules(rules),
         }
     }
 
     /// Tells the filter and the host what has changed.
-    pub(crate) fn look(&mut self, lease: &LeaseCell, rules: &Rules) {
-        if let Self::System(attendant) = self {
-            attendant.look(lease, rules);
+    pub(crate) fn poll(&mut self, lease: &LeaseCell, rules: &Rules) {
+        if let Self::System(control) = self {
+            control.poll(lease, rules);
         }
     }
 
     /// Cleans up; must be called when nothing is forwarded any more.
-    pub(crate) fn leave(&mut self, lease: &LeaseCell, vm: Mac) {
-        if let Self::System(attendant) = self {
-            attendant.leave(lease, vm);
+    pub(crate) fn close(&mut self, lease: &LeaseCell, vm: Mac) {
+        if let Self::System(control) = self {
+            control.close(lease, vm);
         }
     }
 }

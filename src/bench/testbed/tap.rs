@@ -14,7 +14,7 @@ use nix::unistd::read;
 use super::host::HostEnd;
 use super::{TART_RCVBUF, Testbed};
 use crate::endpoint::tap::Tap;
-use crate::host::privileges::Reserve;
+use crate::host::privileges::SavedPrivileges;
 use crate::sys::{packet, timestamp};
 
 /// A TAP, and the host's side of it.
@@ -113,7 +113,7 @@ impl Testbed {
     }
 }
 
-pub(in crate::bench) fn check_vmnet(_: Option<&Reserve>) -> io::Result<()> {
+pub(in crate::bench) fn check_vmnet(_: Option<&SavedPrivileges>) -> io::Result<()> {
     Err(no_vmnet())
 }
 

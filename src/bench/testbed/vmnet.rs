@@ -22,13 +22,13 @@ use super::host::HostEnd;
 use super::{LOOK_EVERY, TART_RCVBUF, Testbed};
 use crate::bench::network::{Conversation, VMNET_MAC};
 use crate::direction::Direction;
-use crate::host::privileges::Reserve;
+use crate::host::privileges::SavedPrivileges;
 use crate::sys::dynamic::macos_version;
 use crate::sys::timestamp;
 
 /// Looks whether this user can have an interface at all.
-pub(in crate::bench) fn check_vmnet(reserve: Option<&Reserve>) -> io::Result<()> {
-    if reserve.is_some() || geteuid().is_root() || macos_version() >= FOR_USERS_SINCE {
+pub(in crate::bench) fn check_vmnet(saved: Option<&SavedPrivileges>) -> io::Result<()> {
+    if saved.is_some() || geteuid().is_root() || macos_version() >= FOR_USERS_SINCE {
         return Ok(());
     }
     let words = "this macOS gives an interface of vmnet to root alone: sudo softnet bench --vmnet";

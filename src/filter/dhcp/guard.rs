@@ -16,7 +16,9 @@ use zerocopy::IntoBytes;
 
 use super::identifier;
 use super::names::NameRule;
-use super::transactions::{Asked, IDENTIFIER_MAX, Open, Own, Question, Transactions};
+use super::transactions::{
+    Expected, IDENTIFIER_MAX, Open, OwnRequest, PendingRequest, Transactions,
+};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::filter::bucket::Bucket;
@@ -28,7 +30,7 @@ use crate::wire::request::Request;
 
 /// What is remembered of a message while its frame is rewritten.
 #[derive(Debug)]
-pub(in crate::filter) struct Noted {
+pub(in crate::filter) struct MessageSummary {
     kind: u8,
     xid: u32,
     /// Whether it is to or from the PXE port.
@@ -43,7 +45,7 @@ pub(in crate::filter) struct Noted {
     identifier: Option<(ArrayVec<u8, IDENTIFIER_MAX>, Place)>,
 }
 
-impl Noted {
+impl MessageSummary {
     pub(in crate::filter) fn of(message: &Message<'_>, is_boot: bool) -> Self {
         let header = message.header;
         Self {
@@ -62,20 +64,21 @@ impl Noted {
     }
 
     /// What a request asks for. RELEASE and DECLINE ask for nothing, because they have no answer.
-    fn asks(&self) -> Option<Asked> {
+    fn expects(&self) -> Option<Expected> {
         Some(match self.kind {
-            _ if self.is_boot => Asked::Boot,
-            dhcp::DISCOVER if self.is_rapid => Asked::OfferOrLease(self.wanted),
-            dhcp::DISCOVER => Asked::Offer,
-            dhcp::REQUEST_LEASE => Asked::Lease(self.wanted),
-            dhcp::INFORM => Asked::Information,
+            _ if self.is_boot => Expected::Boot,
+            dhcp::DISCOVER if self.is_rapid => Expected::OfferOrLease(self.wanted),
+            dhcp::DISCOVER => Expected::Offer,
+            dhcp::REQUEST_LEASE => Expected::Lease(self.wanted),
+            dhcp::INFORM => Expected::Information,
             _ => return None,
         })
     }
 
     /// Whether a lease of this address survives this request.
     pub(in crate::filter) fn leaves(&self, address: u32) -> bool {
-        self.asks().is_none_or(|asked| asked.leaves(address))
+        self.expects()
+            .is_none_or(|expected| expected.leaves(address))
     }
 }
 
@@ -89,10 +92,10 @@ pub(in crate::filter) struct RequestGuard {
     declines: Bucket,
     transactions: Arc<Transactions>,
     /// When softnet may send its own request again.
-    next_question: Tick,
+    next_own_request: Tick,
     /// For the xids of softnet's own requests: a counter, and a secret that makes them
     /// unpredictable.
-    questions: u64,
+    own_requests: u64,
     secret: RandomState,
 }
 
@@ -105,8 +108,8 @@ impl RequestGuard {
             messages: Bucket::new(MESSAGES_AT_ONCE, MESSAGE_INTERVAL),
             declines: Bucket::new(DECLINES_AT_ONCE, DECLINE_INTERVAL),
             transactions,
-            next_question: Tick::ZERO,
-            questions: 0,
+            next_own_request: Tick::ZERO,
+            own_requests: 0,
             secret: RandomState::new(),
         }
     }
@@ -114,17 +117,17 @@ impl RequestGuard {
     /// Rewrites the request in the slot.
     pub(in crate::filter) fn pass(
         &mut self,
-        request: &Noted,
+        request: &MessageSummary,
         slot: &mut Slot<'_>,
         now: Tick,
         claims: &dyn Claims,
     ) -> Result<(), DropReason> {
-        let asked = request.asks();
-        let is_ambiguous = |asked| {
+        let expected = request.expects();
+        let is_ambiguous = |expected| {
             let open = self.transactions.lock();
-            open.is_ambiguous(request.xid, asked, now)
+            open.is_ambiguous(request.xid, expected, now)
         };
-        if asked.is_some_and(is_ambiguous) {
+        if expected.is_some_and(is_ambiguous) {
             return Err(DropReason::DhcpTransaction);
         }
         let is_decline = request.kind == dhcp::DECLINE;
@@ -142,10 +145,10 @@ impl RequestGuard {
         };
         self.names.apply(slot, claims)?;
         let mut open = self.transactions.lock();
-        match asked {
-            Some(asked) => open.open(Question {
+        match expected {
+            Some(expected) => open.open(PendingRequest {
                 xid: request.xid,
-                asked,
+                expected,
                 identifier: identifier.iter().copied().collect(),
                 since: now,
             }),
@@ -157,7 +160,7 @@ impl RequestGuard {
 
     /// Whether softnet may send its own request now.
     pub(in crate::filter) fn may_ask(&self, now: Tick) -> bool {
-        now >= self.next_question
+        now >= self.next_own_request
     }
 
     /// Turns the frame in the slot into softnet's own request, which asks whether the VM has this
@@ -171,7 +174,7 @@ impl RequestGuard {
         let Some(frame) = bytes.get_mut(..Request::LEN) else {
             return false;
         };
-        let own = |xid| Own {
+        let own = |xid| OwnRequest {
             xid,
             address,
             since: now,
@@ -181,7 +184,7 @@ impl RequestGuard {
             self.transactions.lock().ask(own(xid)).then_some(xid)
         });
         let Some(xid) = is_open else { return false };
-        self.next_question = now.after(QUESTION_INTERVAL);
+        self.next_own_request = now.after(OWN_REQUEST_INTERVAL);
         frame.copy_from_slice(Request::reboot(self.vm, address.into(), xid).as_bytes());
         slot.set_len(Request::LEN);
         true
@@ -194,8 +197,8 @@ impl RequestGuard {
         reason = "half of the hash is enough"
     )]
     fn new_xid(&mut self) -> u32 {
-        self.questions = self.questions.wrapping_add(1);
-        self.secret.hash_one(self.questions) as u32
+        self.own_requests = self.own_requests.wrapping_add(1);
+        self.secret.hash_one(self.own_requests) as u32
     }
 }
 
@@ -226,30 +229,30 @@ impl ReplyGuard {
     /// Rewrites the reply in the slot if it answers an open request, and closes that request.
     pub(in crate::filter) fn pass(
         &self,
-        reply: &Noted,
+        reply: &MessageSummary,
         open: &mut Open,
         slot: &mut Slot<'_>,
         now: Tick,
     ) -> Result<Outcome, DropReason> {
         let own = open.own(reply.xid, now).filter(|_| !reply.is_boot);
         if let Some(own) = own {
-            let asked = Asked::Lease(own.address);
-            check_answer(reply, asked)?;
+            let expected = Expected::Lease(own.address);
+            check_answer(reply, expected)?;
             self.check_identifier(reply)?;
             open.close_own();
             return Ok(Outcome::Own);
         }
-        let question = open.find(reply.xid, reply.is_boot, now);
-        let question = question.ok_or(DropReason::DhcpTransaction)?;
-        check_answer(reply, question.asked)?;
+        let pending = open.find(reply.xid, reply.is_boot, now);
+        let pending = pending.ok_or(DropReason::DhcpTransaction)?;
+        check_answer(reply, pending.expected)?;
         self.check_identifier(reply)?;
         if let Some((returned, place)) = &reply.identifier
-            && !question.identifier.is_empty()
+            && !pending.identifier.is_empty()
         {
             let option = (*place, returned.len());
-            identifier::replace(slot, self.max_frame, option, &question.identifier)?;
+            identifier::replace(slot, self.max_frame, option, &pending.identifier)?;
         }
-        let is_about_lease = !matches!(question.asked, Asked::Information | Asked::Boot);
+        let is_about_lease = !matches!(pending.expected, Expected::Information | Expected::Boot);
         if reply.kind != dhcp::OFFER {
             open.close(reply.xid, reply.is_boot);
         }
@@ -257,7 +260,7 @@ impl ReplyGuard {
     }
 
     /// A server returns the identifier that it received, if any (RFC 6842).
-    fn check_identifier(&self, reply: &Noted) -> Result<(), DropReason> {
+    fn check_identifier(&self, reply: &MessageSummary) -> Result<(), DropReason> {
         match &reply.identifier {
             Some((returned, _)) if returned[..] != self.identifier => {
                 Err(DropReason::DhcpClientIdentifier)
@@ -268,15 +271,15 @@ impl ReplyGuard {
 }
 
 /// Checks that a reply is of the right type for the request, and grants what was asked for.
-fn check_answer(reply: &Noted, asked: Asked) -> Result<(), DropReason> {
-    let grants_right = match (reply.kind, asked) {
-        (dhcp::OFFER, Asked::Offer | Asked::OfferOrLease(_))
-        | (dhcp::NAK, Asked::Lease(_))
-        | (dhcp::OFFER | dhcp::ACK, Asked::Boot) => true,
-        (dhcp::ACK, Asked::OfferOrLease(_)) if reply.is_rapid => true,
-        (dhcp::ACK, Asked::Lease(wanted)) => reply.granted == wanted && wanted != 0,
+fn check_answer(reply: &MessageSummary, expected: Expected) -> Result<(), DropReason> {
+    let grants_right = match (reply.kind, expected) {
+        (dhcp::OFFER, Expected::Offer | Expected::OfferOrLease(_))
+        | (dhcp::NAK, Expected::Lease(_))
+        | (dhcp::OFFER | dhcp::ACK, Expected::Boot) => true,
+        (dhcp::ACK, Expected::OfferOrLease(_)) if reply.is_rapid => true,
+        (dhcp::ACK, Expected::Lease(wanted)) => reply.granted == wanted && wanted != 0,
         // RFC 2131, 4.3.5.
-        (dhcp::ACK, Asked::Information) => reply.granted == 0 && !reply.has_lease_time,
+        (dhcp::ACK, Expected::Information) => reply.granted == 0 && !reply.has_lease_time,
         _ => return Err(DropReason::DhcpTransaction),
     };
     grants_right
@@ -297,6 +300,6 @@ const DECLINE_INTERVAL: u32 = 60 * Tick::PER_SECOND;
 
 /// Seconds between two of softnet's own requests: as long as a client waits before it asks again
 /// (RFC 2131, 4.1).
-const QUESTION_INTERVAL: u32 = 4;
+const OWN_REQUEST_INTERVAL: u32 = 4;
 /// How many xids are tried to find one that the VM does not use. The first one nearly always is.
 const XIDS_MAX: usize = 4;

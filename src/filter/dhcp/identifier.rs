@@ -67,7 +67,7 @@ const PAD: u8 = 0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::shape;
+    use crate::filter::validate;
     use crate::wire::dhcp::Message;
 
     /// A DHCP request with these options, in a frame with room behind it.
@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn replaced(frame: &[u8], room: usize, new: &[u8]) -> Result<Vec<u8>, DropReason> {
-        let message = shape::dhcp(frame).unwrap().message;
+        let message = validate::dhcp(frame).unwrap().message;
         let identifier = message.identifier.unwrap();
         let option = (identifier.place, identifier.data.len());
         let mut slot = frame.to_vec();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn identifier_of(frame: &[u8]) -> &[u8] {
-        let message = shape::dhcp(frame).unwrap().message;
+        let message = validate::dhcp(frame).unwrap().message;
         message.identifier.unwrap().data
     }
 
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_frame_grows_to_the_longest_and_no_further() {
         let before = frame(&[53, 1, 1, 61, 2, 9, 9, 255]);
-        let message = shape::dhcp(&before).unwrap().message;
+        let message = validate::dhcp(&before).unwrap().message;
         let option = (message.identifier.unwrap().place, 2);
         for (len_max, outcome) in [
             (before.len() + 5, Ok(before.len() + 5)),
@@ -188,7 +188,7 @@ mod tests {
                 .or_else(|_| replaced(&there, 255, &identifier))
                 .unwrap();
             for frame in [&there, &back] {
-                let message = shape::dhcp(frame).unwrap().message;
+                let message = validate::dhcp(frame).unwrap().message;
                 assert_eq!((message.kind, message.requested), (1, Some(0x0a00_0009)));
             }
         }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_refused() {
         let whole = frame(&[53, 1, 1, 61, 2, 9, 9, 255]);
-        let message = shape::dhcp(&whole).unwrap().message;
+        let message = validate::dhcp(&whole).unwrap().message;
         let option = (message.identifier.unwrap().place, 2);
         assert!(Message::parse(&whole[42..]).is_some());
         for mut len in [0, 13, 41] {

@@ -16,7 +16,7 @@ mod identifier;
 mod names;
 mod transactions;
 
-pub(super) use self::guard::{Noted, Outcome, ReplyGuard, RequestGuard};
+pub(super) use self::guard::{MessageSummary, Outcome, ReplyGuard, RequestGuard};
 pub(super) use self::transactions::Transactions;
 
 use super::Config;
@@ -37,7 +37,7 @@ pub(super) struct Parties {
 
 /// What the rules say about a request that they do not drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ruling {
+pub(super) enum RequestCheck {
     Passes,
     /// It renews this address, of which the VM has no known lease.
     Names(u32),
@@ -59,10 +59,10 @@ impl Parties {
         (source, is_boot): (u32, bool),
         lease: &LeaseCell,
         now: Tick,
-    ) -> Result<Ruling, DropReason> {
+    ) -> Result<RequestCheck, DropReason> {
         let header = message.header;
-        let hot = lease.hot();
-        let leased = hot.address();
+        let packed = lease.packed();
+        let leased = packed.address();
         // Servers read hidden options too, but no client needs them in its short message.
         if message.is_overloaded {
             return Err(DropReason::DhcpMalformed);
@@ -83,7 +83,7 @@ impl Parties {
         let claimed = match message.kind {
             // An expired address may have been granted to another VM, and bootpd renews any address
             // that it is asked for (dhcpd.c, "trust it anyways").
-            dhcp::REQUEST_LEASE if !hot.is_valid(now) => 0,
+            dhcp::REQUEST_LEASE if !packed.is_valid(now) => 0,
             dhcp::DISCOVER | dhcp::REQUEST_LEASE | dhcp::INFORM => leased,
             _ if is_boot => return Err(DropReason::DhcpMessageType),
             dhcp::RELEASE if leased == 0 || client != leased => {
@@ -101,8 +101,8 @@ impl Parties {
         }
         if client != 0 && client != claimed {
             let is_renewal = message.kind == dhcp::REQUEST_LEASE && !is_boot;
-            return if is_renewal && !hot.is_valid(now) && (source == 0 || source == client) {
-                Ok(Ruling::Names(client))
+            return if is_renewal && !packed.is_valid(now) && (source == 0 || source == client) {
+                Ok(RequestCheck::Names(client))
             } else {
                 Err(DropReason::DhcpClientAddress)
             };
@@ -110,7 +110,7 @@ impl Parties {
         if source != 0 && source != claimed {
             return Err(DropReason::DhcpSource);
         }
-        Ok(Ruling::Passes)
+        Ok(RequestCheck::Passes)
     }
 
     /// Whether this is an answer from the gateway to the VM. The caller has checked that it comes

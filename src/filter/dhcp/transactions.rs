@@ -33,18 +33,18 @@ pub(in crate::filter) struct Transactions(Mutex<Open>);
 #[derive(Debug, Default)]
 pub(in crate::filter) struct Open {
     /// Oldest first.
-    questions: ArrayVec<Question, QUESTIONS_MAX>,
-    own: Option<Own>,
+    pending: ArrayVec<PendingRequest, PENDING_MAX>,
+    own: Option<OwnRequest>,
     /// Address requests that may still be answered with a lease, or might have been.
-    wishes: ArrayVec<Wish, WISHES_MAX>,
+    address_requests: ArrayVec<AddressRequest, ADDRESS_REQUESTS_MAX>,
 }
 
 /// A request for a lease under an xid.
 #[derive(Debug)]
-struct Wish {
+struct AddressRequest {
     xid: u32,
-    /// [`Asked::Lease`] or [`Asked::OfferOrLease`].
-    asked: Asked,
+    /// [`Expected::Lease`] or [`Expected::OfferOrLease`].
+    expected: Expected,
     is_void: bool,
     /// When it was sent last, or became void.
     since: Tick,
@@ -52,9 +52,9 @@ struct Wish {
 
 /// A request of the VM.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct PendingRequest {
     pub(super) xid: u32,
-    pub(super) asked: Asked,
+    pub(super) expected: Expected,
     /// The client identifier that the VM sent; empty if it sent none.
     pub(super) identifier: ArrayVec<u8, IDENTIFIER_MAX>,
     pub(super) since: Tick,
@@ -62,7 +62,7 @@ pub(super) struct Question {
 
 /// What a message asks for, and so what may answer it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Expected {
     /// DISCOVER: an offer.
     Offer,
     /// DISCOVER with rapid commit (RFC 4039): an offer or, if the server chooses so, a lease at
@@ -76,9 +76,9 @@ pub(super) enum Asked {
     Boot,
 }
 
-impl Asked {
+impl Expected {
     /// Whether the reply may be a lease.
-    fn is_wish(self) -> bool {
+    fn asks_for_address(self) -> bool {
         matches!(self, Self::Lease(_) | Self::OfferOrLease(_))
     }
 
@@ -95,7 +95,7 @@ impl Asked {
 
 /// softnet's own request, which asks whether the VM has this address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::filter) struct Own {
+pub(in crate::filter) struct OwnRequest {
     pub(in crate::filter) xid: u32,
     pub(in crate::filter) address: u32,
     pub(in crate::filter) since: Tick,
@@ -110,88 +110,92 @@ impl Transactions {
 impl Open {
     /// Whether a reply to this request could be taken for a reply to another, or the other way
     /// round.
-    pub(super) fn is_ambiguous(&self, xid: u32, asked: Asked, now: Tick) -> bool {
-        if asked == Asked::Boot {
+    pub(super) fn is_ambiguous(&self, xid: u32, expected: Expected, now: Tick) -> bool {
+        if expected == Expected::Boot {
             return false;
         }
-        let mut wishes = self.wishes.iter();
-        let collides = |wish: &Wish| {
+        let mut address_requests = self.address_requests.iter();
+        let collides = |request: &AddressRequest| {
             let follows = matches!(
-                (wish.asked, asked),
-                (Asked::OfferOrLease(_), Asked::Lease(_))
+                (request.expected, expected),
+                (Expected::OfferOrLease(_), Expected::Lease(_))
             );
-            let differs = asked.is_wish() && asked != wish.asked && !follows;
-            wish.xid == xid && is_recent(wish.since, now) && (wish.is_void || differs)
+            let differs = expected.asks_for_address() && expected != request.expected && !follows;
+            request.xid == xid && is_recent(request.since, now) && (request.is_void || differs)
         };
-        if wishes.any(collides) {
+        if address_requests.any(collides) {
             return true;
         }
-        let is_information = asked == Asked::Information;
-        let other = self.questions.iter().find(|other| {
-            other.xid == xid && is_recent(other.since, now) && other.asked != Asked::Boot
+        let is_information = expected == Expected::Information;
+        let other = self.pending.iter().find(|other| {
+            other.xid == xid && is_recent(other.since, now) && other.expected != Expected::Boot
         });
-        other.is_some_and(|other| (other.asked == Asked::Information) != is_information)
+        other.is_some_and(|other| (other.expected == Expected::Information) != is_information)
     }
 
     /// Remembers a request. It replaces an earlier one of the same transaction, or else the oldest.
     /// Makes address requests void that conflict with it.
-    pub(super) fn open(&mut self, question: Question) {
-        if question.asked.is_wish() {
-            self.wish(&question);
+    pub(super) fn open(&mut self, request: PendingRequest) {
+        if request.expected.asks_for_address() {
+            self.note_address_request(&request);
         }
-        let is_boot = question.asked == Asked::Boot;
-        let same =
-            |other: &Question| other.xid == question.xid && is_boot == (other.asked == Asked::Boot);
-        self.questions.retain(|other| !same(other));
-        if self.questions.is_full() {
-            self.questions.remove(0);
+        let is_boot = request.expected == Expected::Boot;
+        let same = |other: &PendingRequest| {
+            other.xid == request.xid && is_boot == (other.expected == Expected::Boot)
+        };
+        self.pending.retain(|other| !same(other));
+        if self.pending.is_full() {
+            self.pending.remove(0);
         }
         // The answer is the VM's then.
-        self.own = self.own.filter(|own| own.xid != question.xid);
-        self.questions.push(question);
+        self.own = self.own.filter(|own| own.xid != request.xid);
+        self.pending.push(request);
     }
 
     /// Only the last address request counts, as for the server: it gives a client one address, and
     /// frees the previous one.
-    fn wish(&mut self, question: &Question) {
-        let &Question {
-            xid, asked, since, ..
-        } = question;
-        let is_rapid = matches!(asked, Asked::OfferOrLease(_));
-        self.void(since, |wish| {
-            wish.xid != xid && (wish.asked != asked || is_rapid)
-        });
-        self.own = self.own.filter(|own| asked.leaves(own.address));
-        self.wishes.retain(|wish| wish.xid != xid);
-        if self.wishes.is_full() {
-            self.wishes.remove(0);
-        }
-        self.wishes.push(Wish {
+    fn note_address_request(&mut self, request: &PendingRequest) {
+        let &PendingRequest {
             xid,
-            asked,
+            expected,
+            since,
+            ..
+        } = request;
+        let is_rapid = matches!(expected, Expected::OfferOrLease(_));
+        self.void(since, |request| {
+            request.xid != xid && (request.expected != expected || is_rapid)
+        });
+        self.own = self.own.filter(|own| expected.leaves(own.address));
+        self.address_requests.retain(|request| request.xid != xid);
+        if self.address_requests.is_full() {
+            self.address_requests.remove(0);
+        }
+        self.address_requests.push(AddressRequest {
+            xid,
+            expected,
             is_void: false,
             since,
         });
     }
 
     /// Finds an open request of the VM, on the PXE port or on the DHCP port.
-    pub(super) fn find(&self, xid: u32, is_boot: bool, now: Tick) -> Option<&Question> {
-        self.questions.iter().find(|question| {
-            question.xid == xid
-                && (question.asked == Asked::Boot) == is_boot
-                && is_recent(question.since, now)
+    pub(super) fn find(&self, xid: u32, is_boot: bool, now: Tick) -> Option<&PendingRequest> {
+        self.pending.iter().find(|request| {
+            request.xid == xid
+                && (request.expected == Expected::Boot) == is_boot
+                && is_recent(request.since, now)
         })
     }
 
     /// A request of the VM has got its final answer.
     pub(super) fn close(&mut self, xid: u32, is_boot: bool) {
-        self.questions
-            .retain(|it| it.xid != xid || (it.asked == Asked::Boot) != is_boot);
+        self.pending
+            .retain(|it| it.xid != xid || (it.expected == Expected::Boot) != is_boot);
     }
 
     /// Remembers softnet's own request, which replaces the previous one. Returns false, and nothing
     /// must be sent, if its xid is that of a transaction of the VM.
-    pub(super) fn ask(&mut self, own: Own) -> bool {
+    pub(super) fn ask(&mut self, own: OwnRequest) -> bool {
         let is_free = self.find(own.xid, false, own.since).is_none();
         if is_free {
             self.own = Some(own);
@@ -200,7 +204,7 @@ impl Open {
     }
 
     /// softnet's own request, if it is open and has this xid.
-    pub(super) fn own(&self, xid: u32, now: Tick) -> Option<Own> {
+    pub(super) fn own(&self, xid: u32, now: Tick) -> Option<OwnRequest> {
         self.own
             .filter(|own| own.xid == xid && is_recent(own.since, now))
     }
@@ -214,23 +218,28 @@ impl Open {
     /// address that is free again. Must be called before the lease is given up.
     pub(super) fn give_back(&mut self, now: Tick) {
         self.void(now, |_| true);
-        self.questions.clear();
+        self.pending.clear();
         self.own = None;
     }
 
     /// Makes address requests void that may still be answered, and forgets those that can no longer
     /// be.
-    fn void(&mut self, now: Tick, is_meant: impl Fn(&Wish) -> bool) {
-        self.wishes.retain(|wish| is_recent(wish.since, now));
-        for wish in &mut self.wishes {
-            if !wish.is_void && is_meant(wish) {
-                (wish.is_void, wish.since) = (true, now);
+    fn void(&mut self, now: Tick, is_meant: impl Fn(&AddressRequest) -> bool) {
+        self.address_requests
+            .retain(|request| is_recent(request.since, now));
+        for request in &mut self.address_requests {
+            if !request.is_void && is_meant(request) {
+                (request.is_void, request.since) = (true, now);
             }
         }
-        let wishes = &self.wishes;
-        let is_void = |xid| wishes.iter().any(|wish| wish.is_void && wish.xid == xid);
-        self.questions
-            .retain(|it| it.asked == Asked::Boot || !is_void(it.xid));
+        let address_requests = &self.address_requests;
+        let is_void = |xid| {
+            address_requests
+                .iter()
+                .any(|request| request.is_void && request.xid == xid)
+        };
+        self.pending
+            .retain(|it| it.expected == Expected::Boot || !is_void(it.xid));
     }
 }
 
@@ -240,11 +249,11 @@ fn is_recent(since: Tick, now: Tick) -> bool {
 
 /// A client has one transaction at a time. After a reboot, or with an INFORM in between, two or
 /// three may be open.
-const QUESTIONS_MAX: usize = 8;
+const PENDING_MAX: usize = 8;
 
 /// More than can be open and void at the same time: `dhcp-rate` lets 32 such messages pass and then
 /// one a second, and each is kept for at most twice [`PATIENCE`].
-const WISHES_MAX: usize = 32 + 2 * 64 + 1;
+const ADDRESS_REQUESTS_MAX: usize = 32 + 2 * 64 + 1;
 
 /// How long a request stays open, in seconds. A client asks again after at most 64, and so reopens
 /// it (RFC 2131, 4.1).
@@ -259,138 +268,142 @@ mod tests {
 
     const NOW: Tick = Tick::from_secs(1000);
 
-    fn question(xid: u32, asked: Asked, second: u32) -> Question {
-        Question {
+    fn request(xid: u32, expected: Expected, second: u32) -> PendingRequest {
+        PendingRequest {
             xid,
-            asked,
+            expected,
             identifier: [1, 2, 3].into_iter().collect(),
             since: Tick::from_secs(second),
         }
     }
 
-    fn asked(open: &Open, xid: u32, second: u32) -> Option<Asked> {
-        let question = open.find(xid, false, Tick::from_secs(second));
-        question.map(|question| question.asked)
+    fn expected(open: &Open, xid: u32, second: u32) -> Option<Expected> {
+        let request = open.find(xid, false, Tick::from_secs(second));
+        request.map(|request| request.expected)
     }
 
     #[test]
     fn a_question_is_found_as_it_was_asked_until_it_is_answered() {
         let mut open = Open::default();
-        assert_eq!(asked(&open, 0, 0), None);
-        for it in [Asked::Offer, Asked::OfferOrLease(0), Asked::Lease(9)] {
-            open.open(question(7, it, 1000));
-            assert_eq!(asked(&open, 7, 1000), Some(it));
+        assert_eq!(expected(&open, 0, 0), None);
+        for it in [
+            Expected::Offer,
+            Expected::OfferOrLease(0),
+            Expected::Lease(9),
+        ] {
+            open.open(request(7, it, 1000));
+            assert_eq!(expected(&open, 7, 1000), Some(it));
             assert_eq!(open.find(7, false, NOW).unwrap().identifier[..], [1, 2, 3]);
-            assert_eq!(asked(&open, 8, 1000), None);
+            assert_eq!(expected(&open, 8, 1000), None);
         }
         open.close(7, false);
-        assert_eq!(asked(&open, 7, 1000), None);
+        assert_eq!(expected(&open, 7, 1000), None);
     }
 
     #[test]
     fn a_question_waits_for_64_seconds() {
         let mut open = Open::default();
-        open.open(question(7, Asked::Offer, 1000));
-        assert_eq!(asked(&open, 7, 1063), Some(Asked::Offer));
-        assert_eq!(asked(&open, 7, 1064), None);
-        open.open(question(7, Asked::Offer, 1064));
-        assert_eq!(asked(&open, 7, 1127), Some(Asked::Offer));
+        open.open(request(7, Expected::Offer, 1000));
+        assert_eq!(expected(&open, 7, 1063), Some(Expected::Offer));
+        assert_eq!(expected(&open, 7, 1064), None);
+        open.open(request(7, Expected::Offer, 1064));
+        assert_eq!(expected(&open, 7, 1127), Some(Expected::Offer));
     }
 
     #[test]
     fn the_oldest_of_too_many_is_forgotten() {
         let mut open = Open::default();
         for xid in 1..=8 {
-            open.open(question(xid, Asked::Offer, 1000 + xid));
+            open.open(request(xid, Expected::Offer, 1000 + xid));
         }
         // Sent again, the first request is now the youngest.
-        open.open(question(1, Asked::Lease(9), 1009));
-        open.open(question(9, Asked::Offer, 1010));
-        let left = (0..20).filter(|xid| asked(&open, *xid, 1010).is_some());
+        open.open(request(1, Expected::Lease(9), 1009));
+        open.open(request(9, Expected::Offer, 1010));
+        let left = (0..20).filter(|xid| expected(&open, *xid, 1010).is_some());
         assert_eq!(left.collect::<Vec<_>>(), [1, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]
     fn the_port_of_pxe_has_transactions_of_its_own() {
         let mut open = Open::default();
-        open.open(question(0, Asked::Boot, 1000));
-        assert!(!open.is_ambiguous(0, Asked::Information, NOW));
-        open.open(question(0, Asked::Lease(9), 1000));
-        assert!(!open.is_ambiguous(0, Asked::Boot, NOW));
-        assert_eq!(open.find(0, true, NOW).unwrap().asked, Asked::Boot);
+        open.open(request(0, Expected::Boot, 1000));
+        assert!(!open.is_ambiguous(0, Expected::Information, NOW));
+        open.open(request(0, Expected::Lease(9), 1000));
+        assert!(!open.is_ambiguous(0, Expected::Boot, NOW));
+        assert_eq!(open.find(0, true, NOW).unwrap().expected, Expected::Boot);
         open.close(0, true);
         assert!(open.find(0, true, NOW).is_none());
-        assert_eq!(asked(&open, 0, 1000), Some(Asked::Lease(9)));
+        assert_eq!(expected(&open, 0, 1000), Some(Expected::Lease(9)));
     }
 
     #[test]
     fn one_transaction_is_about_a_lease_or_about_information() {
         let mut open = Open::default();
-        open.open(question(7, Asked::Offer, 1000));
-        assert!(!open.is_ambiguous(7, Asked::Lease(9), NOW));
-        assert!(open.is_ambiguous(7, Asked::Information, NOW));
-        assert!(!open.is_ambiguous(8, Asked::Information, NOW));
-        assert!(!open.is_ambiguous(7, Asked::Information, Tick::from_secs(1064)));
-        open.open(question(8, Asked::Information, 1000));
-        assert!(open.is_ambiguous(8, Asked::Lease(9), NOW));
-        assert!(open.is_ambiguous(8, Asked::OfferOrLease(0), NOW));
+        open.open(request(7, Expected::Offer, 1000));
+        assert!(!open.is_ambiguous(7, Expected::Lease(9), NOW));
+        assert!(open.is_ambiguous(7, Expected::Information, NOW));
+        assert!(!open.is_ambiguous(8, Expected::Information, NOW));
+        assert!(!open.is_ambiguous(7, Expected::Information, Tick::from_secs(1064)));
+        open.open(request(8, Expected::Information, 1000));
+        assert!(open.is_ambiguous(8, Expected::Lease(9), NOW));
+        assert!(open.is_ambiguous(8, Expected::OfferOrLease(0), NOW));
     }
 
     #[test]
     fn softnets_own_question_is_none_of_the_vms() {
-        let own = |xid| Own {
+        let own = |xid| OwnRequest {
             xid,
             address: 9,
             since: NOW,
         };
         let mut open = Open::default();
-        open.open(question(7, Asked::Offer, 1000));
+        open.open(request(7, Expected::Offer, 1000));
         assert!(!open.ask(own(7)));
         assert_eq!(open.own(7, NOW), None);
         assert!(open.ask(own(8)));
-        assert_eq!(asked(&open, 8, 1000), None);
+        assert_eq!(expected(&open, 8, 1000), None);
         assert_eq!(open.own(8, Tick::from_secs(1063)), Some(own(8)));
         assert_eq!(open.own(8, Tick::from_secs(1064)), None);
         // The VM cannot know this xid. If it uses it anyway, the answer is the VM's.
-        open.open(question(8, Asked::Lease(9), 1000));
+        open.open(request(8, Expected::Lease(9), 1000));
         assert_eq!(open.own(8, NOW), None);
     }
 
     #[test]
     fn only_the_last_wish_counts() {
         let mut open = Open::default();
-        open.open(question(1, Asked::Lease(8), 1000));
-        open.open(question(2, Asked::Lease(8), 1000));
-        assert_eq!(asked(&open, 1, 1000), Some(Asked::Lease(8)));
+        open.open(request(1, Expected::Lease(8), 1000));
+        open.open(request(2, Expected::Lease(8), 1000));
+        assert_eq!(expected(&open, 1, 1000), Some(Expected::Lease(8)));
         // A request for anything but a lease changes nothing.
-        open.open(question(3, Asked::Offer, 1000));
-        assert_eq!(asked(&open, 1, 1000), Some(Asked::Lease(8)));
-        open.open(question(3, Asked::Lease(9), 1000));
-        assert_eq!(asked(&open, 1, 1000), None);
-        assert_eq!(asked(&open, 2, 1000), None);
-        assert!(open.is_ambiguous(1, Asked::Lease(8), NOW));
-        open.open(question(4, Asked::OfferOrLease(0), 1001));
-        assert_eq!(asked(&open, 3, 1001), None);
-        open.open(question(4, Asked::Lease(9), 1001));
-        assert_eq!(asked(&open, 4, 1001), Some(Asked::Lease(9)));
+        open.open(request(3, Expected::Offer, 1000));
+        assert_eq!(expected(&open, 1, 1000), Some(Expected::Lease(8)));
+        open.open(request(3, Expected::Lease(9), 1000));
+        assert_eq!(expected(&open, 1, 1000), None);
+        assert_eq!(expected(&open, 2, 1000), None);
+        assert!(open.is_ambiguous(1, Expected::Lease(8), NOW));
+        open.open(request(4, Expected::OfferOrLease(0), 1001));
+        assert_eq!(expected(&open, 3, 1001), None);
+        open.open(request(4, Expected::Lease(9), 1001));
+        assert_eq!(expected(&open, 4, 1001), Some(Expected::Lease(9)));
     }
 
     #[test]
     fn an_xid_asks_for_one_address_answered_or_not() {
         let mut open = Open::default();
-        open.open(question(1, Asked::OfferOrLease(0), 1000));
-        assert!(!open.is_ambiguous(1, Asked::OfferOrLease(0), NOW));
-        assert!(open.is_ambiguous(1, Asked::OfferOrLease(8), NOW));
-        assert!(!open.is_ambiguous(1, Asked::Lease(8), NOW));
-        open.open(question(1, Asked::Lease(8), 1000));
+        open.open(request(1, Expected::OfferOrLease(0), 1000));
+        assert!(!open.is_ambiguous(1, Expected::OfferOrLease(0), NOW));
+        assert!(open.is_ambiguous(1, Expected::OfferOrLease(8), NOW));
+        assert!(!open.is_ambiguous(1, Expected::Lease(8), NOW));
+        open.open(request(1, Expected::Lease(8), 1000));
         open.close(1, false);
-        open.open(question(1, Asked::Offer, 1000));
+        open.open(request(1, Expected::Offer, 1000));
         for (again, is_refused) in [
-            (Asked::Lease(8), false),
-            (Asked::Lease(9), true),
-            (Asked::OfferOrLease(0), true),
-            (Asked::Offer, false),
-            (Asked::Boot, false),
+            (Expected::Lease(8), false),
+            (Expected::Lease(9), true),
+            (Expected::OfferOrLease(0), true),
+            (Expected::Offer, false),
+            (Expected::Boot, false),
         ] {
             assert_eq!(open.is_ambiguous(1, again, NOW), is_refused, "{again:?}");
         }
@@ -399,18 +412,18 @@ mod tests {
     #[test]
     fn giving_back_voids_what_was_asked_before() {
         let mut open = Open::default();
-        open.open(question(7, Asked::Lease(9), 1000));
-        let own = Own {
+        open.open(request(7, Expected::Lease(9), 1000));
+        let own = OwnRequest {
             xid: 8,
             address: 9,
             since: NOW,
         };
         assert!(open.ask(own));
         open.give_back(NOW);
-        assert_eq!((asked(&open, 7, 1000), open.own(8, NOW)), (None, None));
-        assert!(open.is_ambiguous(7, Asked::Lease(9), NOW));
-        assert!(!open.is_ambiguous(9, Asked::Lease(9), NOW));
-        assert!(open.is_ambiguous(7, Asked::Offer, Tick::from_secs(1063)));
-        assert!(!open.is_ambiguous(7, Asked::Offer, Tick::from_secs(1064)));
+        assert_eq!((expected(&open, 7, 1000), open.own(8, NOW)), (None, None));
+        assert!(open.is_ambiguous(7, Expected::Lease(9), NOW));
+        assert!(!open.is_ambiguous(9, Expected::Lease(9), NOW));
+        assert!(open.is_ambiguous(7, Expected::Offer, Tick::from_secs(1063)));
+        assert!(!open.is_ambiguous(7, Expected::Offer, Tick::from_secs(1064)));
     }
 }

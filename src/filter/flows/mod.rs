@@ -31,7 +31,7 @@ use foldhash::fast::SeedableRandomState;
 
 use self::set::{Control, PLACES, Set};
 pub(super) use self::state::Kind;
-use self::state::{Class, State};
+use self::state::{EvictionPriority, State};
 use super::atomic::{AtomicU32, Ordering};
 use crate::clock::Tick;
 use crate::direction::Direction;
@@ -268,7 +268,7 @@ impl Flows {
         let (live, embryonic) = self.counts();
         let is_full = live >= FLOWS_MAX;
         let only_embryonic = state.is_embryonic() && embryonic >= EMBRYONIC_MAX;
-        let mut best: Option<(Class, u32, usize, Control)> = None;
+        let mut best: Option<(EvictionPriority, u32, usize, Control)> = None;
         for place in 0..PLACES {
             let control = set.control(place);
             if control.is_busy() {
@@ -276,18 +276,20 @@ impl Flows {
             }
             let class = match set.read(place) {
                 None if is_full || only_embryonic => continue,
-                None => Class::Free,
+                None => EvictionPriority::Free,
                 Some((key, under, _))
                     if under != lease || self.is_expired(set, place, control, key, now) =>
                 {
-                    Class::Expired
+                    EvictionPriority::Expired
                 }
                 Some(_) => control.state().class(control.protocol()),
             };
             let may_go = match class {
-                Class::Assured => false,
-                Class::Embryonic | Class::Expired | Class::Free => true,
-                Class::Closing | Class::OneWay => !only_embryonic,
+                EvictionPriority::Assured => false,
+                EvictionPriority::Embryonic
+                | EvictionPriority::Expired
+                | EvictionPriority::Free => true,
+                EvictionPriority::Closing | EvictionPriority::OneWay => !only_embryonic,
             };
             let age = now.wrapping_sub(set.seen(place));
             let is_better = best

@@ -39,7 +39,7 @@ pub(super) struct State(pub(super) u8);
 
 /// A flow's priority when room is needed; the lowest is evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
+pub(super) enum EvictionPriority {
     Free,
     Expired,
     Closing,
@@ -153,16 +153,16 @@ impl State {
         Self(state)
     }
 
-    pub(super) const fn class(self, protocol: u8) -> Class {
+    pub(super) const fn class(self, protocol: u8) -> EvictionPriority {
         let is_tcp = protocol == protocol::TCP;
         if self.is_closing() {
-            Class::Closing
+            EvictionPriority::Closing
         } else if is_tcp && self.is_embryonic() {
-            Class::Embryonic
+            EvictionPriority::Embryonic
         } else if !is_tcp && self.0 & REPLIED == 0 {
-            Class::OneWay
+            EvictionPriority::OneWay
         } else {
-            Class::Assured
+            EvictionPriority::Assured
         }
     }
 

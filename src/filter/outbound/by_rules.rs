@@ -1,10 +1,10 @@
 //! Judges outbound packets about which the address alone does not decide: exceptions, rules with
 //! ports or protocols, and connections.
 
-use super::super::facts::{self, Belongs};
+use super::super::facts::{self, Membership};
 use super::super::flows::{self, Context};
 use super::super::prefix::Destination;
-use super::super::shape::Transport;
+use super::super::validate::Transport;
 use super::super::verdict::{DropReason, Step};
 use super::Outbound;
 use crate::direction::Direction;
@@ -22,7 +22,7 @@ impl Outbound {
         transport: Transport,
         verdict: Destination,
     ) -> Result<Step, DropReason> {
-        if verdict == Destination::Closer {
+        if verdict == Destination::NeedsMore {
             self.rest::<RARE>(ethernet, header, transport)?;
             return Ok(Step::Rules);
         }
@@ -41,7 +41,7 @@ impl Outbound {
         let rules = self.rules.snapshot();
         let context = Context {
             policy: rules.number,
-            lease: self.lease.hot().address(),
+            lease: self.lease.packed().address(),
             now: self.now,
         };
         if rules.inbound.is_some()
@@ -53,19 +53,21 @@ impl Outbound {
         let by_own_rules = || {
             let said = rules
                 .outbound
-                .look_closer(facts.peer, facts.kind, facts.ports);
+                .verdict_for_packet(facts.peer, facts.kind, facts.ports);
             self.lease.allow_name_server(said, facts.peer, facts.is_dns)
         };
         if let Some(inbound) = &rules.inbound {
             self.tracker.judge(&facts, context, |way| match way {
                 Direction::Outbound => by_own_rules(),
-                Direction::Inbound => inbound.look_closer(facts.peer, facts.kind, facts.ports),
+                Direction::Inbound => {
+                    inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports)
+                }
             })?;
         } else if let Some(reason) = by_own_rules().refusal() {
             return Err(reason);
         }
-        Ok(match facts.belongs {
-            Belongs::To(_, kind) => Opens::by(kind),
+        Ok(match facts.membership {
+            Membership::Connection(_, kind) => Opens::by(kind),
             _ => Opens::Nothing,
         })
     }

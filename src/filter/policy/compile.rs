@@ -2,9 +2,9 @@
 //! few searches which rule decides about a packet.
 //!
 //! The first table knows addresses only. Where more matters, that is, for rules with ports or a
-//! protocol, and everywhere once connections are tracked, it returns [`Destination::Closer`], and a
-//! second, slower look decides. So a policy of plain prefixes costs one search, as if there were no
-//! other kinds of rules.
+//! protocol, and everywhere once connections are tracked, it returns [`Destination::NeedsMore`], and
+//! a second, slower look decides. So a policy of plain prefixes costs one search, as if there were
+//! no other kinds of rules.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 use super::super::prefix::{Destination, Entry, PrefixTable};
 use super::built_in::{ALL_METADATA, METADATA, NEVER_SENT, PRIVATE, SPECIAL_PURPOSE, net};
 use super::ports::{Action, PortRule, PortTable};
-use super::verdicts::{Closer, Guard, Verdicts};
+use super::verdicts::{Guard, NeedsMore, Verdicts};
 use super::{Mode, Policy, Protocol, Rule, Scope, Target};
 use crate::direction::Direction;
 use crate::filter::NameServers;
@@ -61,7 +61,7 @@ struct Concrete {
     ports: Option<Scope>,
 }
 
-type Judged = (Concrete, Action);
+type DirectedRule = (Concrete, Action);
 
 impl Policy {
     /// Compiles the tables for a VM in these surroundings.
@@ -73,10 +73,10 @@ impl Policy {
             let of = rules
                 .iter()
                 .filter(move |(rule, _)| rule.direction == direction);
-            of.copied().collect::<Vec<Judged>>()
+            of.copied().collect::<Vec<DirectedRule>>()
         };
         let built_in = built_in_entries();
-        let outbound = Half {
+        let outbound = DirectionCompiler {
             around: Some(around),
             built_in: &built_in,
             rules: &of(Direction::Outbound),
@@ -87,7 +87,7 @@ impl Policy {
                 Destination::Pass
             },
         };
-        let inbound = Half {
+        let inbound = DirectionCompiler {
             around: None,
             built_in: &[],
             rules: &of(Direction::Inbound),
@@ -105,7 +105,7 @@ impl Policy {
 
     /// The rules with their aliases replaced, once for each direction that they apply to. Blocking
     /// rules come last.
-    fn concrete(&self, around: &Surroundings) -> Vec<Judged> {
+    fn concrete(&self, around: &Surroundings) -> Vec<DirectedRule> {
         let both: &[Direction] = if self.is_stateful() {
             &Direction::ALL
         } else {
@@ -185,18 +185,18 @@ impl Surroundings {
 }
 
 /// One direction, while it is compiled.
-struct Half<'a> {
+struct DirectionCompiler<'a> {
     /// Outbound only: what else the VM must be kept from.
     around: Option<&'a Surroundings>,
     built_in: &'a [Entry],
-    rules: &'a [Judged],
+    rules: &'a [DirectedRule],
     /// The rules that block `@host`.
     host: &'a [Rule],
     /// The verdict of a rule that allows.
     allowed: Destination,
 }
 
-impl Half<'_> {
+impl DirectionCompiler<'_> {
     fn compile(&self, is_stateful: bool) -> Verdicts {
         let ports = self.rules.iter().filter_map(|(rule, action)| {
             Some(PortRule {
@@ -235,7 +235,7 @@ impl Half<'_> {
             };
         }
         let table = if is_stateful {
-            PrefixTable::new(Vec::new(), Destination::Closer)
+            PrefixTable::new(Vec::new(), Destination::NeedsMore)
         } else {
             self.table(None, &closer)
         };
@@ -253,7 +253,7 @@ impl Half<'_> {
         };
         Verdicts {
             table,
-            closer: Some(Box::new(Closer {
+            closer: Some(Box::new(NeedsMore {
                 ports: PortTable::new(&ports),
                 by_kind: [
                     of(Protocol::Tcp),
@@ -314,7 +314,7 @@ impl Half<'_> {
         entries.extend(closer.iter().map(|prefix| Entry {
             prefix: *prefix,
             weight: CLOSER,
-            says: Destination::Closer,
+            says: Destination::NeedsMore,
         }));
         PrefixTable::new(entries, otherwise)
     }
@@ -338,7 +338,7 @@ fn built_in_entries() -> Vec<Entry> {
 /// Keeps the VM from its neighbours. A rule for a wider range is about the outside world, and does
 /// not open neighbours. But it can close the name servers, which isolation leaves open. A rule
 /// within the network does open neighbours.
-fn neighbours<'a>(subnet: Ipv4Net, rules: impl Iterator<Item = &'a Judged>) -> Entry {
+fn neighbours<'a>(subnet: Ipv4Net, rules: impl Iterator<Item = &'a DirectedRule>) -> Entry {
     let around = rules.filter(|(rule, _)| rule.prefix != subnet && rule.prefix.contains(&subnet));
     let longest = around
         .max_by_key(|(rule, action)| (rule.prefix.prefix_len(), rule.protocol.is_some(), *action));
@@ -540,7 +540,7 @@ mod tests {
         let verdicts = policy.compile(&around(Mode::Nat), 1).outbound;
         let address = u32::from(address.parse::<Ipv4Addr>().unwrap());
         match verdicts.table.get(address) {
-            Destination::Closer => verdicts.look_closer(
+            Destination::NeedsMore => verdicts.verdict_for_packet(
                 address,
                 kind,
                 port.map(|port| PortPair {
@@ -680,7 +680,7 @@ mod tests {
                     remote: 50_000,
                     own: 22,
                 };
-                verdicts.look_closer(0x0102_0304, Kind::Tcp, Some(ports))
+                verdicts.verdict_for_packet(0x0102_0304, Kind::Tcp, Some(ports))
             })
         };
         assert_eq!(inbound("", "0.0.0.0/0"), None);

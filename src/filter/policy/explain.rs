@@ -83,10 +83,12 @@ impl Policy {
         let address = u32::from(peer.address);
         let said = match (from, &compiled.inbound) {
             (Direction::Outbound, _) => match compiled.outbound.table.get(address) {
-                Destination::Closer => compiled.outbound.look_closer(address, kind, ports),
+                Destination::NeedsMore => {
+                    compiled.outbound.verdict_for_packet(address, kind, ports)
+                }
                 said => said,
             },
-            (Direction::Inbound, Some(inbound)) => inbound.look_closer(address, kind, ports),
+            (Direction::Inbound, Some(inbound)) => inbound.verdict_for_packet(address, kind, ports),
             (Direction::Inbound, None) => Destination::Pass,
         };
         let dropped = said.refusal().map(|reason| match from {

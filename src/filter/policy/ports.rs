@@ -70,10 +70,10 @@ struct ByOwner {
 }
 
 /// The first port of each range, in order, and the verdict from there on.
-type Ranges = Box<[(u16, Said)]>;
+type Ranges = Box<[(u16, PortVerdict)]>;
 
 /// The action, and whether the rule names the protocol, which weighs more than the action.
-type Said = Option<(bool, Action)>;
+type PortVerdict = Option<(bool, Action)>;
 
 const NOWHERE: u16 = u16::MAX;
 
@@ -121,8 +121,8 @@ impl PortTable {
         let mut place = self.innermost.get(address);
         while let Some(node) = self.nodes.get(usize::from(place)) {
             let by_owner = if ports.is_tcp { &node.tcp } else { &node.udp };
-            let said =
-                said_of(&by_owner.remote, ports.remote).max(said_of(&by_owner.own, ports.own));
+            let said = verdict_of(&by_owner.remote, ports.remote)
+                .max(verdict_of(&by_owner.own, ports.own));
             if let Some((_, action)) = said {
                 return Some((action, node.prefix_len));
             }
@@ -152,7 +152,7 @@ impl ByOwner {
     }
 }
 
-fn said_of(ranges: &Ranges, port: u16) -> Said {
+fn verdict_of(ranges: &Ranges, port: u16) -> PortVerdict {
     let after = ranges.partition_point(|(first, _)| *first <= port);
     ranges[..after].last().and_then(|(_, said)| *said)
 }
@@ -170,7 +170,7 @@ fn ranges(rules: impl Iterator<Item = (Ports, (bool, Action))>) -> Ranges {
     }
     ends.sort_unstable();
     let mut counts = [0_i32; 4];
-    let mut ranges: Vec<(u16, Said)> = Vec::new();
+    let mut ranges: Vec<(u16, PortVerdict)> = Vec::new();
     for (index, (port, level, change)) in ends.iter().enumerate() {
         counts[*level] += change;
         let is_last_here = ends.get(index + 1).is_none_or(|(next, ..)| next != port);

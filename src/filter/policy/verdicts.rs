@@ -14,12 +14,12 @@ use super::ports::{Action, PortPair, PortTable};
 pub(crate) struct Verdicts {
     /// By the other machine's address only.
     pub(crate) table: PrefixTable,
-    pub(super) closer: Option<Box<Closer>>,
+    pub(super) closer: Option<Box<NeedsMore>>,
 }
 
 /// What the closer look needs.
 #[derive(Debug)]
-pub(super) struct Closer {
+pub(super) struct NeedsMore {
     pub(super) ports: PortTable,
     /// Rules without ports, for TCP, UDP, ICMP, and all other protocols.
     pub(super) by_kind: [Arc<PrefixTable>; 4],
@@ -42,7 +42,7 @@ impl Verdicts {
     /// The verdict where addresses alone do not decide: for a TCP or UDP packet with its ports, if
     /// it has them, or for a packet of another kind.
     #[inline(never)]
-    pub(crate) fn look_closer(
+    pub(crate) fn verdict_for_packet(
         &self,
         address: u32,
         kind: Kind,

@@ -46,7 +46,7 @@ mod model {
         /// The numbers of the batches that were handed over and not yet taken.
         jobs: VecDeque<usize>,
         given_back: usize,
-        home: usize,
+        spares: usize,
         handed_over: usize,
     }
 
@@ -60,7 +60,7 @@ mod model {
                 writer_hand: None,
                 jobs: VecDeque::new(),
                 given_back: 0,
-                home: SPARES,
+                spares: SPARES,
                 handed_over: 0,
             }
         }
@@ -70,7 +70,7 @@ mod model {
                 Operation::Look => self.look(),
                 Operation::HandOver => {
                     self.look();
-                    if self.home > 0 {
+                    if self.spares > 0 {
                         self.handed_over += 1;
                         // As many as a batch can hold, repeating.
                         let number = self.handed_over % 64;
@@ -78,12 +78,12 @@ mod model {
                         self.reader_hand = numbered(hand, number);
                         assert!(self.reader.hand_over(&mut self.reader_hand));
                         self.jobs.push_back(number);
-                        self.home -= 1;
+                        self.spares -= 1;
                     }
                 }
                 Operation::TakeAndKeep => {
                     self.look();
-                    if self.home > 0 {
+                    if self.spares > 0 {
                         let spare = self.reader.take_spare().unwrap();
                         self.reader.keep(spare);
                     }
@@ -103,11 +103,11 @@ mod model {
                 }
             }
             let away = self.jobs.len() + usize::from(self.writer_hand.is_some());
-            assert_eq!(self.home + self.given_back + away, SPARES);
+            assert_eq!(self.spares + self.given_back + away, SPARES);
         }
 
         fn look(&mut self) {
-            self.home += mem::take(&mut self.given_back);
+            self.spares += mem::take(&mut self.given_back);
             let is_idle = self.jobs.is_empty() && self.writer_hand.is_none();
             assert_eq!(self.reader.writer_is_idle(), is_idle);
         }

@@ -13,7 +13,7 @@ mod netlink;
 mod watch;
 
 #[cfg(target_os = "linux")]
-pub use self::{netlink::find, netlink::look, watch::Watch};
+pub use self::{netlink::find, netlink::find_with_warning, watch::Watch};
 
 /// The VM's gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Gateway {
 
 /// The gateway as given by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Named {
+pub struct GatewayArg {
     /// Its address.
     pub address: Ipv4Addr,
     /// Its network, which is used if the interface has no address in it.

@@ -15,7 +15,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::net::if_::if_nametoindex;
 
-use super::{Gateway, Named};
+use super::{Gateway, GatewayArg};
 use crate::host::HostError;
 use crate::wire::Mac;
 
@@ -24,8 +24,8 @@ use crate::wire::Mac;
 ///
 /// # Errors
 /// [`HostError::NoGateway`] if neither has an address and none was named.
-pub fn find(tap: &str, named: Option<Named>) -> Result<Gateway, HostError> {
-    look(tap, named, false).map(|(gateway, _)| gateway)
+pub fn find(tap: &str, named: Option<GatewayArg>) -> Result<Gateway, HostError> {
+    find_with_warning(tap, named, false).map(|(gateway, _)| gateway)
 }
 
 /// The same, with a warning if what is behind the TAP looks like a mistake but may be intended.
@@ -33,9 +33,9 @@ pub fn find(tap: &str, named: Option<Named>) -> Result<Gateway, HostError> {
 ///
 /// # Errors
 /// The same as for [`find`].
-pub fn look(
+pub fn find_with_warning(
     tap: &str,
-    named: Option<Named>,
+    named: Option<GatewayArg>,
     is_new: bool,
 ) -> Result<(Gateway, Option<String>), HostError> {
     let ask = || -> io::Result<_> {
@@ -74,7 +74,7 @@ fn unconnected(tap: &str, is_new: bool) -> String {
 fn choose(
     link: &Link,
     addresses: &[Address],
-    named: Option<Named>,
+    named: Option<GatewayArg>,
 ) -> Result<(Gateway, Option<String>), HostError> {
     let interface = &link.name;
     let own = |address: &Address| Gateway {
@@ -274,15 +274,15 @@ mod tests {
         }
     }
 
-    fn named(text: &str) -> Named {
+    fn named(text: &str) -> GatewayArg {
         let net: Ipv4Net = text.parse().unwrap();
-        Named {
+        GatewayArg {
             address: net.addr(),
             subnet: (net.prefix_len() < 32).then(|| net.trunc()),
         }
     }
 
-    fn chosen(addresses: &[Address], named: Option<Named>) -> Gateway {
+    fn chosen(addresses: &[Address], named: Option<GatewayArg>) -> Gateway {
         choose(&bridge(), addresses, named).unwrap().0
     }
 
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn the_kernel_answers_about_the_loopback_interface() {
-        let (gateway, warning) = look("lo", None, false).unwrap();
+        let (gateway, warning) = find_with_warning("lo", None, false).unwrap();
         assert_eq!(warning, None);
         assert_eq!(gateway.address, Ipv4Addr::LOCALHOST);
         assert_eq!(gateway.subnet, Some("127.0.0.0/8".parse().unwrap()));

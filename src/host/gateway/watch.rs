@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::{Gateway, Named, find};
+use super::{Gateway, GatewayArg, find};
 use crate::host::HostError;
 use crate::wire::Mac;
 
@@ -60,7 +60,7 @@ impl Watch {
         if !self.stale {
             return Ok(None);
         }
-        let named = Named {
+        let named = GatewayArg {
             address: self.gateway.address,
             subnet: None,
         };

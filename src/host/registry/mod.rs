@@ -72,12 +72,12 @@ pub struct Refusal {
     /// The address.
     pub address: Ipv4Addr,
     /// The reason.
-    pub obstacle: Obstacle,
+    pub conflict: Conflict,
 }
 
 /// Why an identity is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum Conflict {
     /// The process with this number has it.
     Process(Pid),
     /// It belongs to a process that cannot be seen from this process' namespace.
@@ -90,12 +90,12 @@ pub enum Obstacle {
 #[derive(Debug, Error)]
 pub enum RegistryError {
     /// Another VM has its MAC.
-    #[error("the MAC {mac} is another VM's, {obstacle}: give every VM a MAC of its own")]
+    #[error("the MAC {mac} is another VM's, {conflict}: give every VM a MAC of its own")]
     MacTaken {
         /// The MAC.
         mac: Mac,
         /// The process that has it.
-        obstacle: Obstacle,
+        conflict: Conflict,
     },
     /// Others could change the registry.
     #[error(
@@ -142,9 +142,9 @@ impl Opened {
     ///
     /// # Errors
     /// If another VM has the MAC.
-    pub fn enter(self, mac: Mac) -> Result<Registry, RegistryError> {
+    pub fn claim_mac(self, mac: Mac) -> Result<Registry, RegistryError> {
         let number = mac.to_u64().cast_signed();
-        lock(&self.macs, number).map_err(|obstacle| RegistryError::MacTaken { mac, obstacle })?;
+        lock(&self.macs, number).map_err(|conflict| RegistryError::MacTaken { mac, conflict })?;
         Ok(Registry {
             scope: self.scope,
             path: self.path,
@@ -204,11 +204,11 @@ impl Registry {
 
 impl Claims for Registry {
     fn claim(&self, address: Ipv4Addr, bind: &mut dyn FnMut()) -> bool {
-        // Locked until the lease is bound, so that `settle` sees both or neither.
+        // Locked until the lease is bound, so that `release_stale` sees both or neither.
         let mut state = self.state();
         let is_new = state.claimed != Some(address);
-        if is_new && let Err(obstacle) = lock(&self.addresses, offset(address)) {
-            state.refusal = Some(Refusal { address, obstacle });
+        if is_new && let Err(conflict) = lock(&self.addresses, offset(address)) {
+            state.refusal = Some(Refusal { address, conflict });
             return false;
         }
         bind();
@@ -218,7 +218,7 @@ impl Claims for Registry {
         true
     }
 
-    fn settle(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
+    fn release_stale(&self, leased: &dyn Fn() -> Option<Ipv4Addr>) {
         let mut state = self.state();
         let leased = leased();
         if let Some(ended) = state.claimed.take_if(|claimed| Some(*claimed) != leased) {
@@ -243,16 +243,16 @@ impl Claims for Registry {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, obstacle } = self;
+        let Self { address, conflict } = self;
         write!(
             f,
             "no lease for this VM: the DHCP server grants it {address}, the address of another \
-             VM, {obstacle}"
+             VM, {conflict}"
         )
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(pid) => write!(f, "which the softnet with process id {pid} serves"),
@@ -263,17 +263,17 @@ impl fmt::Display for Obstacle {
 }
 
 /// Locks one byte, without waiting for it.
-fn lock(file: &OwnedFd, offset: i64) -> Result<(), Obstacle> {
+fn lock(file: &OwnedFd, offset: i64) -> Result<(), Conflict> {
     for _ in 0..ATTEMPTS_MAX {
         match lock::lock(file, offset) {
             Ok(Locked::Ours) => return Ok(()),
-            Ok(Locked::By(pid)) if pid.as_raw() > 0 => return Err(Obstacle::Process(pid)),
-            Ok(Locked::By(_)) => return Err(Obstacle::Hidden),
+            Ok(Locked::By(pid)) if pid.as_raw() > 0 => return Err(Conflict::Process(pid)),
+            Ok(Locked::By(_)) => return Err(Conflict::Hidden),
             Ok(Locked::Free) => (),
-            Err(error) => return Err(Obstacle::Refused(error)),
+            Err(error) => return Err(Conflict::Refused(error)),
         }
     }
-    Err(Obstacle::Hidden)
+    Err(Conflict::Hidden)
 }
 
 fn offset(address: Ipv4Addr) -> i64 {
