@@ -64,9 +64,8 @@ fn round(batch: &mut Batch) -> usize {
 
 fn lease(c: &mut Criterion) {
     let mut group = c.benchmark_group("lease");
-    let cell = LeaseCell::new(Some(LAB.gateway_mac));
+    let cell = LeaseCell::default();
     group.bench_function("read-all", |b| b.iter(|| black_box(&cell).lease()));
-    group.bench_function("gateway-mac", |b| b.iter(|| black_box(&cell).gateway_mac()));
     let (_, mut inbound) = LAB.filters_with_lease(0, 1514).unwrap();
     let [.., (_, ack)] = lease_exchange(&LAB);
     group.bench_function("renew", |b| {

@@ -38,9 +38,9 @@ fn a_reply_that_is_refused_pins_no_gateway() {
     };
     let mut world = World::new(state, "", "");
     assert_eq!(world.request(grant(TAKEN_IP)), Err(DhcpAddressTaken));
-    assert_eq!(world.lease.gateway_mac(), None);
+    assert_eq!(world.rules.gateway_mac(), None);
     assert_eq!(world.request(grant(VM_IP)), Ok(()));
-    assert_eq!(world.lease.gateway_mac(), Some(GATEWAY));
+    assert_eq!(world.rules.gateway_mac(), Some(GATEWAY));
 }
 
 #[test]

@@ -36,7 +36,10 @@ fn what_was_granted_can_be_read() {
     let lease = world.lease.lease().unwrap();
     assert_eq!(lease.address, ip(VM_IP));
     assert_eq!(lease.expires, START.after(600));
-    assert_eq!(lease.name_servers[..], [ip(GATEWAY_IP), ip(NAME_SERVER)]);
+    assert_eq!(
+        world.rules.name_servers()[..],
+        [ip(GATEWAY_IP), ip(NAME_SERVER)]
+    );
     assert_eq!(World::new(OFFERED, "", "").lease.lease(), None);
 }
 
@@ -341,17 +344,17 @@ fn no_name_server_makes_a_group_or_the_loopback_reachable() {
 #[test]
 fn the_gateways_mac_is_pinned_by_the_reply_that_grants() {
     let mut world = World::new(UNKNOWN, "", "");
-    assert_eq!(world.lease.gateway_mac(), None);
+    assert_eq!(world.rules.gateway_mac(), None);
     world.ask(1);
     assert_eq!(world.receive(Dhcp::reply(2).answer()), Ok(()));
-    assert_eq!(world.lease.gateway_mac(), None);
+    assert_eq!(world.rules.gateway_mac(), None);
     assert_eq!(world.request(Dhcp::ack().answer()), Ok(()));
-    assert_eq!(world.lease.gateway_mac(), Some(GATEWAY));
+    assert_eq!(world.rules.gateway_mac(), Some(GATEWAY));
     assert_eq!(
         world.receive(Dhcp::ack().answer().from(OTHER)),
         Err(DhcpRogueServer)
     );
-    assert_eq!(world.lease.gateway_mac(), Some(GATEWAY));
+    assert_eq!(world.rules.gateway_mac(), Some(GATEWAY));
 }
 
 #[test]
@@ -359,7 +362,7 @@ fn a_gateway_made_anew_is_pinned_when_the_lease_has_run_out() {
     let anew = Mac([2, 0, 0, 0, 0, 9]);
     let mut world = World::new(UNKNOWN_EXPIRED, "", "");
     assert_eq!(world.request(Dhcp::ack().answer().from(anew)), Ok(()));
-    assert_eq!(world.lease.gateway_mac(), Some(anew));
+    assert_eq!(world.rules.gateway_mac(), Some(anew));
     assert_eq!(world.send(web().to(anew)), Ok(()));
     assert_eq!(world.send(web()), Err(DestinationMac));
 }
@@ -369,7 +372,7 @@ fn what_the_system_says_of_the_gateway_counts_at_once() {
     let anew = Mac([2, 0, 0, 0, 0, 9]);
     let mut world = World::new(LEASED, "", "");
     assert_eq!(world.send(web().to(anew)), Err(DestinationMac));
-    world.lease.set_gateway_mac(anew);
+    world.rules.set_gateway_mac(anew);
     assert_eq!(world.send(web().to(anew)), Ok(()));
     assert_eq!(world.send(web()), Err(DestinationMac));
     assert_eq!(

@@ -7,7 +7,7 @@ use DropReason::*;
 use frames::*;
 use softnet::clock::Tick;
 use softnet::filter::DropReason;
-use softnet::wire::dhcp::Message;
+use softnet::wire::dhcp::{Message, MessageType};
 
 /// The server's word on the question: it says that the VM has `address`.
 fn ack(question: &Frame, address: &'static str) -> Dhcp {
@@ -72,7 +72,7 @@ fn what_a_vm_without_a_lease_sends_becomes_a_question() {
             let message = Message::parse(&bytes[42..]).unwrap();
             assert_eq!(
                 (message.kind, message.requested),
-                (3, Some(ip(VM_IP).into()))
+                (MessageType::Request, Some(ip(VM_IP).into()))
             );
             assert_eq!(message.header.client.get(), 0);
             assert_eq!(message.header.hardware, VM);

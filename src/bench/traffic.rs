@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 
 use super::network::{Conversation, Network};
 use crate::direction::Direction;
+use crate::wire::dhcp::MessageType;
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::icmp::ECHO_REQUEST;
 use crate::wire::ipv4::Header;
@@ -104,8 +105,16 @@ pub fn rules(count: usize) -> (String, String) {
 /// The four messages that give the VM its lease, in order, and which way each goes.
 #[must_use]
 pub fn lease_exchange(network: &Network) -> [(Direction, Vec<u8>); 4] {
-    [dhcp::DISCOVER, dhcp::OFFER, dhcp::REQUEST_LEASE, dhcp::ACK].map(|kind| match kind {
-        dhcp::DISCOVER | dhcp::REQUEST_LEASE => (Direction::Outbound, from_client(network, kind)),
+    [
+        MessageType::Discover,
+        MessageType::Offer,
+        MessageType::Request,
+        MessageType::Ack,
+    ]
+    .map(|kind| match kind {
+        MessageType::Discover | MessageType::Request => {
+            (Direction::Outbound, from_client(network, kind))
+        }
         _ => (Direction::Inbound, from_server(network, kind)),
     })
 }
@@ -217,9 +226,9 @@ fn tcp(len: usize) -> Vec<u8> {
     segment
 }
 
-fn from_client(network: &Network, kind: u8) -> Vec<u8> {
-    let mut options = vec![(dhcp::MESSAGE_TYPE, vec![kind])];
-    if kind == dhcp::REQUEST_LEASE {
+fn from_client(network: &Network, kind: MessageType) -> Vec<u8> {
+    let mut options = vec![(dhcp::MESSAGE_TYPE, vec![kind.code()])];
+    if kind == MessageType::Request {
         options.push((dhcp::REQUESTED_ADDRESS, network.vm.octets().into()));
         options.push((dhcp::SERVER_IDENTIFIER, network.gateway.octets().into()));
     }
@@ -235,10 +244,10 @@ fn from_client(network: &Network, kind: u8) -> Vec<u8> {
     ethernet(Mac::BROADCAST, network.vm_mac, &packet)
 }
 
-fn from_server(network: &Network, kind: u8) -> Vec<u8> {
+fn from_server(network: &Network, kind: MessageType) -> Vec<u8> {
     let mask = u32::MAX << (32 - Network::PREFIX_LEN);
     let options = [
-        (dhcp::MESSAGE_TYPE, vec![kind]),
+        (dhcp::MESSAGE_TYPE, vec![kind.code()]),
         (dhcp::SERVER_IDENTIFIER, network.gateway.octets().into()),
         (LEASE_TIME, 86_400u32.to_be_bytes().into()),
         (SUBNET_MASK, mask.to_be_bytes().into()),

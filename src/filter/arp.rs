@@ -12,10 +12,9 @@
 
 use std::sync::Arc;
 
-use super::Config;
 use super::atomic::{AtomicU32, Ordering};
 use super::bucket::Bucket;
-use super::policy::Mode;
+use super::roles::Roles;
 use super::verdict::DropReason;
 use crate::batch::Slot;
 use crate::clock::Tick;
@@ -26,17 +25,13 @@ use crate::wire::{Mac, rewrite};
 /// Limits and rewrites the VM's ARP.
 #[derive(Debug)]
 pub(super) struct ArpGuard {
-    gateway: u32,
-    isolation: bool,
     broadcasts: Bucket,
     unanswered: Arc<Unanswered>,
 }
 
 impl ArpGuard {
-    pub(super) fn new(config: &Config<'_>, unanswered: Arc<Unanswered>) -> Self {
+    pub(super) fn new(unanswered: Arc<Unanswered>) -> Self {
         Self {
-            gateway: config.gateway.into(),
-            isolation: config.isolation || config.mode == Mode::Host,
             broadcasts: Bucket::per_second(BROADCASTS_AT_ONCE, BROADCASTS_A_SECOND),
             unanswered,
         }
@@ -46,7 +41,7 @@ impl ArpGuard {
     pub(super) fn pass(
         &mut self,
         slot: &mut Slot<'_>,
-        gateway_mac: Option<Mac>,
+        roles: &Roles,
         now: Tick,
     ) -> Result<(), DropReason> {
         let (whole, len) = slot.whole();
@@ -55,9 +50,10 @@ impl ArpGuard {
         let arp = Arp::parse(carried).ok_or(DropReason::ArpMalformed)?;
         let is_request = arp.operation.get() == arp::REQUEST;
         let is_broadcast = ethernet.destination == Mac::BROADCAST;
-        let asks_for_gateway = is_broadcast && is_request && arp.target.get() == self.gateway;
-        let alone = gateway_mac
-            .filter(|_| asks_for_gateway && self.isolation && self.unanswered.may_ask_alone());
+        let asks_for_gateway =
+            is_broadcast && is_request && arp.target.get() == roles.gateway.address;
+        let alone = (roles.gateway.mac())
+            .filter(|_| asks_for_gateway && roles.isolation && self.unanswered.may_ask_alone());
         match alone {
             Some(mac) => {
                 self.unanswered.asked();

@@ -2,12 +2,6 @@
 //! models.
 
 #[cfg(loom)]
-pub(super) use loom::{
-    hint::spin_loop,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
-};
+pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
-pub(super) use std::{
-    hint::spin_loop,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
-};
+pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};

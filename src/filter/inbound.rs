@@ -1,19 +1,20 @@
 //! The filter from the host to the VM: checks that a frame is for the VM and that its sender may
 //! send it. Learns the lease.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
+
+mod by_rules;
+mod dhcp;
 
 use super::arp::Unanswered;
 use super::claims::Claims;
-use super::dhcp::{MessageSummary, Outcome, Parties, ReplyGuard, Transactions};
-use super::facts;
-use super::flows::{Context, Flows};
-use super::lease::{Lease, LeaseCell, NAME_SERVERS_MAX};
+use super::dhcp::{ReplyGuard, Transactions};
+use super::flows::Flows;
+use super::lease::LeaseCell;
 use super::policy::{Kind, Mode};
 use super::prefix::Destination;
 use super::rules::{Rules, View};
-use super::subnet::{Subnet, group_mac};
+use super::subnet::group_mac;
 use super::tracking::Tracker;
 use super::validate::{self, Transport};
 use super::verdict::{DropReason, Step, Verdict};
@@ -21,7 +22,6 @@ use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
-use crate::wire::dhcp::{self, Message};
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::Header;
 use crate::wire::{Mac, arp, icmp, udp};
@@ -29,16 +29,13 @@ use crate::wire::{Mac, arp, icmp, udp};
 /// The filter of frames to the VM.
 #[derive(Debug)]
 pub struct Inbound {
+    vm: Mac,
     now: Tick,
-    parties: Parties,
-    mode: Mode,
-    isolation: bool,
     /// Whether the gateway's MAC is learned from its replies, because the system did not give it.
     pins_gateway: bool,
-    max_frame: usize,
-    /// Through which the network is set once it is learned.
-    handle: Arc<Rules>,
-    rules: View,
+    /// Through which is set what a grant says about the network.
+    rules: Arc<Rules>,
+    view: View,
     tracker: Tracker,
     /// The result for a packet whose headers are right: if connections are tracked, it must be
     /// inspected by the rules.
@@ -61,16 +58,13 @@ impl Inbound {
         unanswered: Arc<Unanswered>,
     ) -> Self {
         Self {
+            vm: config.vm_mac,
             now: Tick::ZERO,
-            parties: Parties::new(config),
-            mode: config.mode,
-            isolation: config.isolation || config.mode == Mode::Host,
             pins_gateway: config.gateway_mac.is_none(),
-            max_frame: config.max_frame,
-            rules: rules.view(),
+            view: rules.view(),
+            rules,
             tracker: Tracker::new(Direction::Inbound, flows),
             ordinary: Step::Done(Verdict::Forward),
-            handle: rules,
             lease,
             guard: ReplyGuard::new(config),
             transactions,
@@ -81,11 +75,11 @@ impl Inbound {
 
     #[inline]
     fn headers(&self, frame: &[u8]) -> Result<Step, DropReason> {
-        let (ethernet, carried) = validate::ethernet(frame, self.max_frame)?;
-        if ethernet.source.is_multicast() || ethernet.source == self.parties.vm {
+        let (ethernet, carried) = validate::ethernet(frame, self.view.roles().max_frame)?;
+        if ethernet.source.is_multicast() || ethernet.source == self.vm {
             return Err(DropReason::SourceMac);
         }
-        if ethernet.destination != self.parties.vm && !ethernet.destination.is_multicast() {
+        if ethernet.destination != self.vm && !ethernet.destination.is_multicast() {
             return Err(DropReason::DestinationMac);
         }
         match ethernet.ethertype.get() {
@@ -139,13 +133,13 @@ impl Inbound {
         {
             return Err(DropReason::IcmpQuote);
         }
-        if destination != lease.address() || ethernet.destination != self.parties.vm {
+        if destination != lease.address() || ethernet.destination != self.vm {
             self.group(ethernet.destination, destination)?;
         }
-        if self.mode == Mode::Host && source != self.parties.gateway {
+        if self.view.roles().mode == Mode::Host && source != self.view.roles().gateway.address {
             return Err(DropReason::HostOnly);
         }
-        if self.isolation && !self.comes_through_gateway(ethernet.source, source) {
+        if self.view.roles().isolation && !self.comes_through_gateway(ethernet.source, source) {
             return Err(DropReason::Isolation);
         }
         Ok(self.ordinary)
@@ -154,22 +148,21 @@ impl Inbound {
     /// With isolation only the gateway may send, for itself and for the networks behind it.
     #[inline]
     fn comes_through_gateway(&self, mac: Mac, source: u32) -> bool {
-        let (gateway, subnet) = (self.parties.gateway, self.parties.subnet);
-        let is_neighbour = source != gateway && subnet.is_some_and(|net| net.contains(source));
-        self.lease.is_gateway_mac(mac) && !is_neighbour
+        let roles = self.view.roles();
+        roles.router().has_mac(mac) && !roles.is_neighbour(source)
     }
 
     /// Not for the VM alone: broadcast, or for a group that a rule allows.
     #[cold]
     fn group(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
-        let Some(group) = group_mac(address, self.parties.subnet) else {
-            return Err(if mac == self.parties.vm {
+        let Some(group) = group_mac(address, self.view.roles().subnet) else {
+            return Err(if mac == self.vm {
                 DropReason::DestinationAddress
             } else {
                 DropReason::DestinationGroup
             });
         };
-        let rules = &self.rules.snapshot().outbound;
+        let rules = &self.view.rules().outbound;
         let mut verdict = rules.table.get(address);
         if verdict == Destination::NeedsMore {
             // If a rule allows a group, the VM receives everything sent to it; the rule may also
@@ -183,195 +176,40 @@ impl Inbound {
         }
     }
 
-    /// To port 68. The message itself needs inspection.
-    #[cold]
-    fn dhcp_port(
-        &self,
-        ethernet: &Ethernet,
-        source: u32,
-        source_port: u16,
-    ) -> Result<Step, DropReason> {
-        if !matches!(source_port, udp::DHCP_SERVER | udp::PXE) {
-            return Err(DropReason::DhcpRole);
-        }
-        if ethernet.destination != self.parties.vm && ethernet.destination != Mac::BROADCAST {
-            return Err(DropReason::DestinationGroup);
-        }
-        // A learned MAC is valid as long as the lease, so that a gateway which has been recreated
-        // meanwhile can grant the next one.
-        let may_be_new = self.pins_gateway && !self.lease.packed().is_valid(self.now);
-        let is_gateway = may_be_new || self.lease.is_gateway_mac(ethernet.source);
-        if source == self.parties.gateway && is_gateway {
-            Ok(match source_port {
-                udp::PXE => Step::Boot,
-                _ => Step::Dhcp,
-            })
-        } else {
-            Err(DropReason::DhcpRogueServer)
-        }
-    }
-
     /// Inspects ARP: only the gateway may claim the gateway's address, and only the VM the VM's.
     #[cold]
     fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let message = validate::arp(ethernet, carried)?;
         let sender = message.sender.get();
-        let is_gateway_mac = self.lease.is_gateway_mac(ethernet.source);
+        let gateway = self.view.roles().gateway;
+        let is_gateway_mac = gateway.has_mac(ethernet.source);
         if ethernet.destination.is_multicast() && ethernet.destination != Mac::BROADCAST {
             return Err(DropReason::DestinationGroup);
         }
         if sender != 0 && sender == self.lease.packed().address() {
             return Err(DropReason::ArpSenderAddress);
         }
-        if sender == self.parties.gateway && !is_gateway_mac {
+        if sender == gateway.address && !is_gateway_mac {
             return Err(DropReason::ArpGateway);
         }
-        if self.isolation && !is_gateway_mac {
+        if self.view.roles().isolation && !is_gateway_mac {
             return Err(DropReason::Isolation);
         }
         if validate::is_trailed(carried) {
             return Ok(Step::Trailer);
         }
-        if sender == self.parties.gateway && message.operation.get() == arp::REPLY {
+        if sender == gateway.address && message.operation.get() == arp::REPLY {
             self.unanswered.answered();
         }
         Ok(Step::Done(Verdict::Forward))
-    }
-
-    /// Learns from a reply to the VM what the server granted or revoked.
-    ///
-    /// # Errors
-    /// If the address that it grants is another VM's.
-    fn learn(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
-        match message.kind {
-            dhcp::OFFER => self.lease.set_offered(message.header.yours.get(), self.now),
-            dhcp::NAK => {
-                self.lease.clear();
-                self.lease.forget_offered();
-                self.claims
-                    .release_stale(&|| self.lease.address_at(self.now));
-            }
-            _ => self.bind(ethernet, message)?,
-        }
-        Ok(())
-    }
-
-    /// Binds the lease that an ACK grants. Without a lease time it grants nothing.
-    ///
-    /// # Errors
-    /// If the address is another VM's.
-    fn bind(&mut self, ethernet: Mac, message: &Message<'_>) -> Result<(), DropReason> {
-        let address = message.header.yours.get();
-        let Some(time) = message.lease_time.filter(|_| address != 0) else {
-            return Ok(());
-        };
-        let lease = Lease {
-            address: address.into(),
-            expires: self.now.after(time),
-            name_servers: message
-                .name_servers
-                .iter()
-                .map(|server| Ipv4Addr::from(server.get()))
-                .take(NAME_SERVERS_MAX)
-                .collect(),
-        };
-        let mut bind = || {
-            if self.pins_gateway {
-                self.lease.set_gateway_mac(ethernet);
-            }
-            let Parties {
-                gateway, subnet, ..
-            } = &mut self.parties;
-            // Before the lease, because nothing leaves until there is one.
-            if subnet.is_none()
-                && let Some(learned) = subnet_of(address, *gateway, message.mask)
-            {
-                *subnet = Some(learned);
-                self.handle.set_subnet(learned.net());
-            }
-            self.handle.set_name_servers(&lease.name_servers);
-            self.lease.bind(&lease);
-        };
-        if self.claims.claim(lease.address, &mut bind) {
-            Ok(())
-        } else {
-            Err(DropReason::DhcpAddressTaken)
-        }
-    }
-}
-
-impl Inbound {
-    /// When connections are tracked: judges a packet by the rules and by the VM's own connections.
-    fn by_rules(&self, frame: &[u8]) -> Result<(), DropReason> {
-        let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
-        let rules = self.rules.snapshot();
-        let Some(inbound) = &rules.inbound else {
-            return Ok(());
-        };
-        let context = Context {
-            policy: rules.number,
-            lease: self.lease.packed().address(),
-            now: self.now,
-        };
-        if self.tracker.known(carried, context).is_some() {
-            return Ok(());
-        }
-        let facts = facts::of(carried, Direction::Inbound).ok_or(DropReason::Ipv4Malformed)?;
-        self.tracker.judge(&facts, context, |way| match way {
-            // Of a connection that the VM has opened, which a new policy is asked about.
-            Direction::Outbound => {
-                let said = rules
-                    .outbound
-                    .verdict_for_packet(facts.peer, facts.kind, facts.ports);
-                self.lease.allow_name_server(said, facts.peer, facts.is_dns)
-            }
-            Direction::Inbound => inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports),
-        })
-    }
-
-    /// Inspects DHCP. A reply to the VM must answer its request, and gets the VM's own identifier
-    /// back. A reply to softnet's own request ends here. Learns the lease.
-    fn reply(&mut self, slot: &mut Slot<'_>) -> Result<(), DropReason> {
-        let validate::Dhcp { udp, message, .. } =
-            validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
-        let is_boot = udp.source.get() == udp::PXE;
-        let leased = self.lease.packed();
-        self.parties
-            .check_reply(&message, is_boot, leased.address())?;
-        let summary = MessageSummary::of(&message, is_boot);
-        // Locked until the lease is bound, so that the VM gives it back either before that or after
-        // it.
-        let transactions = Arc::clone(&self.transactions);
-        let mut open = transactions.lock();
-        let outcome = self.guard.pass(&summary, &mut open, slot, self.now)?;
-        // Parsed again, because it may have been rewritten.
-        let validate::Dhcp {
-            ethernet, message, ..
-        } = validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
-        match outcome {
-            Outcome::ToTheVm { is_about_lease } => {
-                if is_about_lease {
-                    self.learn(ethernet.source, &message)?;
-                }
-                Ok(())
-            }
-            Outcome::Own => {
-                // If the VM has been granted a lease meanwhile, that is what it asked for itself;
-                // and a NAK is about an address that it does not have.
-                if message.kind == dhcp::ACK && !self.lease.packed().is_valid(self.now) {
-                    self.bind(ethernet.source, &message)?;
-                }
-                Err(DropReason::DhcpOwnAnswer)
-            }
-        }
     }
 }
 
 impl Filter for Inbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
-        self.rules.refresh();
-        self.ordinary = match self.rules.snapshot().inbound {
+        self.view.refresh();
+        self.ordinary = match self.view.rules().inbound {
             Some(_) => Step::Rules,
             None => Step::Done(Verdict::Forward),
         };
@@ -389,11 +227,6 @@ impl Filter for Inbound {
             _ => self.reply(slot),
         }
     }
-}
-
-/// The network that contains a granted address and the gateway, if the mask says so.
-fn subnet_of(address: u32, gateway: u32, mask: Option<u32>) -> Option<Subnet> {
-    Subnet::of(gateway, mask?).filter(|subnet| subnet.contains(address))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod lease;
 mod outbound;
 pub mod policy;
 mod prefix;
+mod roles;
 mod rules;
 mod subnet;
 mod tracking;
@@ -42,9 +43,10 @@ use ipnet::Ipv4Net;
 
 pub use claims::{Claims, NoClaims};
 pub use inbound::Inbound;
-pub use lease::{Lease, LeaseCell, NameServers};
+pub use lease::{Lease, LeaseCell};
 pub use outbound::Outbound;
 pub use policy::{Mode, Policy};
+pub use roles::NameServers;
 pub use rules::{HOST_ADDRESSES_MAX, Rules};
 pub use verdict::{DropReason, Step, Verdict};
 
@@ -179,7 +181,7 @@ pub fn pair_claiming(
     config: &Config<'_>,
     claims: Arc<dyn Claims>,
 ) -> (Outbound, Inbound, Arc<LeaseCell>, Arc<Rules>) {
-    let lease = Arc::new(LeaseCell::new(config.gateway_mac));
+    let lease = Arc::new(LeaseCell::default());
     let rules = Arc::new(Rules::new(config));
     let asked = Arc::new(dhcp::Transactions::default());
     let unanswered = Arc::new(arp::Unanswered::default());
@@ -224,7 +226,6 @@ fn leased_pair() -> (Outbound, Inbound) {
     lease.bind(&Lease {
         address: Ipv4Addr::new(192, 168, 64, 2),
         expires: Tick::from_secs(600),
-        name_servers: Default::default(),
     });
     (outbound, inbound)
 }

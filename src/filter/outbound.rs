@@ -1,20 +1,19 @@
 //! The filter from the VM to the host: a frame must come from the VM itself, and may only go where
 //! the rules allow.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 mod by_rules;
+mod dhcp;
 
 use by_rules::Opens;
 
 use super::arp::{ArpGuard, Unanswered};
 use super::bucket::Bucket;
 use super::claims::Claims;
-use super::dhcp::{MessageSummary, Parties, RequestCheck, RequestGuard, Transactions};
+use super::dhcp::{RequestGuard, Transactions};
 use super::flows::Flows;
 use super::lease::{LeaseCell, PackedLease};
-use super::policy::Mode;
 use super::prefix::Destination;
 use super::rules::View;
 use super::subnet::group_mac;
@@ -26,17 +25,15 @@ use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::wire::ethernet::{Ethernet, ethertype};
-use crate::wire::ipv4::{Header, Ipv4, protocol};
-use crate::wire::{Mac, arp, dhcp, udp};
+use crate::wire::ipv4::{Header, protocol};
+use crate::wire::{Mac, arp, udp};
 
 /// The filter of frames that leave the VM.
 #[derive(Debug)]
 pub struct Outbound {
+    vm: Mac,
     now: Tick,
-    parties: Parties,
-    isolation: bool,
-    max_frame: usize,
-    rules: View,
+    view: View,
     tracker: Tracker,
     lease: Arc<LeaseCell>,
     guard: RequestGuard,
@@ -49,7 +46,7 @@ pub struct Outbound {
 impl Outbound {
     pub(super) fn new(
         config: &Config<'_>,
-        rules: View,
+        view: View,
         flows: Arc<Flows>,
         lease: Arc<LeaseCell>,
         transactions: Arc<Transactions>,
@@ -57,16 +54,14 @@ impl Outbound {
         unanswered: Arc<Unanswered>,
     ) -> Self {
         Self {
+            vm: config.vm_mac,
             now: Tick::ZERO,
-            parties: Parties::new(config),
-            isolation: config.isolation || config.mode == Mode::Host,
-            max_frame: config.max_frame,
-            rules,
+            view,
             tracker: Tracker::new(Direction::Outbound, flows),
             lease,
             guard: RequestGuard::new(config, transactions),
             claims,
-            arp_guard: ArpGuard::new(config, unanswered),
+            arp_guard: ArpGuard::new(unanswered),
             connections: (config.connection_rate != 0)
                 .then(|| Bucket::per_second(CONNECTIONS_AT_ONCE, config.connection_rate)),
         }
@@ -77,8 +72,8 @@ impl Outbound {
     /// exceptions.
     #[inline]
     fn headers(&self, frame: &[u8]) -> Result<Step, DropReason> {
-        let (ethernet, carried) = validate::ethernet(frame, self.max_frame)?;
-        if ethernet.source != self.parties.vm {
+        let (ethernet, carried) = validate::ethernet(frame, self.view.roles().max_frame)?;
+        if ethernet.source != self.vm {
             return Err(DropReason::SourceMac);
         }
         match ethernet.ethertype.get() {
@@ -111,7 +106,9 @@ impl Outbound {
             Transport::Udp(port, udp::DHCP_SERVER) => {
                 return self.dhcp_port(ethernet, destination, port);
             }
-            Transport::Udp(udp::DHCP_CLIENT, udp::PXE) if destination == self.parties.gateway => {
+            Transport::Udp(udp::DHCP_CLIENT, udp::PXE)
+                if destination == self.view.roles().gateway.address =>
+            {
                 return self.boot_port(ethernet, header, transport);
             }
             Transport::Udp(_, udp::DHCP_CLIENT) => return Err(DropReason::DhcpRole),
@@ -140,7 +137,7 @@ impl Outbound {
         {
             return Err(DropReason::IcmpQuote);
         }
-        let verdict = self.rules.snapshot().outbound.table.get(destination);
+        let verdict = self.view.rules().outbound.table.get(destination);
         if verdict != Destination::Pass {
             return self.exceptional::<RARE>(ethernet, header, transport, verdict);
         }
@@ -159,7 +156,7 @@ impl Outbound {
         if RARE && transport == Transport::Other && !self.may_reach(destination, header.protocol) {
             return Err(DropReason::GatewayProtocol);
         }
-        if !self.lease.is_gateway_mac(ethernet.destination) {
+        if !self.view.roles().router().has_mac(ethernet.destination) {
             self.destination_mac(ethernet.destination, destination)?;
         }
         Ok(match transport {
@@ -172,24 +169,9 @@ impl Outbound {
     /// A host's kernel itself takes part in tunnels and routing, at each of its addresses, even
     /// where no service listens.
     fn may_reach(&self, address: u32, protocol: u8) -> bool {
-        let closed = &self.rules.snapshot().closed_to_protocols;
+        let closed = &self.view.rules().closed_to_protocols;
         matches!(protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
             || closed.binary_search(&address).is_err()
-    }
-
-    /// A packet from an address that the VM has no lease of. If the VM has no valid lease at all,
-    /// softnet asks the server about the address.
-    #[cold]
-    fn unleased(
-        &self,
-        lease: PackedLease,
-        address: u32,
-        reason: DropReason,
-    ) -> Result<Step, DropReason> {
-        let may_ask = !lease.is_valid(self.now)
-            && self.guard.may_ask(self.now)
-            && self.parties.may_be_asked_for(address);
-        may_ask.then_some(Step::Unleased).ok_or(reason)
     }
 
     /// Frames to the gateway have already passed (RFC 7039 protects a host's neighbours in this
@@ -197,51 +179,15 @@ impl Outbound {
     #[cold]
     fn destination_mac(&self, mac: Mac, address: u32) -> Result<(), DropReason> {
         if mac.is_multicast() {
-            match group_mac(address, self.parties.subnet) {
+            match group_mac(address, self.view.roles().subnet) {
                 Some(group) if group == mac => Ok(()),
                 _ => Err(DropReason::DestinationGroup),
             }
-        } else if self.isolation {
+        } else if self.view.roles().isolation {
             Err(DropReason::DestinationMac)
         } else {
             Ok(())
         }
-    }
-
-    /// To port 67. This is never ordinary traffic, because a server reads what comes to that port
-    /// from any port and for any of the host's addresses. The message itself needs inspection.
-    #[cold]
-    fn dhcp_port(
-        &self,
-        ethernet: &Ethernet,
-        destination: u32,
-        source_port: u16,
-    ) -> Result<Step, DropReason> {
-        if source_port != udp::DHCP_CLIENT {
-            return Err(DropReason::DhcpRole);
-        }
-        if destination != self.parties.gateway && destination != u32::from(Ipv4Addr::BROADCAST) {
-            return Err(DropReason::DhcpDestination);
-        }
-        // While the gateway's MAC is not known, a VM that outlived the previous softnet may still
-        // renew its lease by unicast: the renewal becomes softnet's own request.
-        self.broadcast(ethernet.destination, self.lease.gateway_mac().is_none())?;
-        Ok(Step::Dhcp)
-    }
-
-    /// To the gateway's boot server: an ordinary packet that carries a DHCP message, which needs
-    /// inspection too.
-    #[cold]
-    fn boot_port(
-        &self,
-        ethernet: &Ethernet,
-        header: &Header,
-        transport: Transport,
-    ) -> Result<Step, DropReason> {
-        Ok(match self.ordinary::<false>(ethernet, header, transport)? {
-            Step::Done(Verdict::Forward) | Step::Rules => Step::Boot,
-            other => other,
-        })
     }
 
     /// ARP may only speak for the VM's address.
@@ -260,7 +206,7 @@ impl Outbound {
         } else if sender != lease.address() || !lease.is_valid(self.now) {
             return self.unleased(lease, sender, DropReason::ArpSenderAddress);
         }
-        self.broadcast(ethernet.destination, !self.isolation)?;
+        self.broadcast(ethernet.destination, !self.view.roles().isolation)?;
         Ok(if validate::is_trailed(carried) {
             Step::Trailer
         } else {
@@ -270,7 +216,7 @@ impl Outbound {
 
     /// ARP and DHCP may be broadcast or go to the gateway, or to any station if `open`.
     fn broadcast(&self, mac: Mac, open: bool) -> Result<(), DropReason> {
-        if mac == Mac::BROADCAST || self.lease.is_gateway_mac(mac) {
+        if mac == Mac::BROADCAST || self.view.roles().gateway.has_mac(mac) {
             Ok(())
         } else if mac.is_multicast() {
             Err(DropReason::DestinationGroup)
@@ -283,17 +229,6 @@ impl Outbound {
 }
 
 impl Outbound {
-    /// The address that a frame claims to come from, and the reason to drop it.
-    fn named(&self, frame: &[u8]) -> Option<(u32, DropReason)> {
-        let (ethernet, carried) = Ethernet::split(frame)?;
-        if ethernet.ethertype.get() == ethertype::ARP {
-            let sender = validate::arp(ethernet, carried).ok()?.sender.get();
-            return Some((sender, DropReason::ArpSenderAddress));
-        }
-        let source = Ipv4::parse(carried)?.header.source.get();
-        Some((source, why_not_from(self.lease.packed(), source)))
-    }
-
     /// Limits new connections: each takes an entry in the host's NAT, which others need too.
     fn open_connection(&mut self) -> Result<(), DropReason> {
         let now = self.now;
@@ -301,57 +236,13 @@ impl Outbound {
         let may_open = connections.is_none_or(|bucket| bucket.take(now));
         may_open.then_some(()).ok_or(DropReason::ConnectionRate)
     }
-
-    /// DHCP: the message must be about this VM, and the fields that name the VM are rewritten.
-    fn request(&mut self, slot: &mut Slot<'_>, is_boot: bool) -> Result<(), DropReason> {
-        let validate::Dhcp { ip, message, .. } =
-            validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
-        let from = (ip.source.get(), is_boot);
-        let check = self
-            .parties
-            .check_request(&message, from, &self.lease, self.now)?;
-        if let RequestCheck::Names(address) = check {
-            return self.ask(slot, address, DropReason::DhcpClientAddress);
-        }
-        let given_back = match message.kind {
-            dhcp::RELEASE => Some(message.header.client.get()),
-            dhcp::DECLINE => message.requested,
-            _ => None,
-        };
-        let summary = MessageSummary::of(&message, is_boot);
-        self.guard.pass(&summary, slot, self.now, &*self.claims)?;
-        // Read at a time when nothing that was requested before can bind another lease.
-        let leased = self.lease.packed().address();
-        let left = (leased != 0 && !summary.leaves(leased)).then_some(leased);
-        if let Some(address) = given_back.or(left) {
-            self.lease.give_up(address);
-            // Before the server sees the message and may give the address to another VM.
-            self.claims
-                .release_stale(&|| self.lease.address_at(self.now));
-        }
-        Ok(())
-    }
-
-    /// Replaces a frame that names an address without a lease by softnet's own request. `reason` is
-    /// why the frame itself cannot pass.
-    fn ask(
-        &mut self,
-        slot: &mut Slot<'_>,
-        address: u32,
-        reason: DropReason,
-    ) -> Result<(), DropReason> {
-        let may_ask =
-            !self.lease.packed().is_valid(self.now) && self.parties.may_be_asked_for(address);
-        let is_asked = may_ask && self.guard.ask(slot, address, self.now);
-        is_asked.then_some(()).ok_or(reason)
-    }
 }
 
 impl Filter for Outbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
-        self.rules.refresh();
-        if self.rules.snapshot().inbound.is_some() {
+        self.view.refresh();
+        if self.view.rules().inbound.is_some() {
             self.tracker.sweep(now);
         }
     }
@@ -377,10 +268,7 @@ impl Filter for Outbound {
                 let named = self.named(slot.frame()).ok_or(DropReason::Ipv4Malformed);
                 named.and_then(|(address, reason)| self.ask(slot, address, reason))
             }
-            Step::Arp => {
-                let gateway = self.lease.gateway_mac();
-                self.arp_guard.pass(slot, gateway, self.now)
-            }
+            Step::Arp => self.arp_guard.pass(slot, self.view.roles(), self.now),
             Step::Connection => self.open_connection(),
             Step::Done(_) | Step::Trailer => Err(DropReason::Ipv4Malformed),
         }
@@ -405,6 +293,8 @@ const CONNECTIONS_AT_ONCE: u32 = 8192;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::filter::leased_pair;
 
@@ -464,7 +354,6 @@ mod tests {
         filter.lease.bind(&crate::filter::Lease {
             address: Ipv4Addr::new(192, 168, 64, 2),
             expires: Tick::from_secs(1200),
-            name_servers: Default::default(),
         });
         let mut len = 54;
         let verdict = filter.inspect(&mut Slot::new(&mut frame, &mut len), why);

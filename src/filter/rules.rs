@@ -1,45 +1,53 @@
-//! The rules that frames are judged by. They may change while frames flow.
+//! The rules that frames are judged by, and the roles of the stations on the VM's network. Both may
+//! change while frames flow.
 //!
 //! ```text
-//!   policy, gateway, mode, isolation            compiled
-//!   the VM's network, the host's addresses ----------------> Snapshot
-//!            ^                                                  | looked for by `begin`
-//!            | main thread; inbound, when it                    v once a batch
-//!            | learns the network                       View of each filter
+//!   policy, roles, the host's addresses  -- compiled -->  Snapshot: rules and roles
+//!            ^                                                | looked for by `begin`
+//!            | main thread; inbound, when it                  v once a batch
+//!            | learns from a grant                         View of each filter
 //!          Rules
 //! ```
 //!
 //! A snapshot never changes; it is replaced as a whole by another. So no frame is judged by a
-//! mixture of two, and replacing the rules never waits for a filter, nor a filter for that.
+//! mixture of two, and replacing a snapshot never waits for a filter, nor a filter for that.
 
 use std::mem;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Cache};
-use ipnet::Ipv4Net;
 
-use super::policy::{Compiled, Mode, Policy, Surroundings};
-use super::{Config, NameServers};
+use super::Config;
+use super::policy::{Compiled, Policy, Surroundings};
+use super::roles::{NameServers, Roles};
+use super::subnet::Subnet;
+use crate::wire::Mac;
 
-/// The handle of one VM's rules. What is set here applies from each filter's next batch on.
+/// The handle of one VM's rules and roles. What is set here applies from each filter's next batch
+/// on.
 #[derive(Debug)]
 pub struct Rules {
     current: Arc<ArcSwap<Snapshot>>,
     sources: Mutex<Sources>,
 }
 
-/// What a snapshot is compiled from.
+/// What rules are compiled from, beside the roles.
 #[derive(Debug)]
 struct Sources {
-    /// How often they have been changed.
+    /// How often they have been compiled.
     number: u32,
     policy: Policy,
-    surroundings: Surroundings,
+    /// The addresses that this host answers to.
+    host: Vec<Ipv4Addr>,
 }
 
-/// Compiled rules, which never change.
-pub(super) type Snapshot = Compiled;
+/// The rules and the roles as they are from one moment to the next change.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) rules: Arc<Compiled>,
+    pub(super) roles: Roles,
+}
 
 /// The snapshot by which one filter judges its batch.
 #[derive(Debug)]
@@ -48,22 +56,26 @@ pub(super) struct View {
     snapshot: Arc<Snapshot>,
 }
 
+/// What the server that grants a lease says about the network.
+#[derive(Debug)]
+pub(super) struct Learned {
+    /// The server's MAC address, if it is the gateway's and to be trusted.
+    pub(super) gateway_mac: Option<Mac>,
+    /// The network, if its mask is plausible.
+    pub(super) subnet: Option<Subnet>,
+    pub(super) name_servers: NameServers,
+}
+
 impl Rules {
     pub(super) fn new(config: &Config<'_>) -> Self {
-        let sources = Sources {
+        let mut sources = Sources {
             number: 0,
             policy: config.policy.clone(),
-            surroundings: Surroundings {
-                gateway: config.gateway,
-                mode: config.mode,
-                isolation: config.isolation || config.mode == Mode::Host,
-                subnet: config.subnet,
-                host: Vec::new(),
-                name_servers: NameServers::new(),
-            },
+            host: Vec::new(),
         };
+        let snapshot = sources.compile(Roles::new(config));
         Self {
-            current: Arc::new(ArcSwap::from_pointee(sources.compile())),
+            current: Arc::new(ArcSwap::from_pointee(snapshot)),
             sources: Mutex::new(sources),
         }
     }
@@ -75,7 +87,7 @@ impl Rules {
         let differs = sources.policy.normal_form() != policy.normal_form();
         if differs {
             sources.policy = policy;
-            self.replace(&mut sources);
+            self.compile(&mut sources);
         }
         differs
     }
@@ -85,7 +97,7 @@ impl Rules {
     pub fn policy(&self) -> (Policy, usize) {
         // Under the lock, so that the count belongs to this policy.
         let sources = self.sources();
-        (sources.policy.clone(), self.current.load().rule_count)
+        (sources.policy.clone(), self.current.load().rules.rule_count)
     }
 
     /// Sets the addresses that this host answers to; the gateway's may be among them or not. They
@@ -96,30 +108,69 @@ impl Rules {
         addresses.dedup();
         addresses.truncate(HOST_ADDRESSES_MAX);
         let mut sources = self.sources();
-        let before = mem::replace(&mut sources.surroundings.host, addresses);
-        if before != sources.surroundings.host {
-            self.replace(&mut sources);
+        let before = mem::replace(&mut sources.host, addresses);
+        if before != sources.host {
+            self.compile(&mut sources);
         }
     }
 
-    /// Sets the VM's network. For the inbound filter, which learns it with the first lease if the
-    /// system did not give it.
-    pub(super) fn set_subnet(&self, subnet: Ipv4Net) {
-        let mut sources = self.sources();
-        sources.surroundings.subnet = Some(subnet);
-        self.replace(&mut sources);
+    /// Sets the gateway's current MAC address. For a caller that can ask the system, when a bridge
+    /// has been recreated or has taken another port's address.
+    pub fn set_gateway_mac(&self, mac: Mac) {
+        self.change_roles(|roles| roles.gateway.set_mac(mac));
     }
 
-    /// Sets the name servers of the lease. For the inbound filter.
-    pub(super) fn set_name_servers(&self, servers: &NameServers) {
-        let mut sources = self.sources();
-        if sources.surroundings.name_servers != *servers {
-            sources.surroundings.name_servers.clone_from(servers);
-            // A connection to a name server may have been open for that alone.
-            if sources.policy.names_dns() || sources.policy.is_stateful() {
-                self.replace(&mut sources);
+    /// The gateway's MAC address, once it is known.
+    #[must_use]
+    pub fn gateway_mac(&self) -> Option<Mac> {
+        self.current.load().roles.gateway.mac()
+    }
+
+    /// The DHCP server's address, and its MAC address once that is known.
+    #[must_use]
+    pub fn dhcp_server(&self) -> (Ipv4Addr, Option<Mac>) {
+        let server = self.current.load().roles.dhcp_server();
+        (server.address.into(), server.mac())
+    }
+
+    /// The name servers that came with the last lease.
+    #[must_use]
+    pub fn name_servers(&self) -> NameServers {
+        self.current.load().roles.name_servers.clone()
+    }
+
+    /// Remembers what a grant says. For the inbound filter. A network that the system named, or an
+    /// earlier grant, stays.
+    pub(super) fn learn(&self, learned: &Learned) {
+        self.change_roles(|roles| {
+            if let Some(mac) = learned.gateway_mac {
+                roles.gateway.set_mac(mac);
             }
+            roles.subnet = roles.subnet.or(learned.subnet);
+            roles.name_servers.clone_from(&learned.name_servers);
+        });
+    }
+
+    fn change_roles(&self, change: impl FnOnce(&mut Roles)) {
+        // Under the lock of the sources, as every change is, so that none is lost.
+        let mut sources = self.sources();
+        let before = self.current.load();
+        let mut roles = before.roles.clone();
+        change(&mut roles);
+        if roles == before.roles {
+            return;
         }
+        // A connection to a name server may have been open for that alone.
+        let may_name_servers = sources.policy.names_dns() || sources.policy.is_stateful();
+        let is_about_rules = roles.subnet != before.roles.subnet
+            || may_name_servers && roles.name_servers != before.roles.name_servers;
+        let next = if is_about_rules {
+            sources.compile(roles)
+        } else {
+            let rules = Arc::clone(&before.rules);
+            Snapshot { rules, roles }
+        };
+        self.current.store(Arc::new(next));
     }
 
     pub(super) fn view(&self) -> View {
@@ -133,16 +184,21 @@ impl Rules {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Under the lock of the sources, so that the last snapshot contains everything that was set.
-    fn replace(&self, sources: &mut Sources) {
-        sources.number = sources.number.wrapping_add(1);
-        self.current.store(Arc::new(sources.compile()));
+    fn compile(&self, sources: &mut Sources) {
+        let next = sources.compile(self.current.load().roles.clone());
+        self.current.store(Arc::new(next));
     }
 }
 
 impl Sources {
-    fn compile(&self) -> Snapshot {
-        self.policy.compile(&self.surroundings, self.number)
+    fn compile(&mut self, roles: Roles) -> Snapshot {
+        let around = Surroundings {
+            roles: &roles,
+            host: &self.host,
+        };
+        let rules = Arc::new(self.policy.compile(&around, self.number));
+        self.number = self.number.wrapping_add(1);
+        Snapshot { rules, roles }
     }
 }
 
@@ -156,10 +212,16 @@ impl View {
         }
     }
 
-    /// The snapshot that holds for the whole batch.
+    /// The rules that hold for the whole batch.
     #[inline]
-    pub(super) fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    pub(super) fn rules(&self) -> &Compiled {
+        &self.snapshot.rules
+    }
+
+    /// The roles that hold for the whole batch.
+    #[inline]
+    pub(super) fn roles(&self) -> &Roles {
+        &self.snapshot.roles
     }
 }
 
@@ -170,8 +232,8 @@ pub const HOST_ADDRESSES_MAX: usize = 16_384;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::policy::Mode;
     use crate::filter::prefix::Destination;
-    use crate::wire::Mac;
 
     fn rules(allow: &str, block: &str) -> Rules {
         let (policy, _) = Policy::parse(allow, block).unwrap();
@@ -190,10 +252,7 @@ mod tests {
     }
 
     fn says(view: &View, address: [u8; 4]) -> Destination {
-        view.snapshot()
-            .outbound
-            .table
-            .get(u32::from_be_bytes(address))
+        view.rules().outbound.table.get(u32::from_be_bytes(address))
     }
 
     #[test]
@@ -214,7 +273,11 @@ mod tests {
         let rules = rules("192.168.0.0/16", "");
         let mut view = rules.view();
         rules.set_host_addresses(vec![Ipv4Addr::new(4, 4, 4, 4)]);
-        rules.set_subnet("192.168.64.0/24".parse().unwrap());
+        rules.learn(&Learned {
+            gateway_mac: None,
+            subnet: Subnet::of(0xc0a8_4001, 0xffff_ff00),
+            name_servers: NameServers::new(),
+        });
         rules.set_policy(Policy::parse("192.168.0.0/16", "@host").unwrap().0);
         view.refresh();
         assert_eq!(says(&view, [192, 168, 63, 2]), Destination::Pass);

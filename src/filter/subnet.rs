@@ -8,7 +8,7 @@ use crate::wire::Mac;
 
 /// A network as address and mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Subnet {
+pub(crate) struct Subnet {
     network: u32,
     mask: u32,
 }

@@ -14,22 +14,22 @@ use zerocopy::IntoBytes;
 use crate::batch::Batch;
 use crate::clock::Tick;
 use crate::endpoint::{Sent, Sink};
-use crate::filter::LeaseCell;
+use crate::filter::{LeaseCell, Rules};
 use crate::wire::Mac;
 use crate::wire::request::Request;
 
-/// Sends a release of the lease to `gateway`, if the VM at `vm` has an unexpired lease. Must be
+/// Sends a release of the lease to the DHCP server, if the VM at `vm` has an unexpired lease. Must be
 /// called when no other thread sends any more. Returns the address if the release was sent.
 pub fn give_back(
     sink: &mut impl Sink,
     lease: &LeaseCell,
+    rules: &Rules,
     vm: Mac,
-    gateway: Ipv4Addr,
 ) -> Option<Ipv4Addr> {
     let now = Tick::now();
     let held = lease.lease().filter(|lease| now < lease.expires)?;
-    let gateway_mac = lease.gateway_mac().unwrap_or(Mac::BROADCAST);
-    let frame = Request::release(vm, held.address, gateway, gateway_mac);
+    let (server, mac) = rules.dhcp_server();
+    let frame = Request::release(vm, held.address, server, mac.unwrap_or(Mac::BROADCAST));
     let frame = frame.as_bytes();
     let mut batch = Batch::new(Request::LEN);
     let (slots, lens) = batch.fill(1);

@@ -47,8 +47,8 @@ pub struct Header {
 pub struct Message<'a> {
     /// The fixed part.
     pub header: &'a Header,
-    /// Option 53: [`DISCOVER`] to [`INFORM`], or another number.
-    pub kind: u8,
+    /// Option 53.
+    pub kind: MessageType,
     /// Option 50: the address that the client asks for.
     pub requested: Option<u32>,
     /// Option 51, in seconds.
@@ -114,7 +114,7 @@ impl<'a> Message<'a> {
         }
         Some(Self {
             header,
-            kind: found.kind.map(|[kind]| kind)?,
+            kind: found.kind.map(|[code]| code.into())?,
             requested: found.requested.map(u32::from_be_bytes),
             lease_time: found.lease_time.map(u32::from_be_bytes),
             server: found.server.map(u32::from_be_bytes),
@@ -149,22 +149,53 @@ pub(super) const ETHERNET: u8 = 1;
 /// Asks the server to broadcast its answer (RFC 2131, figure 2).
 pub const BROADCAST_FLAG: u16 = 0x8000;
 
-/// Values of [`Message::kind`].
-pub const DISCOVER: u8 = 1;
-/// The server offers an address.
-pub const OFFER: u8 = 2;
-/// The client wants this address, or wants to keep its own.
-pub const REQUEST_LEASE: u8 = 3;
-/// The client has found that the address is already in use.
-pub const DECLINE: u8 = 4;
-/// The server grants the lease, or answers an [`INFORM`].
-pub const ACK: u8 = 5;
-/// The server refuses.
-pub const NAK: u8 = 6;
-/// The client releases its address.
-pub const RELEASE: u8 = 7;
-/// The client has an address and asks for other parameters.
-pub const INFORM: u8 = 8;
+/// What a message is for: the values of option 53 (RFC 2132, 9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MessageType {
+    /// A value that RFC 2132 does not name.
+    Unknown = 0,
+    /// The client looks for servers.
+    Discover = 1,
+    /// The server offers an address.
+    Offer = 2,
+    /// The client wants this address, or wants to keep its own.
+    Request = 3,
+    /// The client has found that the address is already in use.
+    Decline = 4,
+    /// The server grants the lease, or answers an [`Inform`](Self::Inform).
+    Ack = 5,
+    /// The server refuses.
+    Nak = 6,
+    /// The client releases its address.
+    Release = 7,
+    /// The client has an address and asks for other parameters.
+    Inform = 8,
+}
+
+impl MessageType {
+    /// The value as it is in the option.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<u8> for MessageType {
+    fn from(code: u8) -> Self {
+        match code {
+            1 => Self::Discover,
+            2 => Self::Offer,
+            3 => Self::Request,
+            4 => Self::Decline,
+            5 => Self::Ack,
+            6 => Self::Nak,
+            7 => Self::Release,
+            8 => Self::Inform,
+            _ => Self::Unknown,
+        }
+    }
+}
 
 /// The options seen so far.
 #[derive(Default)]
@@ -320,7 +351,7 @@ mod tests {
         let message = Message::parse(&bytes).unwrap();
         assert_eq!(
             (message.header.operation, message.kind),
-            (REQUEST, REQUEST_LEASE)
+            (REQUEST, MessageType::Request)
         );
         assert_eq!(
             (message.header.xid.get(), message.header.hardware),
@@ -339,7 +370,10 @@ mod tests {
             6, 9, 192, 168, 64, 1, 8, 8, 8, 8, 99, 6, 4, 1, 1, 1, 1,
         ]);
         let message = Message::parse(&bytes).unwrap();
-        assert_eq!((message.kind, message.lease_time), (ACK, Some(600)));
+        assert_eq!(
+            (message.kind, message.lease_time),
+            (MessageType::Ack, Some(600))
+        );
         assert_eq!(message.mask, Some(0xffff_ff00));
         assert_eq!(
             message.name_servers,

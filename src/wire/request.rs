@@ -9,10 +9,11 @@ use std::net::Ipv4Addr;
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::Mac;
+use super::dhcp::{self, MessageType};
 use super::ethernet::{Ethernet, ethertype};
 use super::ipv4::{self, protocol};
 use super::udp::{self, Udp};
-use super::{Mac, dhcp};
 
 /// A frame that carries a request.
 #[derive(Debug, FromZeros, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -38,7 +39,7 @@ impl Request {
         frame.message.xid.set(u32::from_be_bytes([a, b, c, d]));
         frame.message.client.set(address.into());
         frame.with_options(&[
-            (dhcp::MESSAGE_TYPE, &[dhcp::RELEASE]),
+            (dhcp::MESSAGE_TYPE, &[MessageType::Release.code()]),
             (dhcp::SERVER_IDENTIFIER, &gateway.octets()),
             (dhcp::CLIENT_IDENTIFIER, &dhcp::identifier_of(vm)),
         ])
@@ -52,7 +53,7 @@ impl Request {
         frame.message.xid.set(xid);
         frame.message.flags.set(dhcp::BROADCAST_FLAG);
         frame.with_options(&[
-            (dhcp::MESSAGE_TYPE, &[dhcp::REQUEST_LEASE]),
+            (dhcp::MESSAGE_TYPE, &[MessageType::Request.code()]),
             (dhcp::REQUESTED_ADDRESS, &address.octets()),
             (dhcp::CLIENT_IDENTIFIER, &dhcp::identifier_of(vm)),
             (dhcp::PARAMETER_LIST, &PARAMETERS),
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!((ethernet.source, ethernet.destination), (VM, ROUTER));
         assert_eq!(ip.source.get(), u32::from(ADDRESS));
         assert_eq!(ip.destination.get(), u32::from(GATEWAY));
-        assert_eq!(message.kind, dhcp::RELEASE);
+        assert_eq!(message.kind, MessageType::Release);
         assert_eq!(message.header.client.get(), u32::from(ADDRESS));
         assert_eq!(message.header.hardware, VM);
         assert_eq!(message.server, Some(u32::from(GATEWAY)));
@@ -157,7 +158,7 @@ mod tests {
             (VM, Mac::BROADCAST)
         );
         assert_eq!((ip.source.get(), ip.destination.get()), (0, u32::MAX));
-        assert_eq!(message.kind, dhcp::REQUEST_LEASE);
+        assert_eq!(message.kind, MessageType::Request);
         let header = message.header;
         assert_eq!((header.operation, header.hardware), (dhcp::REQUEST, VM));
         assert_eq!(header.xid.get(), 0xdead_beef);

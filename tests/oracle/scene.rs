@@ -9,7 +9,7 @@ use softnet::batch::Slot;
 use softnet::clock::Tick;
 use softnet::filter::{
     self, Claims, Config, DropReason, Filter, Inbound, LeaseCell, Mode, Names, Outbound, Policy,
-    Step, Verdict,
+    Rules, Step, Verdict,
 };
 use softnet::wire::Mac;
 
@@ -30,6 +30,7 @@ pub(crate) struct Scene {
     outbound: Outbound,
     inbound: Inbound,
     lease: Arc<LeaseCell>,
+    rules: Arc<Rules>,
     registry: Arc<Registry>,
 }
 
@@ -79,7 +80,6 @@ impl Scene {
             gateway,
             gateway_mac: is_told.then_some(GATEWAY),
             is_gateway_mac_told: is_told,
-            told_network,
             network: told_network,
             host_only: choices.sometimes(40),
             isolation: !choices.sometimes(100),
@@ -157,6 +157,7 @@ impl Scene {
             outbound,
             inbound,
             lease,
+            rules,
             registry,
         };
         scene.bring_about(choices)?;
@@ -241,9 +242,9 @@ impl Scene {
             address: lease.address,
             expires: (lease.expires != Tick::NEVER)
                 .then(|| u32::try_from(lease.expires.as_secs()).unwrap()),
-            name_servers: lease.name_servers.to_vec(),
+            name_servers: self.rules.name_servers().to_vec(),
         });
-        let gateway_mac = self.lease.gateway_mac().map(|mac| mac.0);
+        let gateway_mac = self.rules.gateway_mac().map(|mac| mac.0);
         let held = *self.registry.held.lock().unwrap();
         // An address is given up when its lease has run out, but not by frames.
         let is_held = match (&self.facts.lease, self.facts.valid_lease()) {

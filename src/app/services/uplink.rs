@@ -56,7 +56,7 @@ impl Service for HostSide {
     }
 
     fn close(&mut self, _: &End, _: &Forwarder) -> bool {
-        self.control.close(&self.lease, self.vm);
+        self.control.close(&self.lease, &self.rules, self.vm);
         true
     }
 }

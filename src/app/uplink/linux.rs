@@ -134,7 +134,6 @@ impl Uplink {
         let control = UplinkControl {
             watch: self.watch,
             sink: self.tap.sink(),
-            gateway: self.gateway,
             host: HostAddresses::new(),
         };
         (self.tap, control)
@@ -145,7 +144,6 @@ impl Uplink {
 pub(crate) struct UplinkControl {
     watch: Watch,
     sink: ToTap,
-    gateway: Gateway,
     host: HostAddresses,
 }
 
@@ -166,7 +164,7 @@ impl UplinkControl {
     }
 
     /// Tells the filter if the gateway's MAC or the host's addresses have changed.
-    pub(crate) fn poll(&mut self, lease: &LeaseCell, rules: &Rules) {
+    pub(crate) fn poll(&mut self, _lease: &LeaseCell, rules: &Rules) {
         if self.watch.take_event() {
             self.host.may_have_changed();
         }
@@ -176,7 +174,7 @@ impl UplinkControl {
         match self.watch.new_mac() {
             Ok(Some(mac)) => {
                 info!("the gateway's MAC is {mac} now");
-                lease.set_gateway_mac(mac);
+                rules.set_gateway_mac(mac);
             }
             Ok(None) => (),
             Err(error) => debug!("cannot look at the gateway: {error}"),
@@ -184,7 +182,7 @@ impl UplinkControl {
     }
 
     /// Cleans up; must be called when nothing is forwarded any more.
-    pub(crate) fn close(&mut self, lease: &LeaseCell, vm: Mac) {
-        release::give_back(&mut self.sink, lease, vm, self.gateway.address);
+    pub(crate) fn close(&mut self, lease: &LeaseCell, rules: &Rules, vm: Mac) {
+        release::give_back(&mut self.sink, lease, rules, vm);
     }
 }

@@ -155,7 +155,6 @@ impl Uplink {
     /// meanwhile.
     pub(crate) fn split(self) -> (Vmnet, UplinkControl) {
         let control = UplinkControl {
-            gateway: self.gateway(),
             sink: self.vmnet.sink(),
             ports: self.ports,
             host: HostAddresses::new(),
@@ -166,7 +165,6 @@ impl Uplink {
 
 /// Lets the host's ports follow the lease, and releases the lease at the end.
 pub(crate) struct UplinkControl {
-    gateway: Gateway,
     sink: ToVmnet,
     ports: PortForward,
     host: HostAddresses,
@@ -202,10 +200,10 @@ impl UplinkControl {
     }
 
     /// Cleans up; must be called when nothing is forwarded any more.
-    pub(crate) fn close(&mut self, lease: &LeaseCell, vm: Mac) {
+    pub(crate) fn close(&mut self, lease: &LeaseCell, rules: &Rules, vm: Mac) {
         let ports_until = Instant::now() + PORTS_PATIENCE;
         self.ports.follow(None);
-        let given = release::give_back(&mut self.sink, lease, vm, self.gateway.address);
+        let given = release::give_back(&mut self.sink, lease, rules, vm);
         if let Some(address) = given {
             bootpd::await_release(address, || self.ports.follow(None));
         }

@@ -165,9 +165,9 @@ impl UplinkControl {
     }
 
     /// Cleans up; must be called when nothing is forwarded any more.
-    pub(crate) fn close(&mut self, lease: &LeaseCell, vm: Mac) {
+    pub(crate) fn close(&mut self, lease: &LeaseCell, rules: &Rules, vm: Mac) {
         if let Self::System(control) = self {
-            control.close(lease, vm);
+            control.close(lease, rules, vm);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::bench::network::{Conversation, Network};
 use crate::bench::traffic::{dhcp as message, ethernet, ipv4, udp};
 use crate::wire::Mac;
 use crate::wire::arp::{self, Arp};
-use crate::wire::dhcp::{self, Message};
+use crate::wire::dhcp::{self, Message, MessageType};
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::{Header, Ipv4, protocol};
 use crate::wire::udp::{self as port, Udp};
@@ -62,9 +62,9 @@ impl Client {
     /// The frame to send now, and again as long as no answer comes.
     pub(super) fn question(&self) -> Vec<u8> {
         let mut options = match self.stage {
-            Stage::Selecting => vec![(dhcp::MESSAGE_TYPE, vec![dhcp::DISCOVER])],
+            Stage::Selecting => vec![(dhcp::MESSAGE_TYPE, vec![MessageType::Discover.code()])],
             Stage::Requesting(grant) | Stage::Bound(grant) => vec![
-                (dhcp::MESSAGE_TYPE, vec![dhcp::REQUEST_LEASE]),
+                (dhcp::MESSAGE_TYPE, vec![MessageType::Request.code()]),
                 (REQUESTED_ADDRESS, grant.address.octets().into()),
                 (dhcp::SERVER_IDENTIFIER, grant.server.octets().into()),
             ],
@@ -86,13 +86,13 @@ impl Client {
             return false;
         };
         self.stage = match (self.stage, kind) {
-            (Stage::Selecting, dhcp::OFFER) => Stage::Requesting(grant),
-            (Stage::Requesting(asked), dhcp::ACK)
+            (Stage::Selecting, MessageType::Offer) => Stage::Requesting(grant),
+            (Stage::Requesting(asked), MessageType::Ack)
                 if (asked.address, asked.server) == (grant.address, grant.server) =>
             {
                 Stage::Bound(grant)
             }
-            (Stage::Requesting(asked), dhcp::NAK) if asked.server == grant.server => {
+            (Stage::Requesting(asked), MessageType::Nak) if asked.server == grant.server => {
                 Stage::Selecting
             }
             _ => return false,
@@ -109,7 +109,7 @@ impl Client {
     }
 
     /// What is said by a frame that answers this client.
-    fn answer(&self, frame: &[u8]) -> Option<(u8, Grant)> {
+    fn answer(&self, frame: &[u8]) -> Option<(MessageType, Grant)> {
         let (ethernet, packet) = received(self.mac, frame)?;
         let (_, udp, data) = datagram(packet)?;
         if (udp.source.get(), udp.destination.get()) != (port::DHCP_SERVER, port::DHCP_CLIENT) {
@@ -241,7 +241,7 @@ mod tests {
         Client::new(LAB.vm_mac, TRANSACTION)
     }
 
-    fn kind_of(question: &[u8]) -> u8 {
+    fn kind_of(question: &[u8]) -> MessageType {
         let (_, packet) = Ethernet::split(question).unwrap();
         let (_, _, data) = datagram(packet).unwrap();
         Message::parse(data).unwrap().kind
@@ -251,11 +251,11 @@ mod tests {
     fn a_client_asks_until_it_has_what_was_offered() {
         let [offer, ack] = answers();
         let mut client = client();
-        assert_eq!(kind_of(&client.question()), dhcp::DISCOVER);
+        assert_eq!(kind_of(&client.question()), MessageType::Discover);
         assert!(!client.take(&ack), "it has not asked for that yet");
         assert!(client.take(&offer));
         assert!(!client.take(&offer), "one is enough");
-        assert_eq!(kind_of(&client.question()), dhcp::REQUEST_LEASE);
+        assert_eq!(kind_of(&client.question()), MessageType::Request);
         assert_eq!(client.lease(), None);
         assert!(client.take(&ack));
         let lease = client.lease().unwrap();
@@ -303,10 +303,10 @@ mod tests {
         let [offer, mut refusal] = answers();
         let mut client = client();
         client.take(&offer);
-        assert_eq!(refusal[282..285], [53, 1, dhcp::ACK]);
-        refusal[284] = dhcp::NAK;
+        assert_eq!(refusal[282..285], [53, 1, MessageType::Ack.code()]);
+        refusal[284] = MessageType::Nak.code();
         assert!(client.take(&refusal));
-        assert_eq!(kind_of(&client.question()), dhcp::DISCOVER);
+        assert_eq!(kind_of(&client.question()), MessageType::Discover);
     }
 
     #[test]

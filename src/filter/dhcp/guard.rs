@@ -9,6 +9,7 @@
 //! softnet's own request is opened here too. Its answer goes to nobody else.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -22,16 +23,17 @@ use super::transactions::{
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::filter::bucket::Bucket;
+use crate::filter::roles::{NAME_SERVERS_MAX, NameServers};
 use crate::filter::verdict::DropReason;
 use crate::filter::{Claims, Config};
 use crate::wire::Mac;
-use crate::wire::dhcp::{self, Message, Place};
+use crate::wire::dhcp::{self, Message, MessageType, Place};
 use crate::wire::request::Request;
 
 /// What is remembered of a message while its frame is rewritten.
 #[derive(Debug)]
 pub(in crate::filter) struct MessageSummary {
-    kind: u8,
+    pub(in crate::filter) kind: MessageType,
     xid: u32,
     /// Whether it is to or from the PXE port.
     is_boot: bool,
@@ -39,9 +41,12 @@ pub(in crate::filter) struct MessageSummary {
     /// The address that a REQUEST asks for, or that a DISCOVER prefers (RFC 2131, table 4); zero
     /// for none.
     wanted: u32,
-    /// The address that an ACK grants.
-    granted: u32,
-    has_lease_time: bool,
+    /// The address that a reply grants or offers.
+    pub(in crate::filter) granted: u32,
+    /// In seconds.
+    pub(in crate::filter) lease_time: Option<u32>,
+    pub(in crate::filter) mask: Option<u32>,
+    pub(in crate::filter) name_servers: NameServers,
     identifier: Option<(ArrayVec<u8, IDENTIFIER_MAX>, Place)>,
 }
 
@@ -55,10 +60,19 @@ impl MessageSummary {
             is_rapid: message.is_rapid,
             wanted: message.requested.unwrap_or_else(|| header.client.get()),
             granted: header.yours.get(),
-            has_lease_time: message.lease_time.is_some(),
-            identifier: message.identifier.map(|identifier| {
-                let data = identifier.data.iter().copied();
-                (data.take(IDENTIFIER_MAX).collect(), identifier.place)
+            lease_time: message.lease_time,
+            mask: message.mask,
+            name_servers: message
+                .name_servers
+                .iter()
+                .map(|server| server.get().into())
+                .take(NAME_SERVERS_MAX)
+                .filter(|server: &Ipv4Addr| !server.is_unspecified())
+                .collect(),
+            // An option has no more bytes than fit.
+            identifier: message.identifier.and_then(|identifier| {
+                let data = ArrayVec::try_from(identifier.data).ok()?;
+                Some((data, identifier.place))
             }),
         }
     }
@@ -67,10 +81,10 @@ impl MessageSummary {
     fn expects(&self) -> Option<Expected> {
         Some(match self.kind {
             _ if self.is_boot => Expected::Boot,
-            dhcp::DISCOVER if self.is_rapid => Expected::OfferOrLease(self.wanted),
-            dhcp::DISCOVER => Expected::Offer,
-            dhcp::REQUEST_LEASE => Expected::Lease(self.wanted),
-            dhcp::INFORM => Expected::Information,
+            MessageType::Discover if self.is_rapid => Expected::OfferOrLease(self.wanted),
+            MessageType::Discover => Expected::Offer,
+            MessageType::Request => Expected::Lease(self.wanted),
+            MessageType::Inform => Expected::Information,
             _ => return None,
         })
     }
@@ -86,7 +100,6 @@ impl MessageSummary {
 #[derive(Debug)]
 pub(in crate::filter) struct RequestGuard {
     vm: Mac,
-    max_frame: usize,
     names: NameRule,
     messages: Bucket,
     declines: Bucket,
@@ -103,7 +116,6 @@ impl RequestGuard {
     pub(in crate::filter) fn new(config: &Config<'_>, transactions: Arc<Transactions>) -> Self {
         Self {
             vm: config.vm_mac,
-            max_frame: config.max_frame,
             names: NameRule::new(config.names),
             messages: Bucket::new(MESSAGES_AT_ONCE, MESSAGE_INTERVAL),
             declines: Bucket::new(DECLINES_AT_ONCE, DECLINE_INTERVAL),
@@ -119,6 +131,7 @@ impl RequestGuard {
         &mut self,
         request: &MessageSummary,
         slot: &mut Slot<'_>,
+        max_frame: usize,
         now: Tick,
         claims: &dyn Claims,
     ) -> Result<(), DropReason> {
@@ -130,26 +143,23 @@ impl RequestGuard {
         if expected.is_some_and(is_ambiguous) {
             return Err(DropReason::DhcpTransaction);
         }
-        let is_decline = request.kind == dhcp::DECLINE;
+        let is_decline = request.kind == MessageType::Decline;
         if !self.messages.take(now) || is_decline && !self.declines.take(now) {
             return Err(DropReason::DhcpRate);
         }
-        let identifier = match &request.identifier {
-            None => [].as_slice(),
-            Some((own, place)) => {
-                let option = (*place, own.len());
-                let seen = dhcp::identifier_of(self.vm);
-                identifier::replace(slot, self.max_frame, option, &seen)?;
-                own.as_slice()
-            }
-        };
+        if let Some((own, place)) = &request.identifier {
+            let option = (*place, own.len());
+            let seen = dhcp::identifier_of(self.vm);
+            identifier::replace(slot, max_frame, option, &seen)?;
+        }
         self.names.apply(slot, claims)?;
         let mut open = self.transactions.lock();
         match expected {
             Some(expected) => open.open(PendingRequest {
                 xid: request.xid,
                 expected,
-                identifier: identifier.iter().copied().collect(),
+                identifier: (request.identifier.as_ref())
+                    .map_or_else(ArrayVec::new, |(own, _)| own.clone()),
                 since: now,
             }),
             // Earlier requests are void.
@@ -165,9 +175,15 @@ impl RequestGuard {
 
     /// Turns the frame in the slot into softnet's own request, which asks whether the VM has this
     /// address. Returns false, with the frame unchanged, if it is too early for that or the frame
-    /// would be too long.
-    pub(in crate::filter) fn ask(&mut self, slot: &mut Slot<'_>, address: u32, now: Tick) -> bool {
-        if !self.may_ask(now) || self.max_frame < Request::LEN {
+    /// would be longer than `max_frame`.
+    pub(in crate::filter) fn ask(
+        &mut self,
+        slot: &mut Slot<'_>,
+        max_frame: usize,
+        address: u32,
+        now: Tick,
+    ) -> bool {
+        if !self.may_ask(now) || max_frame < Request::LEN {
             return false;
         }
         let (bytes, _) = slot.whole();
@@ -206,7 +222,6 @@ impl RequestGuard {
 #[derive(Debug)]
 pub(in crate::filter) struct ReplyGuard {
     identifier: [u8; 7],
-    max_frame: usize,
 }
 
 /// What kind of reply it is, if it is expected.
@@ -222,7 +237,6 @@ impl ReplyGuard {
     pub(in crate::filter) fn new(config: &Config<'_>) -> Self {
         Self {
             identifier: dhcp::identifier_of(config.vm_mac),
-            max_frame: config.max_frame,
         }
     }
 
@@ -232,6 +246,7 @@ impl ReplyGuard {
         reply: &MessageSummary,
         open: &mut Open,
         slot: &mut Slot<'_>,
+        max_frame: usize,
         now: Tick,
     ) -> Result<Outcome, DropReason> {
         let own = open.own(reply.xid, now).filter(|_| !reply.is_boot);
@@ -250,10 +265,10 @@ impl ReplyGuard {
             && !pending.identifier.is_empty()
         {
             let option = (*place, returned.len());
-            identifier::replace(slot, self.max_frame, option, &pending.identifier)?;
+            identifier::replace(slot, max_frame, option, &pending.identifier)?;
         }
         let is_about_lease = !matches!(pending.expected, Expected::Information | Expected::Boot);
-        if reply.kind != dhcp::OFFER {
+        if reply.kind != MessageType::Offer {
             open.close(reply.xid, reply.is_boot);
         }
         Ok(Outcome::ToTheVm { is_about_lease })
@@ -273,13 +288,15 @@ impl ReplyGuard {
 /// Checks that a reply is of the right type for the request, and grants what was asked for.
 fn check_answer(reply: &MessageSummary, expected: Expected) -> Result<(), DropReason> {
     let grants_right = match (reply.kind, expected) {
-        (dhcp::OFFER, Expected::Offer | Expected::OfferOrLease(_))
-        | (dhcp::NAK, Expected::Lease(_))
-        | (dhcp::OFFER | dhcp::ACK, Expected::Boot) => true,
-        (dhcp::ACK, Expected::OfferOrLease(_)) if reply.is_rapid => true,
-        (dhcp::ACK, Expected::Lease(wanted)) => reply.granted == wanted && wanted != 0,
+        (MessageType::Offer, Expected::Offer | Expected::OfferOrLease(_))
+        | (MessageType::Nak, Expected::Lease(_))
+        | (MessageType::Offer | MessageType::Ack, Expected::Boot) => true,
+        (MessageType::Ack, Expected::OfferOrLease(_)) if reply.is_rapid => true,
+        (MessageType::Ack, Expected::Lease(wanted)) => reply.granted == wanted && wanted != 0,
         // RFC 2131, 4.3.5.
-        (dhcp::ACK, Expected::Information) => reply.granted == 0 && !reply.has_lease_time,
+        (MessageType::Ack, Expected::Information) => {
+            reply.granted == 0 && reply.lease_time.is_none()
+        }
         _ => return Err(DropReason::DhcpTransaction),
     };
     grants_right

@@ -189,7 +189,10 @@ mod tests {
                 .unwrap();
             for frame in [&there, &back] {
                 let message = validate::dhcp(frame).unwrap().message;
-                assert_eq!((message.kind, message.requested), (1, Some(0x0a00_0009)));
+                assert_eq!(
+                    (message.kind.code(), message.requested),
+                    (1, Some(0x0a00_0009))
+                );
             }
         }
     }

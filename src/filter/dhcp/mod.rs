@@ -19,20 +19,18 @@ mod transactions;
 pub(super) use self::guard::{MessageSummary, Outcome, ReplyGuard, RequestGuard};
 pub(super) use self::transactions::Transactions;
 
-use super::Config;
 use super::lease::LeaseCell;
-use super::subnet::Subnet;
+use super::roles::Roles;
 use super::verdict::DropReason;
 use crate::clock::Tick;
 use crate::wire::Mac;
-use crate::wire::dhcp::{self, Message};
+use crate::wire::dhcp::{self, Message, MessageType};
 
-/// What the rules need to know about the VM and its network.
+/// What a VM may send to a DHCP server, and the server to the VM.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parties {
+pub(super) struct DhcpRules<'a> {
     pub(super) vm: Mac,
-    pub(super) gateway: u32,
-    pub(super) subnet: Option<Subnet>,
+    pub(super) roles: &'a Roles,
 }
 
 /// What the rules say about a request that they do not drop.
@@ -43,15 +41,7 @@ pub(super) enum RequestCheck {
     Names(u32),
 }
 
-impl Parties {
-    pub(super) fn new(config: &Config<'_>) -> Self {
-        Self {
-            vm: config.vm_mac,
-            gateway: config.gateway.into(),
-            subnet: config.subnet.map(Subnet::from),
-        }
-    }
-
+impl DhcpRules<'_> {
     /// Whether the VM may send this message from this address, to the PXE port or to the DHCP port.
     pub(super) fn check_request(
         &self,
@@ -76,23 +66,23 @@ impl Parties {
         if header.relay.get() != 0 || message.speaks_for_others {
             return Err(DropReason::DhcpRelay);
         }
-        if message.server.is_some_and(|server| server != self.gateway) {
+        if message.server.is_some_and(|server| server != self.server()) {
             return Err(DropReason::DhcpServerIdentifier);
         }
         let client = header.client.get();
         let claimed = match message.kind {
             // An expired address may have been granted to another VM, and bootpd renews any address
             // that it is asked for (dhcpd.c, "trust it anyways").
-            dhcp::REQUEST_LEASE if !packed.is_valid(now) => 0,
-            dhcp::DISCOVER | dhcp::REQUEST_LEASE | dhcp::INFORM => leased,
+            MessageType::Request if !packed.is_valid(now) => 0,
+            MessageType::Discover | MessageType::Request | MessageType::Inform => leased,
             _ if is_boot => return Err(DropReason::DhcpMessageType),
-            dhcp::RELEASE if leased == 0 || client != leased => {
+            MessageType::Release if leased == 0 || client != leased => {
                 return Err(DropReason::DhcpRelease);
             }
-            dhcp::DECLINE if !declines_its_own(message, leased, lease.offered(now)) => {
+            MessageType::Decline if !declines_its_own(message, leased, lease.offered(now)) => {
                 return Err(DropReason::DhcpDecline);
             }
-            dhcp::RELEASE | dhcp::DECLINE => leased,
+            MessageType::Release | MessageType::Decline => leased,
             _ => return Err(DropReason::DhcpMessageType),
         };
         // dnsmasq copies yiaddr into its answer to INFORM (rfc2131.c).
@@ -100,7 +90,7 @@ impl Parties {
             return Err(DropReason::DhcpClientAddress);
         }
         if client != 0 && client != claimed {
-            let is_renewal = message.kind == dhcp::REQUEST_LEASE && !is_boot;
+            let is_renewal = message.kind == MessageType::Request && !is_boot;
             return if is_renewal && !packed.is_valid(now) && (source == 0 || source == client) {
                 Ok(RequestCheck::Names(client))
             } else {
@@ -129,17 +119,19 @@ impl Parties {
         if header.hardware != self.vm {
             return Err(DropReason::DhcpHardwareAddress);
         }
-        if message.server != Some(self.gateway) {
+        if message.server != Some(self.server()) {
             return Err(DropReason::DhcpServerIdentifier);
         }
         let yours = header.yours.get();
         match message.kind {
-            dhcp::OFFER | dhcp::ACK if is_boot && (yours == 0 || yours == leased) => Ok(()),
-            dhcp::OFFER if self.may_be_granted(yours) && !is_boot => Ok(()),
+            MessageType::Offer | MessageType::Ack if is_boot && (yours == 0 || yours == leased) => {
+                Ok(())
+            }
+            MessageType::Offer if self.may_be_granted(yours) && !is_boot => Ok(()),
             // An answer to an INFORM grants nothing.
-            dhcp::ACK if (yours == 0 || self.may_be_granted(yours)) && !is_boot => Ok(()),
-            dhcp::NAK if !is_boot => Ok(()),
-            dhcp::OFFER | dhcp::ACK => Err(DropReason::DhcpGrantedAddress),
+            MessageType::Ack if (yours == 0 || self.may_be_granted(yours)) && !is_boot => Ok(()),
+            MessageType::Nak if !is_boot => Ok(()),
+            MessageType::Offer | MessageType::Ack => Err(DropReason::DhcpGrantedAddress),
             _ => Err(DropReason::DhcpMessageType),
         }
     }
@@ -148,14 +140,18 @@ impl Parties {
     /// address in 169.254.0.0/16 is one that the VM has chosen itself (RFC 3927).
     pub(super) fn may_be_asked_for(&self, address: u32) -> bool {
         let is_link_local = address >> 16 == 0xa9fe;
-        self.may_be_granted(address) && (self.subnet.is_some() || !is_link_local)
+        self.may_be_granted(address) && (self.roles.subnet.is_some() || !is_link_local)
     }
 
     /// Whether a VM of this network may have the address.
     fn may_be_granted(&self, address: u32) -> bool {
         let is_unicast = matches!(address >> 24, 1..=126 | 128..=223);
-        let is_inside = self.subnet.is_none_or(|subnet| subnet.has_station(address));
-        is_unicast && is_inside && address != self.gateway
+        let is_inside = (self.roles.subnet).is_none_or(|subnet| subnet.has_station(address));
+        is_unicast && is_inside && address != self.roles.gateway.address
+    }
+
+    fn server(&self) -> u32 {
+        self.roles.dhcp_server().address
     }
 }
 

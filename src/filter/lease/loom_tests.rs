@@ -9,13 +9,12 @@ fn grant(last: u8) -> Lease {
     Lease {
         address: Ipv4Addr::new(10, 0, 0, last),
         expires: Tick::from_secs(u32::from(last)),
-        name_servers: [Ipv4Addr::new(10, 0, 1, last)].into_iter().collect(),
     }
 }
 
 /// A cell with the first grant, and a thread that binds the second one meanwhile.
 fn rebinding() -> (Arc<LeaseCell>, thread::JoinHandle<()>) {
-    let cell = Arc::new(LeaseCell::new(None));
+    let cell = Arc::new(LeaseCell::default());
     cell.bind(&grant(1));
     let writer = thread::spawn({
         let cell = Arc::clone(&cell);

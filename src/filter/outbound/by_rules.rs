@@ -27,18 +27,16 @@ impl Outbound {
             return Ok(Step::Rules);
         }
         let is_dns = transport.port() == Some(udp::DNS);
-        let said = self
-            .lease
-            .allow_name_server(verdict, header.destination.get(), is_dns);
-        said.refusal()
-            .map_or_else(|| self.rest::<RARE>(ethernet, header, transport), Err)
+        let roles = self.view.roles();
+        let verdict = roles.allow_name_server(verdict, header.destination.get(), is_dns);
+        (verdict.refusal()).map_or_else(|| self.rest::<RARE>(ethernet, header, transport), Err)
     }
 
     /// Judges by ports and protocol as well as addresses, and by the connection that a packet
     /// belongs to. Returns whether the packet opens a TCP connection.
     pub(super) fn by_rules(&self, frame: &[u8]) -> Result<Opens, DropReason> {
         let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
-        let rules = self.rules.snapshot();
+        let rules = self.view.rules();
         let context = Context {
             policy: rules.number,
             lease: self.lease.packed().address(),
@@ -51,10 +49,11 @@ impl Outbound {
         }
         let facts = facts::of(carried, Direction::Outbound).ok_or(DropReason::Ipv4Malformed)?;
         let by_own_rules = || {
-            let said = rules
+            let verdict = rules
                 .outbound
                 .verdict_for_packet(facts.peer, facts.kind, facts.ports);
-            self.lease.allow_name_server(said, facts.peer, facts.is_dns)
+            let roles = self.view.roles();
+            roles.allow_name_server(verdict, facts.peer, facts.is_dns)
         };
         if let Some(inbound) = &rules.inbound {
             self.tracker.judge(&facts, context, |way| match way {

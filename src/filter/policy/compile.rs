@@ -15,24 +15,18 @@ use ipnet::Ipv4Net;
 use super::super::prefix::{Destination, Entry, PrefixTable};
 use super::built_in::{ALL_METADATA, METADATA, NEVER_SENT, PRIVATE, SPECIAL_PURPOSE, net};
 use super::ports::{Action, PortRule, PortTable};
-use super::verdicts::{Guard, NeedsMore, Verdicts};
+use super::verdicts::{Details, Guard, Verdicts};
 use super::{Mode, Policy, Protocol, Rule, Scope, Target};
 use crate::direction::Direction;
-use crate::filter::NameServers;
+use crate::filter::roles::Roles;
+use crate::filter::subnet::Subnet;
 
 /// The addresses that a VM's rules depend on.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
-    pub(crate) gateway: Ipv4Addr,
-    pub(crate) mode: Mode,
-    /// Whether neighbours are isolated from each other.
-    pub(crate) isolation: bool,
-    /// The VM's network, once it is known.
-    pub(crate) subnet: Option<Ipv4Net>,
+pub(crate) struct Surroundings<'a> {
+    pub(crate) roles: &'a Roles,
     /// The host's addresses.
-    pub(crate) host: Vec<Ipv4Addr>,
-    /// The name servers of the lease, for which `@dns` stands.
-    pub(crate) name_servers: NameServers,
+    pub(crate) host: &'a [Ipv4Addr],
 }
 
 /// A compiled policy.
@@ -65,7 +59,7 @@ type DirectedRule = (Concrete, Action);
 
 impl Policy {
     /// Compiles the tables for a VM in these surroundings.
-    pub(crate) fn compile(&self, around: &Surroundings, number: u32) -> Compiled {
+    pub(crate) fn compile(&self, around: &Surroundings<'_>, number: u32) -> Compiled {
         let rules = self.concrete(around);
         let different: HashSet<&Concrete> = rules.iter().map(|(rule, _)| rule).collect();
         let is_stateful = self.is_stateful();
@@ -105,7 +99,7 @@ impl Policy {
 
     /// The rules with their aliases replaced, once for each direction that they apply to. Blocking
     /// rules come last.
-    fn concrete(&self, around: &Surroundings) -> Vec<DirectedRule> {
+    fn concrete(&self, around: &Surroundings<'_>) -> Vec<DirectedRule> {
         let both: &[Direction] = if self.is_stateful() {
             &Direction::ALL
         } else {
@@ -139,35 +133,43 @@ impl Policy {
         self.block.iter().filter(is_one).copied().collect()
     }
 
-    fn closed_to_protocols(&self, around: &Surroundings) -> Box<[u32]> {
+    fn closed_to_protocols(&self, around: &Surroundings<'_>) -> Box<[u32]> {
         let opens = |rule: &Rule, address: Ipv4Addr| {
             let is_wide = rule.protocol.is_none() && rule.ports.is_none();
             let holds = matches!(rule.target, Target::Net(prefix) if prefix.contains(&address));
             holds && is_wide && rule.direction != Some(Direction::Inbound)
         };
-        let addresses = around.host.iter().chain([&around.gateway]);
-        let closed = addresses.filter(|address| !self.allow.iter().any(|it| opens(it, **address)));
-        let mut closed: Vec<u32> = closed.map(|address| u32::from(*address)).collect();
+        let addresses = around.host.iter().copied().chain([around.gateway()]);
+        let closed = addresses.filter(|address| !self.allow.iter().any(|it| opens(it, *address)));
+        let mut closed: Vec<u32> = closed.map(u32::from).collect();
         closed.sort_unstable();
         closed.dedup();
         closed.into()
     }
 }
 
-impl Surroundings {
+impl Surroundings<'_> {
+    fn gateway(&self) -> Ipv4Addr {
+        self.roles.gateway.address.into()
+    }
+
+    fn subnet(&self) -> Option<Ipv4Net> {
+        self.roles.subnet.map(Subnet::net)
+    }
+
     /// The addresses that no wide rule opens here.
     fn guard(&self) -> Guard {
         Guard {
-            gateway: self.gateway.into(),
-            neighbours: self.subnet.filter(|_| self.isolation),
-            host_only: self.mode == Mode::Host,
+            gateway: self.roles.gateway.address,
+            neighbours: self.subnet().filter(|_| self.roles.isolation),
+            host_only: self.roles.mode == Mode::Host,
         }
     }
 
     /// The name servers whose addresses a machine can have: nobody sends to 0/8 or 127/8, and a
     /// multicast group is not a machine.
     fn dns(&self) -> impl Iterator<Item = Ipv4Addr> {
-        let servers = self.name_servers.iter().copied();
+        let servers = self.roles.name_servers.iter().copied();
         servers.filter(|server| !matches!(server.octets()[0], 0 | 127 | 224..))
     }
 
@@ -176,7 +178,7 @@ impl Surroundings {
         let nets = |list: &[([u8; 4], u8)]| list.iter().map(|(at, len)| net(*at, *len)).collect();
         match target {
             Target::Net(prefix) => vec![prefix],
-            Target::Host => vec![self.gateway.into()],
+            Target::Host => vec![self.gateway().into()],
             Target::Dns => self.dns().map(Ipv4Net::from).collect(),
             Target::Private => nets(&PRIVATE),
             Target::Metadata => nets(&ALL_METADATA),
@@ -187,7 +189,7 @@ impl Surroundings {
 /// One direction, while it is compiled.
 struct DirectionCompiler<'a> {
     /// Outbound only: what else the VM must be kept from.
-    around: Option<&'a Surroundings>,
+    around: Option<&'a Surroundings<'a>>,
     built_in: &'a [Entry],
     rules: &'a [DirectedRule],
     /// The rules that block `@host`.
@@ -222,22 +224,22 @@ impl DirectionCompiler<'_> {
         let ports: Vec<PortRule> = ports.chain(self.host.iter().flat_map(at_host)).collect();
         let of_protocols = self.rules.iter().map(|(rule, _)| rule);
         let of_protocols = of_protocols.filter(|rule| rule.protocol.is_some());
-        let mut closer: Vec<Ipv4Net> = of_protocols.map(|rule| rule.prefix).collect();
-        closer.extend(ports.iter().map(|rule| rule.prefix));
+        let mut by_more: Vec<Ipv4Net> = of_protocols.map(|rule| rule.prefix).collect();
+        by_more.extend(ports.iter().map(|rule| rule.prefix));
         if self.host.iter().any(|rule| rule.protocol.is_some()) {
-            closer.extend(self.host_addresses());
+            by_more.extend(self.host_addresses());
         }
         let plain = Arc::new(self.table(None, &[]));
-        if closer.is_empty() && !is_stateful {
+        if by_more.is_empty() && !is_stateful {
             return Verdicts {
                 table: Arc::into_inner(plain).expect("nobody else has it"),
-                closer: None,
+                details: None,
             };
         }
         let table = if is_stateful {
             PrefixTable::new(Vec::new(), Destination::NeedsMore)
         } else {
-            self.table(None, &closer)
+            self.table(None, &by_more)
         };
         let named = |protocol| {
             self.rules
@@ -253,7 +255,7 @@ impl DirectionCompiler<'_> {
         };
         Verdicts {
             table,
-            closer: Some(Box::new(NeedsMore {
+            details: Some(Box::new(Details {
                 ports: PortTable::new(&ports),
                 by_kind: [
                     of(Protocol::Tcp),
@@ -268,13 +270,13 @@ impl DirectionCompiler<'_> {
     }
 
     fn host_addresses(&self) -> impl Iterator<Item = Ipv4Net> {
-        let addresses = self.around.map_or(&[][..], |around| &around.host[..]);
+        let addresses = self.around.map_or(&[][..], |around| around.host);
         addresses.iter().map(|address| Ipv4Net::from(*address))
     }
 
     /// The verdicts of rules without ports for a protocol, or for all protocols that no rule can
     /// name, except for addresses that need a closer look.
-    fn table(&self, protocol: Option<Protocol>, closer: &[Ipv4Net]) -> PrefixTable {
+    fn table(&self, protocol: Option<Protocol>, by_more: &[Ipv4Net]) -> PrefixTable {
         let rules = self.rules.iter().filter(|(rule, _)| {
             rule.ports.is_none() && (rule.protocol.is_none() || rule.protocol == protocol)
         });
@@ -286,7 +288,7 @@ impl DirectionCompiler<'_> {
             entries.extend(host.map(|address| built_in(address, Destination::Blocked)));
         }
         if let Some(around) = self.around {
-            entries.push(built_in(around.gateway.into(), Destination::Pass));
+            entries.push(built_in(around.gateway().into(), Destination::Pass));
         }
         entries.extend(rules.clone().map(|(rule, action)| Entry {
             prefix: rule.prefix,
@@ -300,20 +302,20 @@ impl DirectionCompiler<'_> {
         if let Some(around) = self.around {
             // By the rules only: neither isolation nor host-only mode changes that.
             let gateway = Entry {
-                prefix: around.gateway.into(),
-                weight: CLOSER - 1,
-                says: speaker_for(around.gateway, &entries),
+                prefix: around.gateway().into(),
+                weight: NEEDS_MORE - 1,
+                says: speaker_for(around.gateway(), &entries),
             };
-            if around.mode == Mode::Host {
+            if around.roles.mode == Mode::Host {
                 entries = vec![gateway];
                 otherwise = Destination::HostOnly;
-            } else if let Some(subnet) = around.subnet.filter(|_| around.isolation) {
+            } else if let Some(subnet) = around.subnet().filter(|_| around.roles.isolation) {
                 entries.extend([neighbours(subnet, rules), gateway]);
             }
         }
-        entries.extend(closer.iter().map(|prefix| Entry {
+        entries.extend(by_more.iter().map(|prefix| Entry {
             prefix: *prefix,
-            weight: CLOSER,
+            weight: NEEDS_MORE,
             says: Destination::NeedsMore,
         }));
         PrefixTable::new(entries, otherwise)
@@ -367,7 +369,7 @@ fn weight_of_rule(prefix_len: u8, names_protocol: bool) -> u16 {
 }
 
 /// Greater than all rules' weights.
-const CLOSER: u16 = u16::MAX;
+const NEEDS_MORE: u16 = u16::MAX;
 
 /// The verdict of a table of these entries for one address.
 fn speaker_for(address: Ipv4Addr, entries: &[Entry]) -> Destination {
@@ -381,28 +383,35 @@ fn speaker_for(address: Ipv4Addr, entries: &[Entry]) -> Destination {
 mod tests {
     use super::*;
     use crate::filter::policy::{Kind, PortPair};
+    use crate::filter::roles::Station;
 
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 64, 1);
+    const HOST: [Ipv4Addr; 2] = [Ipv4Addr::new(4, 4, 4, 4), Ipv4Addr::new(10, 0, 0, 5)];
 
     fn parse(allow: &str, block: &str) -> Policy {
         Policy::parse(allow, block).unwrap().0
     }
 
-    fn around(mode: Mode) -> Surroundings {
-        Surroundings {
-            gateway: GATEWAY,
+    fn roles(mode: Mode) -> Roles {
+        Roles {
+            gateway: Station::new(GATEWAY, None),
+            subnet: Subnet::of(0xc0a8_4001, 0xffff_ff00),
+            name_servers: [Ipv4Addr::new(10, 0, 0, 53)].into_iter().collect(),
             mode,
             isolation: true,
-            subnet: Some("192.168.64.0/24".parse().unwrap()),
-            host: vec![Ipv4Addr::new(4, 4, 4, 4), Ipv4Addr::new(10, 0, 0, 5)],
-            name_servers: [Ipv4Addr::new(10, 0, 0, 53)].into_iter().collect(),
+            max_frame: 1514,
         }
+    }
+
+    fn compile(policy: &Policy, roles: &Roles) -> Compiled {
+        let around = Surroundings { roles, host: &HOST };
+        policy.compile(&around, 1)
     }
 
     /// The verdict of plain rules for an address.
     fn says(allow: &str, block: &str, address: &str) -> Destination {
         let address: Ipv4Addr = address.parse().unwrap();
-        let compiled = parse(allow, block).compile(&around(Mode::Nat), 1);
+        let compiled = compile(&parse(allow, block), &roles(Mode::Nat));
         compiled.outbound.table.get(address.into())
     }
 
@@ -418,7 +427,7 @@ mod tests {
             })
             .collect();
         let policy = Policy::new(vec![], targets).unwrap();
-        let table = policy.compile(&around(Mode::Nat), 1).outbound.table;
+        let table = compile(&policy, &roles(Mode::Nat)).outbound.table;
         assert_eq!(table.get(0x0100_1fff), Destination::Pass);
         assert_eq!(table.get(0x0100_1ffe), Destination::Blocked);
         assert_eq!(table.get(0x0100_2000), Destination::Pass);
@@ -426,10 +435,8 @@ mod tests {
 
     #[test]
     fn host_mode_leaves_the_gateway_alone() {
-        let table = parse("0.0.0.0/0", "")
-            .compile(&around(Mode::Host), 1)
-            .outbound
-            .table;
+        let policy = parse("0.0.0.0/0", "");
+        let table = compile(&policy, &roles(Mode::Host)).outbound.table;
         assert_eq!(table.get(GATEWAY.into()), Destination::Pass);
         for address in [0, 0xc0a8_4000, 0xc0a8_4002, 0x0808_0808, u32::MAX] {
             assert_eq!(table.get(address), Destination::HostOnly, "{address:x}");
@@ -484,12 +491,12 @@ mod tests {
 
     #[test]
     fn neighbours_with_public_addresses_take_one_too() {
-        let public = Surroundings {
-            gateway: Ipv4Addr::new(4, 4, 4, 1),
-            subnet: Some("4.4.4.0/24".parse().unwrap()),
-            ..around(Mode::Nat)
+        let public = Roles {
+            gateway: Station::new(Ipv4Addr::new(4, 4, 4, 1), None),
+            subnet: Subnet::of(0x0404_0401, 0xffff_ff00),
+            ..roles(Mode::Nat)
         };
-        let table = Policy::default().compile(&public, 1).outbound.table;
+        let table = compile(&Policy::default(), &public).outbound.table;
         for (address, expected) in [
             (0x0404_0400, Destination::Isolation),
             (0x0404_0401, Destination::Pass),
@@ -499,17 +506,17 @@ mod tests {
         ] {
             assert_eq!(table.get(address), expected, "{address:x}");
         }
-        let table = parse("4.4.4.50/32", "").compile(&public, 1).outbound.table;
+        let table = compile(&parse("4.4.4.50/32", ""), &public).outbound.table;
         assert_eq!(table.get(0x0404_0432), Destination::Pass);
     }
 
     #[test]
     fn neighbours_of_an_open_network_are_like_others() {
-        let open = Surroundings {
+        let open = Roles {
             isolation: false,
-            ..around(Mode::Nat)
+            ..roles(Mode::Nat)
         };
-        let table = parse("192.168.0.0/16", "").compile(&open, 1).outbound.table;
+        let table = compile(&parse("192.168.0.0/16", ""), &open).outbound.table;
         assert_eq!(table.get(0xc0a8_4032), Destination::Pass);
     }
 
@@ -537,7 +544,7 @@ mod tests {
 
     /// The verdict for a packet of the VM to an address, after a closer look if it needs one.
     fn outbound(policy: &Policy, kind: Kind, address: &str, port: Option<u16>) -> Destination {
-        let verdicts = policy.compile(&around(Mode::Nat), 1).outbound;
+        let verdicts = compile(policy, &roles(Mode::Nat)).outbound;
         let address = u32::from(address.parse::<Ipv4Addr>().unwrap());
         match verdicts.table.get(address) {
             Destination::NeedsMore => verdicts.verdict_for_packet(
@@ -673,7 +680,7 @@ mod tests {
     #[test]
     fn a_direction_makes_rules_about_both() {
         let inbound = |allow: &str, block: &str| {
-            let compiled = parse(allow, block).compile(&around(Mode::Nat), 1);
+            let compiled = compile(&parse(allow, block), &roles(Mode::Nat));
             compiled.inbound.map(|verdicts| {
                 let ports = PortPair {
                     is_tcp: true,
@@ -713,9 +720,7 @@ mod tests {
             ("1.2.3.4:80,1.2.3.4:81", "1.2.3.4", 3),
             ("@private", "@dns", 5),
         ] {
-            let count = parse(allow, block)
-                .compile(&around(Mode::Nat), 1)
-                .rule_count;
+            let count = compile(&parse(allow, block), &roles(Mode::Nat)).rule_count;
             assert_eq!(count, expected, "+{allow} -{block}");
         }
     }

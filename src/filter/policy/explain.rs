@@ -12,7 +12,8 @@ use super::ports::{Action, PortPair};
 use super::verdicts::Kind;
 use super::{Mode, Policy, Protocol, Rule, Scope, Surroundings, Target};
 use crate::direction::Direction;
-use crate::filter::NameServers;
+use crate::filter::roles::{NameServers, Roles, Station};
+use crate::filter::subnet::Subnet;
 
 /// The VM's surroundings, as far as rules depend on them.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +52,17 @@ impl Policy {
     /// connection were open.
     #[must_use]
     pub fn explain(&self, place: &Place, from: Direction, peer: &Peer) -> Explanation {
-        let around = Surroundings {
-            gateway: place.gateway,
+        let roles = Roles {
+            gateway: Station::new(place.gateway, None),
+            subnet: place.subnet.map(Subnet::from),
+            name_servers: NameServers::new(),
             mode: place.mode,
             isolation: !self.wants_isolation_off() || place.mode == Mode::Host,
-            subnet: place.subnet,
-            host: Vec::new(),
-            name_servers: NameServers::new(),
+            max_frame: 0,
+        };
+        let around = Surroundings {
+            roles: &roles,
+            host: &[],
         };
         let kind = match peer.protocol {
             Some(Protocol::Tcp) => Kind::Tcp,
@@ -115,7 +120,7 @@ impl Policy {
     /// The rule with the greatest weight that gives this result.
     fn decider(
         &self,
-        around: &Surroundings,
+        around: &Surroundings<'_>,
         from: Direction,
         peer: &Peer,
         ports: Option<PortPair>,

@@ -14,12 +14,12 @@ use super::ports::{Action, PortPair, PortTable};
 pub(crate) struct Verdicts {
     /// By the other machine's address only.
     pub(crate) table: PrefixTable,
-    pub(super) closer: Option<Box<NeedsMore>>,
+    pub(super) details: Option<Box<Details>>,
 }
 
-/// What the closer look needs.
+/// What decides where the table does not.
 #[derive(Debug)]
-pub(super) struct NeedsMore {
+pub(super) struct Details {
     pub(super) ports: PortTable,
     /// Rules without ports, for TCP, UDP, ICMP, and all other protocols.
     pub(super) by_kind: [Arc<PrefixTable>; 4],
@@ -48,21 +48,21 @@ impl Verdicts {
         kind: Kind,
         ports: Option<PortPair>,
     ) -> Destination {
-        let Some(closer) = &self.closer else {
+        let Some(details) = &self.details else {
             return self.table.get(address);
         };
-        let guard = closer.guard.as_ref();
+        let guard = details.guard.as_ref();
         if guard.is_some_and(|guard| guard.host_only && address != guard.gateway) {
             return Destination::HostOnly;
         }
-        match ports.and_then(|ports| closer.ports.get(address, ports)) {
+        match ports.and_then(|ports| details.ports.get(address, ports)) {
             Some((Action::Block, _)) => return Destination::Blocked,
             Some((Action::Allow, len)) if guard.is_none_or(|it| it.lets(address, len)) => {
-                return closer.allowed;
+                return details.allowed;
             }
             _ => {}
         }
-        closer.by_kind[kind as usize].get(address)
+        details.by_kind[kind as usize].get(address)
     }
 }
 

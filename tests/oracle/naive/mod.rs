@@ -32,9 +32,7 @@ pub(crate) struct Facts {
     /// Told by the system or pinned by a reply.
     pub(crate) gateway_mac: Option<[u8; 6]>,
     pub(crate) is_gateway_mac_told: bool,
-    /// Told by the system; all that is known of the network outbound.
-    pub(crate) told_network: Option<Ipv4Net>,
-    /// Told by the system or by DHCP; what is known inbound.
+    /// Told by the system or by DHCP.
     pub(crate) network: Option<Ipv4Net>,
     pub(crate) host_only: bool,
     pub(crate) isolation: bool,

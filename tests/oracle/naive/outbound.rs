@@ -66,7 +66,7 @@ impl Facts {
             faults.push("gateway-protocol");
         }
         if is_group(to) {
-            if group_mac(packet.destination, self.told_network) != Some(to) {
+            if group_mac(packet.destination, self.network) != Some(to) {
                 faults.push("destination-group");
             }
         } else if self.is_isolated() && !self.is_gateway(to) {

@@ -17,8 +17,8 @@ impl Facts {
     /// Whether a frame of the VM that names this address becomes a question.
     pub(super) fn is_question_due(&self, address: Ipv4Addr) -> bool {
         self.valid_lease().is_none()
-            && self.is_grantable(address, self.told_network)
-            && (self.told_network.is_some() || !address.is_link_local())
+            && self.is_grantable(address, self.network)
+            && (self.network.is_some() || !address.is_link_local())
             && u64::from(self.now) >= self.may_ask_at
             && self.max_frame >= 342
     }

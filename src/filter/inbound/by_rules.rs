@@ -1,0 +1,40 @@
+//! Judges inbound packets by the rules, and by the connections that the VM has.
+
+use super::super::facts;
+use super::super::flows::Context;
+use super::super::verdict::DropReason;
+use super::Inbound;
+use crate::direction::Direction;
+use crate::wire::ethernet::Ethernet;
+
+impl Inbound {
+    /// When connections are tracked: judges a packet by the rules and by the VM's own connections.
+    pub(super) fn by_rules(&self, frame: &[u8]) -> Result<(), DropReason> {
+        let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
+        let rules = self.view.rules();
+        let Some(inbound) = &rules.inbound else {
+            return Ok(());
+        };
+        let context = Context {
+            policy: rules.number,
+            lease: self.lease.packed().address(),
+            now: self.now,
+        };
+        if self.tracker.known(carried, context).is_some() {
+            return Ok(());
+        }
+        let facts = facts::of(carried, Direction::Inbound).ok_or(DropReason::Ipv4Malformed)?;
+        self.tracker.judge(&facts, context, |way| match way {
+            // Of a connection that the VM has opened, which a new policy is asked about.
+            Direction::Outbound => {
+                let verdict =
+                    rules
+                        .outbound
+                        .verdict_for_packet(facts.peer, facts.kind, facts.ports);
+                let roles = self.view.roles();
+                roles.allow_name_server(verdict, facts.peer, facts.is_dns)
+            }
+            Direction::Inbound => inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports),
+        })
+    }
+}
