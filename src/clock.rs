@@ -2,18 +2,14 @@
 
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use nix::time::clock_gettime;
+
+use crate::sys::clock;
 
 /// Reads the clock, at its full resolution.
 #[must_use]
 pub fn read() -> Duration {
-    // CLOCK_MONOTONIC stands still during sleep on Linux. On macOS it goes on, but it is derived
-    // from the time of day, and jumps when that is set (Libc, gen/clock_gettime.c).
-    #[cfg(target_os = "linux")]
-    let clock = ClockId::CLOCK_BOOTTIME;
-    #[cfg(not(target_os = "linux"))]
-    let clock = ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW);
-    clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
+    clock_gettime(clock::SLEEPLESS).map_or(Duration::ZERO, Duration::from)
 }
 
 /// A moment, in 1024ths of a second of a clock that never goes back and that goes on while the

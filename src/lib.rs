@@ -20,8 +20,6 @@
 //! Modules are listed in the order of their layers. Each imports only from those above it
 //! (`tests/layers.rs` enforces this).
 
-pub mod clock;
-
 pub mod direction;
 
 pub mod wire;
@@ -29,6 +27,8 @@ pub mod wire;
 pub mod batch;
 
 mod sys;
+
+pub mod clock;
 
 pub mod filter;
 

@@ -51,6 +51,11 @@ fn no_file_is_too_long_to_read() {
 }
 
 #[test]
+fn long_functions_say_why() {
+    assert_none(&long_without_reason(&sources(&["src"])));
+}
+
+#[test]
 fn platforms_are_told_apart_in_few_places() {
     let found = platform_conditions(&sources(&["src"]));
     assert!(
@@ -62,12 +67,15 @@ fn platforms_are_told_apart_in_few_places() {
 }
 
 /// Conditions on the platform in all of src. Fewer are better: say so here.
-const PLATFORM_CONDITIONS_MAX: usize = 38;
+const PLATFORM_CONDITIONS_MAX: usize = 15;
 
 /// Lines of code in one file, without blank lines, comments, and tests at its foot.
 const LINES_OF_CODE_MAX: usize = 350;
 /// The same for tests, which are lists of cases in good part.
 const LINES_OF_TESTS_MAX: usize = 500;
+/// A longer function has a comment that begins with these words.
+const LINES_OF_FUNCTION_MAX: usize = 60;
+const REASON: &str = "/// Long because ";
 
 /// Circles of files that are allowed, and why.
 const CIRCLES: [([&str; 2], &str); 1] = [(
@@ -235,6 +243,36 @@ fn too_long(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
+/// Functions beyond the limit, tests apart, whose comment does not say why they are one function.
+fn long_without_reason(sources: &[Source]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources {
+        let code = without_tests(text);
+        let lines: Vec<&str> = code.lines().collect();
+        let mut has_reason = false;
+        for (start, line) in lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let is_attribute = line.trim_start().starts_with("#[");
+            if line.trim_start().starts_with("///") || is_attribute {
+                has_reason |= line.contains(REASON);
+                continue;
+            }
+            let end = format!("{}}}", " ".repeat(indent));
+            let len = lines[start..].iter().position(|line| *line == end);
+            let len = len.map_or(0, |last| last + 1);
+            let is_function = line.split(['(', '<']).next().is_some_and(|head| {
+                let mut words = head.split_whitespace().rev();
+                words.nth(1) == Some("fn")
+            });
+            if is_function && len > LINES_OF_FUNCTION_MAX && !has_reason {
+                found.push(format!("{path}:{}: {len} lines, and no reason", start + 1));
+            }
+            has_reason = false;
+        }
+    }
+    found
+}
+
 /// The modules that a file declares, in its order; those declared inline with `{` are not.
 fn declared_modules(code: &str) -> Vec<String> {
     let names = code.lines().filter_map(|line| {
@@ -308,6 +346,18 @@ fn a_planted_platform_condition_is_caught() {
         }
     }
     assert_eq!(found("src/forward/lane.rs", "// #[cfg(tap)]"), 0);
+}
+
+#[test]
+fn a_planted_long_function_is_caught() {
+    let found = |text: &str| long_without_reason(&planted("src/a.rs", text)).len();
+    let body = "    x();\n".repeat(LINES_OF_FUNCTION_MAX - 1);
+    assert_eq!(found(&format!("pub fn long(a: u8) {{\n{body}}}\n")), 1);
+    assert_eq!(
+        found(&format!("{REASON}it is.\nfn long<T>() {{\n{body}}}\n")),
+        0
+    );
+    assert_eq!(found(&format!("fn short() {{\n    y();\n}}\n{body}")), 0);
 }
 
 fn planted(path: &str, text: &str) -> Vec<Source> {

@@ -12,7 +12,7 @@ use softnet::endpoint::vm_socket::VmSocket;
 use softnet::endpoint::vmnet::Vmnet;
 use softnet::filter::Mode;
 use softnet::forward::{self, Options};
-use softnet::host::bootpd::set_lease_time;
+use softnet::host::macos::bootpd::set_lease_time;
 use softnet::stop::Stop;
 use vmnet_sim::{Live, Script, preferences, script};
 

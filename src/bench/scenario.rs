@@ -106,6 +106,8 @@ pub(super) enum Work {
 }
 
 /// All scenarios, in the order in which they run.
+///
+/// Long because it is a list: one entry for each scenario.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();

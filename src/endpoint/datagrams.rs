@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use nix::poll::PollFlags;
 
@@ -47,19 +49,12 @@ impl Datagrams {
         }
     }
 
-    /// Waits for room. Linux says that there is some only once three quarters of the queue
-    /// are drained (net/unix/af_unix.c, `unix_writable`).
-    #[cfg(tap)]
+    /// Waits for room: for an event where the system has one, and otherwise for a moment.
     pub(super) fn wait_for_room(&self, stop: &Stop) -> io::Result<()> {
-        stop.or_event(self.socket.as_fd(), PollFlags::POLLOUT)
-    }
-
-    /// Waits for room by a timer: macOS looks at the sender's own queue alone, which is always
-    /// empty, and so says that there is room when there is none (xnu, bsd/kern/uipc_usrreq.c).
-    #[cfg(vmnet)]
-    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // As elsewhere.
-    pub(super) fn wait_for_room(&self, _stop: &Stop) -> io::Result<()> {
-        std::thread::sleep(std::time::Duration::from_micros(50));
+        if datagram::TELLS_OF_ROOM {
+            return stop.or_event(self.socket.as_fd(), PollFlags::POLLOUT);
+        }
+        thread::sleep(Duration::from_micros(50));
         Ok(())
     }
 

@@ -31,17 +31,15 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, JoinHandle};
-#[cfg(target_os = "linux")]
-use std::{thread, time::Duration};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::Duration;
 
 use crate::direction::Direction;
 use crate::endpoint::{Endpoint, Sink, Source};
 use crate::filter::Filter;
 use crate::stats::{Counts, Stats};
 use crate::stop::Stop;
-#[cfg(target_os = "linux")]
-use crate::sys::interrupt;
+use crate::sys::thread as waiting;
 
 use self::lane::Lane;
 use self::receive::ReceiveStage;
@@ -124,8 +122,7 @@ pub fn start<V: Endpoint, H: Endpoint>(
     options: &Options,
     stop: &Stop,
 ) -> io::Result<Forwarding> {
-    #[cfg(target_os = "linux")]
-    interrupt::prepare()?;
+    waiting::prepare()?;
     let max_frame = host.max_frame().max(vm.max_frame());
     let (from_vm, to_vm) = vm.split();
     let (from_host, to_host) = host.split();
@@ -232,10 +229,9 @@ impl Forwarding {
         let on_start = Arc::clone(&options.on_thread_start);
         let thread = Builder::new()
             .name(format!("{direction} {role}"))
-            .stack_size(STACK_SIZE)
+            .stack_size(waiting::STACK_SIZE)
             .spawn(move || {
-                #[cfg(target_os = "linux")]
-                interrupt::allow();
+                waiting::allow();
                 on_start(direction);
                 work();
             })?;
@@ -245,9 +241,8 @@ impl Forwarding {
 
     fn end(&mut self) {
         self.stop.set();
-        #[cfg(target_os = "linux")]
         while !self.threads.iter().all(JoinHandle::is_finished) {
-            self.threads.iter().for_each(interrupt::interrupt);
+            self.threads.iter().for_each(waiting::interrupt);
             thread::sleep(INTERRUPT_AGAIN);
         }
         for thread in self.threads.drain(..) {
@@ -265,13 +260,4 @@ impl Drop for Forwarding {
 }
 
 /// The time between two attempts to wake a thread that may have missed the first.
-#[cfg(target_os = "linux")]
 const INTERRUPT_AGAIN: Duration = Duration::from_micros(500);
-
-/// The size of a thread's stack: far more than its few nested calls need, even in debug builds. On
-/// macOS, where Apple's frameworks run on these threads, it is the size that they expect.
-const STACK_SIZE: usize = if cfg!(target_os = "macos") {
-    512 << 10
-} else {
-    128 << 10
-};

@@ -79,7 +79,6 @@ struct Stderr;
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         console::to_stderr(line, Duration::ZERO);
-        #[cfg(target_os = "macos")]
         crate::sys::syslog::write(line);
         Ok(line.len())
     }

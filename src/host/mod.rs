@@ -5,15 +5,9 @@
 
 pub mod addresses;
 
-#[cfg(vmnet)]
-pub mod bootpd;
-
 pub mod console;
 
 pub mod descriptors;
-
-#[cfg(vmnet)]
-pub mod escalation;
 
 pub mod files;
 
@@ -23,10 +17,10 @@ pub mod liveness;
 
 pub mod log;
 
-pub mod placement;
-
 #[cfg(vmnet)]
-pub mod port_forward;
+pub mod macos;
+
+pub mod placement;
 
 pub mod privileges;
 

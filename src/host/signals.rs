@@ -19,6 +19,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::HostError;
+use crate::sys::signal;
 
 /// The signals that softnet handles, caught as soon as this is created.
 #[derive(Debug)]
@@ -38,14 +39,13 @@ impl Signals {
 
     fn try_catch() -> io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
-        let wanted = STOP.iter().chain([&Signal::SIGCHLD]);
-        let numbers = wanted.clone().chain(FORGOTTEN).map(|signal| *signal as i32);
-        // Linux has signals without a name, which also end a process (signal(7)).
-        #[cfg(target_os = "linux")]
-        let numbers = numbers.chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+        let wanted = stop_signals().chain([Signal::SIGCHLD]);
+        let forgotten = FORGOTTEN.iter().chain(signal::FORGOTTEN).copied();
+        let named = wanted.clone().chain(forgotten).map(|signal| signal as i32);
+        let numbers = named.chain(signal::unnamed());
         let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, numbers)?;
         // The process that started us may have blocked them, and execve(2) preserves that.
-        let set: SigSet = wanted.copied().collect();
+        let set: SigSet = wanted.collect();
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None)?;
         Ok(Self { delivery })
     }
@@ -56,7 +56,9 @@ impl Signals {
             .delivery
             .pending()
             .filter_map(|number| Signal::try_from(number).ok());
-        stops.filter(|signal| STOP.contains(signal)).last()
+        stops
+            .filter(|signal| stop_signals().any(|stop| stop == *signal))
+            .last()
     }
 }
 
@@ -68,6 +70,10 @@ impl AsFd for Signals {
     }
 }
 
+fn stop_signals() -> impl Iterator<Item = Signal> + Clone {
+    STOP.iter().chain(signal::STOP).copied()
+}
+
 const STOP: &[Signal] = &[
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -76,9 +82,6 @@ const STOP: &[Signal] = &[
     Signal::SIGQUIT,
     // The limit on CPU time is near, at which the kernel sends SIGKILL (setrlimit(2)).
     Signal::SIGXCPU,
-    // The power fails.
-    #[cfg(target_os = "linux")]
-    Signal::SIGPWR,
 ];
 
 const FORGOTTEN: &[Signal] = &[
@@ -92,8 +95,6 @@ const FORGOTTEN: &[Signal] = &[
     // The write that exceeds the limit on a file's size fails anyway.
     Signal::SIGXFSZ,
     Signal::SIGIO,
-    #[cfg(target_os = "linux")]
-    Signal::SIGSTKFLT,
 ];
 
 #[cfg(test)]
@@ -114,10 +115,10 @@ mod tests {
             poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
         };
         assert_eq!(signals.stop(), None);
-        for signal in STOP {
-            raise(*signal).unwrap();
+        for signal in stop_signals() {
+            raise(signal).unwrap();
             assert!(readable(&signals), "{signal}");
-            assert_eq!(signals.stop(), Some(*signal));
+            assert_eq!(signals.stop(), Some(signal));
             assert_eq!(signals.stop(), None);
         }
         // Only these, because other tests have child processes too.

@@ -26,12 +26,7 @@ pub fn socket() -> Result<(OwnedFd, OwnedFd), HostError> {
     for end in [&ours, &vms] {
         let _ = setsockopt(end, sockopt::SndBuf, &SEND_BUFFER);
         let _ = setsockopt(end, sockopt::RcvBuf, &RECEIVE_BUFFER);
-        // Root may exceed the limits net.core.{w,r}mem_max.
-        #[cfg(target_os = "linux")]
-        {
-            let _ = setsockopt(end, sockopt::SndBufForce, &SEND_BUFFER);
-            let _ = setsockopt(end, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        }
+        child::force_buffers(end, SEND_BUFFER, RECEIVE_BUFFER);
     }
     Ok((ours.into(), vms.into()))
 }

@@ -41,6 +41,14 @@ pub(crate) mod child;
 #[path = "darwin/child.rs"]
 pub(crate) mod child;
 
+#[cfg(target_os = "linux")]
+#[path = "linux/clock.rs"]
+pub(crate) mod clock;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/clock.rs"]
+pub(crate) mod clock;
+
 #[cfg(tap)]
 #[path = "linux/datagram.rs"]
 pub(crate) mod datagram;
@@ -81,11 +89,31 @@ pub(crate) mod privileges;
 #[path = "darwin/privileges.rs"]
 pub(crate) mod privileges;
 
-// --- only Linux ---
+#[cfg(target_os = "linux")]
+#[path = "linux/signal.rs"]
+pub(crate) mod signal;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/signal.rs"]
+pub(crate) mod signal;
 
 #[cfg(target_os = "linux")]
-#[path = "linux/interrupt.rs"]
-pub(crate) mod interrupt;
+#[path = "linux/syslog.rs"]
+pub(crate) mod syslog;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/syslog.rs"]
+pub(crate) mod syslog;
+
+#[cfg(target_os = "linux")]
+#[path = "linux/thread.rs"]
+pub(crate) mod thread;
+
+#[cfg(target_os = "macos")]
+#[path = "darwin/thread.rs"]
+pub(crate) mod thread;
+
+// --- only Linux ---
 
 #[cfg(target_os = "linux")]
 #[path = "linux/tap.rs"]
@@ -116,10 +144,6 @@ pub(crate) mod placement;
 #[cfg(vmnet)]
 #[path = "darwin/preferences.rs"]
 pub(crate) mod preferences;
-
-#[cfg(target_os = "macos")]
-#[path = "darwin/syslog.rs"]
-pub(crate) mod syslog;
 
 #[cfg(vmnet)]
 #[path = "darwin/vmnet.rs"]

@@ -9,7 +9,8 @@ use softnet::filter::policy::Mode;
 use softnet::filter::{LeaseCell, Rules};
 use softnet::host::HostError;
 use softnet::host::addresses::HostAddresses;
-use softnet::host::gateway::{self, Gateway, GatewayArg, Watch};
+use softnet::host::gateway::linux::{Watch, find_with_warning};
+use softnet::host::gateway::{Gateway, GatewayArg};
 use softnet::host::privileges::Identity;
 use softnet::host::release;
 use softnet::host::signals::Signals;
@@ -102,8 +103,7 @@ impl Uplink {
             identity.drop_to()?;
         }
         let tap = Tap::open(&config.tap)?;
-        let (gateway, warning) =
-            gateway::find_with_warning(&config.tap, config.gateway, tap.is_new())?;
+        let (gateway, warning) = find_with_warning(&config.tap, config.gateway, tap.is_new())?;
         Ok(Some(Self {
             tap,
             name: config.tap.clone(),

@@ -120,6 +120,7 @@ proptest! {
     }
 }
 
+/// Long because it is the model of all that can happen to a flow, read from top to bottom.
 fn expect(
     all: &mut HashMap<(Key, u32), Known>,
     from: Direction,

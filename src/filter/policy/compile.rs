@@ -199,6 +199,7 @@ struct DirectionCompiler<'a> {
 }
 
 impl DirectionCompiler<'_> {
+    /// Long because each step needs what the one before has found, in this order.
     fn compile(&self, is_stateful: bool) -> Verdicts {
         let ports = self.rules.iter().filter_map(|(rule, action)| {
             Some(PortRule {

@@ -50,6 +50,8 @@ pub struct Explanation {
 impl Policy {
     /// What the rules do with the first packet of a connection between the VM and a peer, as if no
     /// connection were open.
+    ///
+    /// Long because it repeats, in their order, the steps that a packet takes.
     #[must_use]
     pub fn explain(&self, place: &Place, from: Direction, peer: &Peer) -> Explanation {
         let roles = Roles {

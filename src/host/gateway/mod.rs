@@ -7,13 +7,7 @@ use ipnet::Ipv4Net;
 use crate::wire::Mac;
 
 #[cfg(target_os = "linux")]
-mod netlink;
-
-#[cfg(target_os = "linux")]
-mod watch;
-
-#[cfg(target_os = "linux")]
-pub use self::{netlink::find, netlink::find_with_warning, watch::Watch};
+pub mod linux;
 
 /// The VM's gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,6 +29,10 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use super::{cvt, dynamic};
 use crate::batch::FRAMES_MAX;
 
+/// Whether poll(2) says when the other end has room. macOS looks at the sender's own queue alone,
+/// which is always empty, and so says so when there is none (xnu, bsd/kern/uipc_usrreq.c).
+pub(crate) const TELLS_OF_ROOM: bool = false;
+
 /// The headers of one call, for one thread.
 pub(crate) struct Headers {
     calls: Calls,

@@ -1,6 +1,6 @@
 //! The system's preferences on macOS (SCPreferences.h, with CoreFoundation for the values).
 //!
-//! A preference here is a dictionary of numbers and other values under a key. `host::bootpd`
+//! A preference here is a dictionary of numbers and other values under a key. `host::macos::bootpd`
 //! changes one number in it and keeps the rest.
 
 use std::ffi::{c_int, c_void};

@@ -1,5 +1,5 @@
 //! Apple's vmnet framework: an interface on the host's bridge, for whose other end this process
-//! reads and writes the frames. `endpoint::vmnet` opens it and `host::port_forward` adds rules to
+//! reads and writes the frames. `endpoint::vmnet` opens it and `host::macos::port_forward` adds rules to
 //! it through this file.
 //!
 //! The functions and structures are those of vmnet.h in the macOS 11 to 14 SDKs. Newer keys are

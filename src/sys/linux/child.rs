@@ -1,7 +1,7 @@
 //! What a child process does between fork(2) and execve(2).
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{self, Gid, Pid, Uid, getpid, getppid};
 
 /// The user as which the child runs, and what it inherits.
@@ -51,4 +52,10 @@ impl Orders {
         fcntl(&self.socket, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok(())
     }
+}
+
+/// Gives a socket larger buffers than the limits net.core.{w,r}mem_max allow, which root may do.
+pub(crate) fn force_buffers(socket: &impl AsFd, send: usize, receive: usize) {
+    let _ = setsockopt(socket, sockopt::SndBufForce, &send);
+    let _ = setsockopt(socket, sockopt::RcvBufForce, &receive);
 }

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::{Group, User, getegid, geteuid};
 
-use super::HostError;
+use crate::host::HostError;
 use crate::sys::descriptor;
 use crate::sys::dynamic::macos_version;
 

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::{Gateway, GatewayArg, find};
+use super::super::{Gateway, GatewayArg};
+use super::find;
 use crate::host::HostError;
 use crate::wire::Mac;
 

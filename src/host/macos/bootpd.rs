@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, info, warn};
 
-use super::HostError;
+use crate::host::HostError;
 use crate::sys::preferences::{BUSY, Locked, STALE};
 use crate::sys::runtime;
 

@@ -1,8 +1,9 @@
-//! Wakes a thread that waits in a system call, with a signal that is used only for this.
+//! The threads of the data path: their stacks, and a signal that wakes one that waits in a system
+//! call.
 //!
-//! `forward` needs it to stop readers that wait in recvmmsg(2). Other ways to wake them are worse:
-//! poll(2) before each call costs a fifth of what a single frame costs, and shutdown(2) would make
-//! the VM's socket unusable for the next softnet.
+//! `forward` needs the signal to stop readers that wait in recvmmsg(2). Other ways to wake them are
+//! worse: poll(2) before each call costs a fifth of what a single frame costs, and shutdown(2)
+//! would make the VM's socket unusable for the next softnet.
 
 use std::ffi::c_int;
 use std::io;
@@ -11,6 +12,9 @@ use std::thread::JoinHandle;
 
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+/// The size of a stack: far more than a few nested calls need, even in debug builds.
+pub(crate) const STACK_SIZE: usize = 128 << 10;
 
 /// Ignored by default, so one too many does no harm.
 const SIGNAL: Signal = Signal::SIGURG;

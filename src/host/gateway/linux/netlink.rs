@@ -15,7 +15,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::net::if_::if_nametoindex;
 
-use super::{Gateway, GatewayArg};
+use super::super::{Gateway, GatewayArg};
 use crate::host::HostError;
 use crate::wire::Mac;
 
