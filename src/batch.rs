@@ -97,6 +97,31 @@ impl Batch {
         let _ = self.queue.try_push(index as u8);
     }
 
+    /// Whether there is a slot for one more frame.
+    #[must_use]
+    pub const fn has_room(&self) -> bool {
+        self.received < FRAMES_MAX
+    }
+
+    /// Adds a frame behind those that were received, and queues it. Returns false, and changes
+    /// nothing, if there is no slot left or the frame is longer than a slot.
+    pub fn append(&mut self, frame: &[u8]) -> bool {
+        if !self.has_room() || frame.len() > self.slots.slot_len() {
+            return false;
+        }
+        let index = self.received;
+        self.slots.get_mut(index)[..frame.len()].copy_from_slice(frame);
+        self.lens[index] = u32::try_from(frame.len()).unwrap_or(0);
+        self.received += 1;
+        self.queue(index);
+        true
+    }
+
+    /// Empties the batch.
+    pub fn clear(&mut self) {
+        let _ = self.fill(0);
+    }
+
     /// The queued frames that have not been sent yet, in order.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.queue[self.sent..]

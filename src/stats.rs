@@ -1,5 +1,5 @@
 //! Counts what happens to the frames of a direction: every received frame is either forwarded or
-//! dropped for a reason, so the numbers add up.
+//! dropped for a reason, and so is every answer that softnet adds, so the numbers add up.
 //!
 //! The forwarder's threads add to the counters once per batch. Reports read a [`Counts`]. No
 //! decision depends on these numbers, so they are relaxed atomics.
@@ -20,6 +20,7 @@ use crate::wire::ipv4::Ipv4;
 pub struct Stats {
     received: AtomicU64,
     received_bytes: AtomicU64,
+    answers: AtomicU64,
     forwarded: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     handed_over: AtomicU64,
@@ -37,6 +38,9 @@ pub struct Counts {
     pub received: u64,
     /// Bytes of these frames, headers included.
     pub received_bytes: u64,
+    /// Answers to the VM's own frames, which softnet adds inbound. They are forwarded or dropped
+    /// like frames that were received.
+    pub answers: u64,
     /// Frames that the other side took.
     pub forwarded: u64,
     /// Frames dropped, by [`DropReason::index`].
@@ -60,6 +64,7 @@ impl Stats {
         Self {
             received: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             forwarded: AtomicU64::new(0),
             dropped: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
             handed_over: AtomicU64::new(0),
@@ -75,6 +80,10 @@ impl Stats {
         self.received.fetch_add(frames as u64, Ordering::Relaxed);
         self.received_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_answers(&self, answers: usize) {
+        self.answers.fetch_add(answers as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn add_forwarded(&self, frames: usize) {
@@ -123,6 +132,7 @@ impl Stats {
         Counts {
             received: self.received.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
+            answers: self.answers.load(Ordering::Relaxed),
             forwarded: self.forwarded.load(Ordering::Relaxed),
             dropped: self
                 .dropped
@@ -191,11 +201,11 @@ impl Counts {
             .filter(|&(_, count)| count > 0)
     }
 
-    /// Whether every received frame was forwarded or dropped, as must be the case once the
-    /// forwarder has ended.
+    /// Whether every frame that was received, and every answer, was forwarded or dropped, as must be
+    /// the case once the forwarder has ended.
     #[must_use]
     pub fn balance(&self) -> bool {
-        self.received == self.forwarded + self.dropped.iter().sum::<u64>()
+        self.received + self.answers == self.forwarded + self.dropped.iter().sum::<u64>()
     }
 }
 

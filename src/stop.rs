@@ -3,13 +3,14 @@
 //! A busy thread checks the flag between batches. A waiting thread polls the pipe as well as its
 //! endpoint. The byte in the pipe is never read, so it also wakes threads that poll later.
 
-use std::io::{self, PipeReader, PipeWriter, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
@@ -19,6 +20,19 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 #[derive(Debug, Clone)]
 pub struct Stop {
     shared: Arc<Shared>,
+    bell: Option<Arc<BellPipe>>,
+}
+
+/// Ends the waits of one thread without stopping it: see [`Stop::with_bell`].
+#[derive(Debug)]
+pub struct Bell(Arc<BellPipe>);
+
+#[derive(Debug)]
+struct BellPipe {
+    /// Whether there is a byte in the pipe, or about to be.
+    rung: AtomicBool,
+    reader: PipeReader,
+    writer: PipeWriter,
 }
 
 #[derive(Debug)]
@@ -41,7 +55,32 @@ impl Stop {
                 reader,
                 writer,
             }),
+            bell: None,
         })
+    }
+
+    /// The same flag for a single thread, whose waits for events end when the bell is rung, too.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left for a pipe.
+    pub fn with_bell(&self) -> io::Result<(Self, Bell)> {
+        let (reader, writer) = io::pipe()?;
+        let pipe = Arc::new(BellPipe {
+            rung: AtomicBool::new(false),
+            reader,
+            writer,
+        });
+        let stop = Self {
+            shared: Arc::clone(&self.shared),
+            bell: Some(Arc::clone(&pipe)),
+        };
+        Ok((stop, Bell(pipe)))
+    }
+
+    /// Whether this handle's waits end when a bell is rung.
+    #[must_use]
+    pub const fn has_bell(&self) -> bool {
+        self.bell.is_some()
     }
 
     /// Sets the flag and wakes all waiting threads.
@@ -86,9 +125,16 @@ impl Stop {
     }
 
     fn poll(&self, fd: BorrowedFd<'_>, event: PollFlags, timeout: PollTimeout) -> io::Result<bool> {
-        let mut fds = [PollFd::new(fd, event), self.poll_fd()];
+        let mut fds = ArrayVec::<_, 3>::from_iter([PollFd::new(fd, event), self.poll_fd()]);
+        let bell = self.bell.as_deref();
+        fds.extend(bell.map(|bell| PollFd::new(bell.reader.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
-            Ok(_) => Ok(fds[0].any() == Some(true)),
+            Ok(_) => {
+                if let (Some(bell), Some(true)) = (bell, fds.get(2).and_then(PollFd::any)) {
+                    bell.silence();
+                }
+                Ok(fds[0].any() == Some(true))
+            }
             // A signal for some other purpose: check again in any case.
             Err(Errno::EINTR) => Ok(false),
             Err(error) => Err(error.into()),
@@ -97,6 +143,25 @@ impl Stop {
 
     fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(self.as_fd(), PollFlags::POLLIN)
+    }
+}
+
+impl Bell {
+    /// Ends the wait in which the thread is, or its next one.
+    pub fn ring(&self) {
+        if !self.0.rung.swap(true, Ordering::AcqRel) {
+            // The pipe is empty, so this neither blocks nor fails.
+            let _ = (&self.0.writer).write_all(&[1]);
+        }
+    }
+}
+
+impl BellPipe {
+    /// The byte is taken before the bell can be rung again, and whoever rings it now is heard by
+    /// what the thread looks at after this.
+    fn silence(&self) {
+        let _ = (&self.reader).read(&mut [0]);
+        self.rung.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -151,6 +216,29 @@ mod tests {
         let start = Instant::now();
         stop.or_after(Duration::from_secs(60));
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_bell_ends_one_wait_of_its_thread_and_of_no_other() {
+        let stop = Stop::new().unwrap();
+        let (mine, bell) = stop.with_bell().unwrap();
+        let (quiet, _writer) = io::pipe().unwrap();
+        let wait = |stop: &Stop, millis| {
+            let start = Instant::now();
+            let limit = Duration::from_millis(millis);
+            let event = stop.or_event_within(quiet.as_fd(), PollFlags::POLLIN, limit);
+            assert!(!event.unwrap());
+            start.elapsed() >= limit
+        };
+        for _ in 0..3 {
+            bell.ring();
+            bell.ring();
+            assert!(wait(&stop, 5), "another was woken");
+            assert!(!wait(&mine, 10_000), "not woken");
+            assert!(wait(&mine, 5), "woken twice");
+        }
+        stop.set();
+        assert!(mine.is_set() && !wait(&mine, 10_000));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     Bridge, HAND_OVERS, Lengths, MAX_FRAME, TART_SNDBUF, bridge, bridge_with, eventually,
-    forward_between, number_of, numbered, pair,
+    forward_between, number_of, numbered, options, pair,
 };
 use softnet::direction::Direction;
 use softnet::filter::DropReason;
@@ -156,7 +156,7 @@ const QUEUED: u32 = 800;
 /// A bridge whose sockets hold few frames.
 fn slow(hand_over: HandOver) -> Bridge {
     bridge_with(
-        hand_over,
+        &options(hand_over),
         64 << 10,
         MAX_FRAME,
         Lengths(MAX_FRAME),
@@ -280,7 +280,13 @@ fn jumbo_frames_pass_where_the_interface_takes_them() {
         host,
         forwarding,
         ..
-    } = bridge_with(HandOver::Auto, 4 << 20, max, Lengths(max), Lengths(max));
+    } = bridge_with(
+        &options(HandOver::Auto),
+        4 << 20,
+        max,
+        Lengths(max),
+        Lengths(max),
+    );
     let mut buffer = vec![0; 70_000];
     for (number, len) in (0..).zip([9014, 16_384, 65_000, 65_550, 14, 1514]) {
         host.send(&numbered(number, len)).unwrap();
@@ -299,7 +305,13 @@ fn what_a_side_does_not_accept_is_dropped_alone_and_counted() {
         host,
         forwarding,
         ..
-    } = bridge_with(HandOver::Auto, 4096, max, Lengths(max), Lengths(max));
+    } = bridge_with(
+        &options(HandOver::Auto),
+        4096,
+        max,
+        Lengths(max),
+        Lengths(max),
+    );
     let mut buffer = vec![0; 70_000];
     for (from, to) in [(&vm, &host), (&host, &vm)] {
         // The sender needs more room than the forwarder has.

@@ -1,6 +1,6 @@
 //! Once frames flow, no thread allocates: neither while the other side keeps up, nor while it
 //! is full and batches go round through the writer, nor for a DHCP exchange whose messages
-//! are rewritten.
+//! are rewritten, nor for an answer to a frame that is refused.
 
 mod common;
 
@@ -54,6 +54,7 @@ fn no_thread_allocates_once_frames_flow() {
         let (out, back) = (common::outbound(&[7; 1000]), common::inbound(&[7; 1000]));
         // From the VM this has the gateway's MAC: dropped.
         let forged = common::inbound(&[7; 1000]);
+        let refused = common::refused();
         let (request, ack) = (common::dhcp_request(), common::dhcp_ack());
         let mut counted = [0; ROUNDS];
         for counted in &mut counted {
@@ -62,6 +63,10 @@ fn no_thread_allocates_once_frames_flow() {
                     vm.send(&forged).unwrap();
                     exchange(&vm, &host, &out);
                     exchange(&host, &vm, &back);
+                }
+                for _ in 0..10 {
+                    vm.send(&refused).unwrap();
+                    assert_eq!(vm.recv(&mut [0; 2048]).unwrap(), RESET_LEN);
                 }
                 exchange(&vm, &host, &request);
                 exchange(&host, &vm, &ack);
@@ -101,6 +106,9 @@ fn allocations(work: impl FnOnce()) -> u64 {
     work();
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }
+
+/// Three headers.
+const RESET_LEN: usize = 14 + 20 + 20;
 
 type End = std::os::unix::net::UnixDatagram;
 

@@ -5,13 +5,10 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, value_parser};
-use ipnet::Ipv4Net;
 use softnet::filter::CONNECTION_RATE;
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
@@ -21,6 +18,7 @@ use softnet::wire::Mac;
 
 use super::check::{Check, CheckArgs};
 use super::uplink::{self, Exposed, HostFlags};
+use super::values::{HAND_OVERS, exposed, gateway, interface, station, word};
 use crate::benchmark::{BenchArgs, SubjectArgs};
 
 /// The result of parsing the command line.
@@ -66,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) mode: Mode,
     pub(crate) policy: Policy,
     pub(crate) connection_rate: u32,
+    /// Whether the VM is told about packets that the policy refuses.
+    pub(crate) rejects: bool,
     /// Rules whose host bits were cleared, to be logged as warnings.
     pub(crate) warnings: Vec<HostBits>,
     pub(crate) uplink: uplink::Config,
@@ -215,6 +215,12 @@ struct ForwardingArgs {
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 
+    /// What the VM sees of a packet that its policy refuses: drop, nothing; reject, a TCP reset or
+    /// an ICMP error, at most 100 a second [default: drop, or reject with a command]
+    #[arg(long, value_name = "HOW")]
+    #[arg(value_parser = word(&[("drop", false), ("reject", true)]), action = ArgAction::Set)]
+    on_deny: Option<bool>,
+
     /// New TCP connections that the VM may open per second, after 8192 at once; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = CONNECTION_RATE)]
     #[arg(allow_negative_numbers = true)]
@@ -273,7 +279,7 @@ impl RawArgs {
                 forwarding,
                 command,
             }) => (
-                forwarding.without_host_fd()?,
+                forwarding.with_command()?,
                 Box::new(|config| Invocation::Run { command, config }),
             ),
             Some(Command::Check(args)) => return args.read().map(Invocation::Check),
@@ -327,7 +333,9 @@ fn check_descriptors(vm: RawFd, control: Option<RawFd>, host: Option<RawFd>) -> 
 }
 
 impl ForwardingArgs {
-    fn without_host_fd(self) -> Result<Self, String> {
+    /// The flags as they are meant with a command. Who types one wants to see what is refused.
+    fn with_command(mut self) -> Result<Self, String> {
+        self.on_deny.get_or_insert(true);
         match self.host_fd {
             Some(_) => Err("--host-fd goes with --vm-fd, not with a command".to_owned()),
             None => Ok(self),
@@ -362,6 +370,7 @@ impl ForwardingArgs {
             mode: self.vm_net_type,
             policy,
             connection_rate: self.connection_rate,
+            rejects: self.on_deny.unwrap_or(false),
             warnings,
             user: self.user,
             group: self.group,
@@ -392,70 +401,6 @@ fn policy(allow: &[String], block: &[String]) -> Result<(Policy, Vec<HostBits>),
     Policy::parse(&allow, &block).map_err(|error| format!("--allow and --block: {error}"))
 }
 
-/// A parser that accepts one of several words, and returns what that word means.
-fn word<T>(meanings: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + 'static,
-{
-    let words = PossibleValuesParser::new(meanings.iter().map(|(word, _)| *word));
-    words.try_map(|typed| {
-        let meaning = meanings.iter().find(|(word, _)| *word == typed);
-        meaning.map(|(_, meaning)| *meaning).ok_or("unknown")
-    })
-}
-
-/// Parses the MAC address of a single station.
-fn station(text: &str) -> Result<Mac, String> {
-    let mac: Mac = text.parse().map_err(|error| format!("{error}"))?;
-    if mac.is_multicast() || mac == Mac([0; 6]) {
-        return Err("the address of a group or of nobody, not of one VM".to_owned());
-    }
-    Ok(mac)
-}
-
-/// Parses the name of an interface as Linux allows it (dev_valid_name in net/core/dev.c), except
-/// for patterns such as `tap%d`.
-fn interface(text: &str) -> Result<String, String> {
-    let bad = |byte: u8| byte.is_ascii_whitespace() || b"/:%\0".contains(&byte);
-    if !(1..=15).contains(&text.len()) || text.bytes().any(bad) || [".", ".."].contains(&text) {
-        return Err("not the name of an interface: 1 to 15 bytes, no spaces, no / : %".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// Parses the address of a single machine and, if a prefix length is given, its network.
-fn gateway(text: &str) -> Result<GatewayArg, String> {
-    let net = text.parse().map(|net: Ipv4Net| (net.addr(), Some(net)));
-    let (address, net) = net
-        .or_else(|_| text.parse().map(|address| (address, None)))
-        .map_err(|_| "neither an IPv4 address nor one with a prefix length".to_owned())?;
-    let [first, ..] = address.octets();
-    let is_none =
-        |net: Ipv4Net| net.prefix_len() < 31 && [net.network(), net.broadcast()].contains(&address);
-    if first == 0 || first >= 224 || net.is_some_and(is_none) {
-        return Err("not the address of one machine".to_owned());
-    }
-    // No network is larger than a /8, and a /32 is not a network.
-    if net.is_some_and(|net| net.prefix_len() < 8) {
-        return Err("no VM's network is that large: 8 to 32 are lengths of a prefix".to_owned());
-    }
-    let subnet = net.filter(|net| net.prefix_len() < 32);
-    Ok(GatewayArg {
-        address,
-        subnet: subnet.map(|net| net.trunc()),
-    })
-}
-
-/// Parses `EXTERNAL:INTERNAL`.
-fn exposed(text: &str) -> Result<Exposed, String> {
-    let port = |text: &str| text.parse::<NonZeroU16>().ok();
-    let (external, internal) = text.split_once(':').unwrap_or((text, ""));
-    match (port(external), port(internal)) {
-        (Some(external), Some(internal)) => Ok(Exposed { external, internal }),
-        _ => Err("not EXTERNAL:INTERNAL, two ports from 1 to 65535, as in 2222:22".to_owned()),
-    }
-}
-
 /// The first paragraph of clap's message, which says what is wrong.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -463,13 +408,6 @@ fn one_line(error: &clap::Error) -> String {
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     format!("{} (see --help)", line.trim_start_matches("error: "))
 }
-
-const HAND_OVERS: [(&str, HandOver); 4] = [
-    ("auto", HandOver::Auto),
-    ("load", HandOver::Load),
-    ("always", HandOver::Always),
-    ("never", HandOver::Never),
-];
 
 #[cfg(test)]
 mod tests {
@@ -480,6 +418,33 @@ mod tests {
     use softnet::host::files::NamedFile;
 
     use super::*;
+
+    #[test]
+    fn the_vm_is_told_what_is_refused_if_a_person_starts_it_or_asks_for_it() {
+        let rejects = |words: &str| {
+            let words = format!("softnet {words}");
+            match parse(words.split_whitespace().map(OsString::from)) {
+                Parsed::Invocation(invocation) => match *invocation {
+                    Invocation::Forward { config, .. } | Invocation::Run { config, .. } => {
+                        config.rejects
+                    }
+                    _ => panic!("{words} forwards nothing"),
+                },
+                Parsed::Usage(line) => panic!("{words}: {line}"),
+                Parsed::Print(_) => panic!("{words} prints"),
+            }
+        };
+        // The host's side differs between systems; a descriptor is one on all of them.
+        let vm = "--vm-mac-address 02:00:00:00:00:02 --gateway 10.0.0.1";
+        let tart = format!("--vm-fd 0 --host-fd 5 {vm}");
+        assert!(!rejects(&tart));
+        assert!(rejects(&format!("{tart} --on-deny reject")));
+        let tap = if cfg!(tap) { "--tap tap9" } else { "" };
+        let run =
+            |flags: &str| format!("run {tap} --vm-mac-address 02:00:00:00:00:02 {flags} -- vm");
+        assert!(rejects(&run("")));
+        assert!(!rejects(&run("--on-deny drop")));
+    }
 
     /// `tests/borrowed.rs` runs each of these flags for a caller who borrows root's privileges.
     #[test]

@@ -11,6 +11,8 @@ mod uplink;
 
 mod check;
 
+mod values;
+
 pub(crate) mod cli;
 
 mod services;

@@ -98,6 +98,7 @@ impl Forwarder {
     #[cfg(test)]
     pub(crate) fn over() -> Self {
         let none = Counts {
+            answers: 0,
             received: 0,
             received_bytes: 0,
             forwarded: 0,

@@ -179,6 +179,7 @@ fn options(config: &Config) -> Options {
     });
     Options {
         hand_over: config.hand_over,
+        answers: config.rejects,
         on_thread_start: Arc::new(move |direction| {
             if let Err(text) = placement.apply(direction) {
                 warn!("[{direction}] --pin: {text}");

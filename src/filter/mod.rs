@@ -53,6 +53,7 @@ pub use verdict::{DropReason, Step, Verdict};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::wire::Mac;
+use crate::wire::answer::Answer;
 
 /// One direction's filter, as the forwarder sees it.
 ///
@@ -60,6 +61,7 @@ use crate::wire::Mac;
 ///   begin(now)                 once per batch
 ///   judge(frame) -> Step       every frame: a verdict, or what to inspect it for
 ///   inspect(slot, why)         only those frames; it alone may rewrite them
+///   answer(frame, reason)      only dropped frames, where senders are told
 /// ```
 pub trait Filter: Send {
     /// Begins a batch: all of its frames are judged as of this moment.
@@ -90,6 +92,12 @@ pub trait Filter: Send {
             why
         };
         self.examine(slot, why).into()
+    }
+
+    /// What to tell the sender of a frame that was dropped for this reason, if anything. A filter
+    /// whose sender is told nothing has no use for this.
+    fn answer(&mut self, _frame: &[u8], _reason: DropReason) -> Option<Answer> {
+        None
     }
 
     /// Makes the final decision about a frame. A frame that needs inspection cannot get a verdict

@@ -24,6 +24,7 @@ use super::{Config, Filter};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
+use crate::wire::answer::Answer;
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::{Header, protocol};
 use crate::wire::{Mac, arp, udp};
@@ -41,6 +42,8 @@ pub struct Outbound {
     arp_guard: ArpGuard,
     /// The limit for new TCP connections, if there is one.
     connections: Option<Bucket>,
+    /// The limit for answers to the VM.
+    answers: Bucket,
 }
 
 impl Outbound {
@@ -64,6 +67,7 @@ impl Outbound {
             arp_guard: ArpGuard::new(unanswered),
             connections: (config.connection_rate != 0)
                 .then(|| Bucket::per_second(CONNECTIONS_AT_ONCE, config.connection_rate)),
+            answers: Bucket::per_second(ANSWERS_A_SECOND, ANSWERS_A_SECOND),
         }
     }
 
@@ -253,6 +257,18 @@ impl Filter for Outbound {
             .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
     }
 
+    /// The VM is told what its policy refuses, but nothing about frames that it may not send at all,
+    /// nor about those that go elsewhere than to the router.
+    fn answer(&mut self, frame: &[u8], reason: DropReason) -> Option<Answer> {
+        let (ethernet, _) = Ethernet::split(frame)?;
+        let roles = self.view.roles();
+        if !reason.is_policy() || !roles.router().has_mac(ethernet.destination) {
+            return None;
+        }
+        let answer = Answer::to(frame, roles.gateway.address.into())?;
+        self.answers.take(self.now).then_some(answer)
+    }
+
     fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason> {
         match why {
             Step::Dhcp => self.request(slot, false),
@@ -286,6 +302,9 @@ fn why_not_from(lease: PackedLease, source: u32) -> DropReason {
         DropReason::SourceAddress
     }
 }
+
+/// As many as a client that scans for a way out needs, and too few to keep a VM's cores busy.
+const ANSWERS_A_SECOND: u32 = 100;
 
 /// How many connections may be opened before the rate applies. A browser or a parallel build opens
 /// far fewer at once.

@@ -67,6 +67,26 @@ macro_rules! drop_reasons {
                 }
             }
 
+            /// Whether the policy decides, or what is built in for its lack, about a packet that
+            /// the VM itself has sent to a single machine: only of that is the VM told.
+            #[must_use]
+            pub const fn is_policy(self) -> bool {
+                matches!(
+                    self,
+                    Self::DestinationBlocked
+                        | Self::DestinationPrivate
+                        | Self::DestinationLinkLocal
+                        | Self::DestinationLocal
+                        | Self::DestinationMetadata
+                        | Self::DestinationReserved
+                        | Self::DestinationSpecial
+                        | Self::GatewayProtocol
+                        | Self::HostOnly
+                        | Self::Isolation
+                        | Self::Untracked
+                )
+            }
+
             /// The index of this reason in a table of counters, below `ALL.len()`.
             #[must_use]
             pub const fn index(self) -> usize {

@@ -18,6 +18,7 @@
 //! two directions share only the stop flag, the state inside the filters, and the counters.
 
 mod alternate;
+mod answers;
 mod channel;
 mod judge;
 mod lane;
@@ -41,6 +42,7 @@ use crate::stats::{Counts, Stats};
 use crate::stop::Stop;
 use crate::sys::thread as waiting;
 
+use self::answers::Answers;
 use self::lane::Lane;
 use self::receive::ReceiveStage;
 use self::send::SendStage;
@@ -66,6 +68,8 @@ pub enum HandOver {
 pub struct Options {
     /// When to use the writers' threads.
     pub hand_over: HandOver,
+    /// Whether the VM is told about frames that its policy refuses ([`Filter::answer`]).
+    pub answers: bool,
     /// Called by each thread with its direction before it does anything else, for example to choose
     /// the processor that it runs on.
     pub on_thread_start: Arc<dyn Fn(Direction) + Send + Sync>,
@@ -75,6 +79,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             hand_over: HandOver::default(),
+            answers: false,
             on_thread_start: Arc::new(|_| ()),
         }
     }
@@ -84,6 +89,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("hand_over", &self.hand_over)
+            .field("answers", &self.answers)
             .finish_non_exhaustive()
     }
 }
@@ -132,11 +138,16 @@ pub fn start<V: Endpoint, H: Endpoint>(
         stats: [Arc::new(Stats::new()), Arc::new(Stats::new())],
         threads: Vec::with_capacity(4),
     };
-    let lane = forwarding.lane(Direction::Outbound);
-    let receive = ReceiveStage::new(lane.clone(), from_vm, outbound, max_frame);
+    let (give, take, inbound_stop) = if options.answers {
+        answers::new(stop)?
+    } else {
+        (Answers::None, Answers::None, stop.clone())
+    };
+    let lane = forwarding.lane(Direction::Outbound, stop.clone());
+    let receive = ReceiveStage::new(lane.clone(), from_vm, outbound, give, max_frame);
     forwarding.spawn_lane(lane, receive, to_host, max_frame, options)?;
-    let lane = forwarding.lane(Direction::Inbound);
-    let receive = ReceiveStage::new(lane.clone(), from_host, inbound, max_frame);
+    let lane = forwarding.lane(Direction::Inbound, inbound_stop);
+    let receive = ReceiveStage::new(lane.clone(), from_host, inbound, take, max_frame);
     forwarding.spawn_lane(lane, receive, to_vm, max_frame, options)?;
     Ok(forwarding)
 }
@@ -168,9 +179,9 @@ impl Forwarding {
         Direction::ALL.map(|direction| self.counts(direction))
     }
 
-    fn lane(&self, direction: Direction) -> Lane {
+    fn lane(&self, direction: Direction, stop: Stop) -> Lane {
         Lane {
-            stop: self.stop.clone(),
+            stop,
             stats: Arc::clone(&self.stats[direction as usize]),
             gone: Arc::clone(&self.gone),
             direction,

@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::judge::judge;
 use super::lane::Lane;
 use crate::batch::{Batch, FRAMES_MAX};
@@ -20,6 +21,7 @@ pub(super) struct ReceiveStage<Src, F> {
     lane: Lane,
     source: Src,
     filter: F,
+    answers: Answers,
     /// The frames received last. Those that the filter passes are pending.
     pub(super) batch: Box<Batch>,
     limit: Limit,
@@ -28,11 +30,18 @@ pub(super) struct ReceiveStage<Src, F> {
 }
 
 impl<Src: Source, F: Filter> ReceiveStage<Src, F> {
-    pub(super) fn new(lane: Lane, source: Src, filter: F, max_frame: usize) -> Self {
+    pub(super) fn new(
+        lane: Lane,
+        source: Src,
+        filter: F,
+        answers: Answers,
+        max_frame: usize,
+    ) -> Self {
         Self {
             lane,
             source,
             filter,
+            answers,
             batch: Box::new(Batch::new(max_frame)),
             limit: Limit::new(),
             full: 0,
@@ -85,14 +94,28 @@ impl<Src: Source, F: Filter> ReceiveStage<Src, F> {
                 let clock = clock::read();
                 self.limit.follow(frames, bytes, clock);
                 let now = Tick::from(clock);
-                judge(&mut self.filter, &mut self.batch, &self.lane.stats, now);
+                let (filter, stats) = (&mut self.filter, &self.lane.stats);
+                judge(filter, &mut self.batch, &self.answers, stats, now);
+                self.take_answers();
                 return true;
             }
-            Received::Nothing => {}
+            Received::Nothing => {
+                self.batch.clear();
+                return self.take_answers();
+            }
             Received::Gone => self.lane.end_as_source_is_gone(),
             Received::Failed(error) => self.pause_after(&error),
         }
         false
+    }
+
+    /// Returns whether there were any.
+    fn take_answers(&mut self) -> bool {
+        let taken = self.answers.take(&mut self.batch);
+        if taken > 0 {
+            self.lane.stats.add_answers(taken);
+        }
+        taken > 0
     }
 
     /// An endpoint that fails again and again must not keep a core busy.

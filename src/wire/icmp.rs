@@ -3,6 +3,7 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::checksum;
 use super::ipv4::Header;
 
 /// The header of a message. The meaning of its second half depends on the type.
@@ -26,6 +27,21 @@ impl Icmp {
     #[must_use]
     pub fn split(payload: &[u8]) -> Option<(&Self, &[u8])> {
         Self::ref_from_prefix(payload).ok()
+    }
+
+    /// The header of an error that says that a packet was filtered, before a quotation whose words
+    /// sum up to `quoted` (RFC 1812, 5.2.7.1: communication administratively prohibited).
+    pub(super) fn prohibited(quoted: u16) -> Self {
+        let mut header = Self {
+            kind: DESTINATION_UNREACHABLE,
+            code: ADMINISTRATIVELY_PROHIBITED,
+            checksum: U16::ZERO,
+            identifier: U16::ZERO,
+            next_hop_mtu: U16::ZERO,
+        };
+        let sum = checksum::add(checksum::sum(header.as_bytes()), quoted);
+        header.checksum.set(!sum);
+        header
     }
 
     /// Whether the message reports a packet that did not arrive, and quotes it.
@@ -72,6 +88,8 @@ pub const ECHO_REPLY: u8 = 0;
 pub const ECHO_REQUEST: u8 = 8;
 /// A packet did not reach its destination.
 pub const DESTINATION_UNREACHABLE: u8 = 3;
+/// The code of [`DESTINATION_UNREACHABLE`] for a packet that a filter has dropped.
+const ADMINISTRATIVELY_PROHIBITED: u8 = 13;
 /// Send more slowly (withdrawn by RFC 6633).
 pub const SOURCE_QUENCH: u8 = 4;
 /// There is a better router (RFC 792).

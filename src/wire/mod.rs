@@ -3,13 +3,15 @@
 //! Each file is one protocol. A header is a struct with the layout of the wire (zerocopy checks
 //! that at compile time), borrowed from the frame. `None` means that the bytes are too short for
 //! it, or that a length in them is wrong. Nothing here allocates, and the lints below forbid
-//! whatever could panic. Only rewrite.rs changes frames, and only request.rs creates them.
+//! whatever could panic. Only rewrite.rs changes frames, and only request.rs and
+//! answer.rs create them.
 
 #![cfg_attr(
     not(test),
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)
 )]
 
+pub mod answer;
 pub mod arp;
 mod checksum;
 pub mod dhcp;

@@ -1,6 +1,6 @@
-//! The TCP header (RFC 9293). Only its ports and two flags matter here.
+//! The TCP header (RFC 9293).
 
-use zerocopy::network_endian::U16;
+use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The fixed part of a segment's header, 20 bytes.
@@ -11,10 +11,14 @@ pub struct Tcp {
     pub source: U16,
     /// The destination port.
     pub destination: U16,
-    sequence_and_acknowledgement: [u8; 8],
+    sequence: U32,
+    acknowledgement: U32,
+    /// The length of the header, in words of four bytes, in the upper half.
     data_offset: u8,
     flags: u8,
-    rest: [u8; 6],
+    window: U16,
+    checksum: U16,
+    urgent: U16,
 }
 
 impl Tcp {
@@ -30,6 +34,41 @@ impl Tcp {
     pub const fn opens_connection(&self) -> bool {
         opens_connection(self.flags)
     }
+
+    /// The header of the segment that resets the connection in answer to this one of `len` bytes,
+    /// header included, with a checksum of zero (RFC 9293, 3.5.2). `None` if this resets it too.
+    pub(super) fn reset(&self, len: usize) -> Option<Self> {
+        if self.flags & RST != 0 {
+            return None;
+        }
+        let header_len = usize::from(self.data_offset >> 4).wrapping_mul(4);
+        let data = u32::try_from(len.checked_sub(header_len)?).ok()?;
+        let syn = u32::from(self.flags & SYN != 0);
+        let fin = u32::from(self.flags & FIN != 0);
+        let next = [data, syn, fin]
+            .into_iter()
+            .fold(self.sequence.get(), u32::wrapping_add);
+        let (sequence, acknowledgement, flags) = if self.flags & ACK == 0 {
+            (U32::ZERO, U32::new(next), RST | ACK)
+        } else {
+            (self.acknowledgement, U32::ZERO, RST)
+        };
+        Some(Self {
+            source: self.destination,
+            destination: self.source,
+            sequence,
+            acknowledgement,
+            data_offset: 5 << 4,
+            flags,
+            window: U16::ZERO,
+            checksum: U16::ZERO,
+            urgent: U16::ZERO,
+        })
+    }
+
+    pub(super) fn set_checksum(&mut self, checksum: u16) {
+        self.checksum.set(checksum);
+    }
 }
 
 /// Whether a segment with these flags opens a connection: SYN without ACK, whatever else is set.
@@ -38,7 +77,9 @@ pub(super) const fn opens_connection(flags: u8) -> bool {
     flags & (SYN | ACK) == SYN
 }
 
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 const _: () = assert!(size_of::<Tcp>() == 20);

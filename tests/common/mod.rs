@@ -60,7 +60,7 @@ pub(crate) struct Bridge {
 /// Starts a forwarder that lets pass what has a legal length.
 pub(crate) fn bridge(hand_over: HandOver) -> Bridge {
     bridge_with(
-        hand_over,
+        &options(hand_over),
         TART_SNDBUF,
         MAX_FRAME,
         Lengths(MAX_FRAME),
@@ -68,8 +68,15 @@ pub(crate) fn bridge(hand_over: HandOver) -> Bridge {
     )
 }
 
+pub(crate) fn options(hand_over: HandOver) -> Options {
+    Options {
+        hand_over,
+        ..Options::default()
+    }
+}
+
 pub(crate) fn bridge_with(
-    hand_over: HandOver,
+    options: &Options,
     sndbuf: usize,
     max_frame: usize,
     outbound: impl Filter + 'static,
@@ -85,11 +92,7 @@ pub(crate) fn bridge_with(
     let stop = Stop::new().unwrap();
     let vm_end = VmSocket::new(vm_inner.into(), max_frame).unwrap();
     let host_end = SyntheticHost::new(host_inner, max_frame);
-    let options = Options {
-        hand_over,
-        ..Options::default()
-    };
-    let forwarding = forward::start(vm_end, host_end, outbound, inbound, &options, &stop).unwrap();
+    let forwarding = forward::start(vm_end, host_end, outbound, inbound, options, &stop).unwrap();
     Bridge {
         vm,
         host,
@@ -107,15 +110,21 @@ pub(crate) fn forward_between(
     let vm = VmSocket::new(vm.into(), MAX_FRAME).unwrap();
     let host = SyntheticHost::new(host, MAX_FRAME);
     let (outbound, inbound) = (Lengths(MAX_FRAME), Lengths(MAX_FRAME));
-    let options = Options {
-        hand_over,
-        ..Options::default()
-    };
+    let options = options(hand_over);
     forward::start(vm, host, outbound, inbound, &options, &Stop::new().unwrap()).unwrap()
 }
 
-/// Starts a forwarder with the filters of a VM, and lets the gateway grant it a lease.
+/// Starts a forwarder with the filters of a VM, which tells the VM what its policy refuses, and lets
+/// the gateway grant it a lease.
 pub(crate) fn filtering_bridge(hand_over: HandOver, sndbuf: usize) -> Bridge {
+    let options = Options {
+        answers: true,
+        ..options(hand_over)
+    };
+    filtering_bridge_with(&options, sndbuf)
+}
+
+pub(crate) fn filtering_bridge_with(options: &Options, sndbuf: usize) -> Bridge {
     let policy = Policy::default();
     let (outbound, inbound, lease) = filter::pair(&filter::Config {
         vm_mac: VM,
@@ -129,7 +138,7 @@ pub(crate) fn filtering_bridge(hand_over: HandOver, sndbuf: usize) -> Bridge {
         connection_rate: filter::CONNECTION_RATE,
         names: filter::Names::default(),
     });
-    let bridge = bridge_with(hand_over, sndbuf, MAX_FRAME, outbound, inbound);
+    let bridge = bridge_with(options, sndbuf, MAX_FRAME, outbound, inbound);
     let mut buffer = [0; 2048];
     bridge.vm.send(&dhcp_request()).unwrap();
     bridge.host.recv(&mut buffer).unwrap();
@@ -204,3 +213,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// From the VM to an address that no rule opens.
+pub(crate) fn refused() -> Vec<u8> {
+    frames::tcp(VM_IP, "10.1.2.3", 443).0
+}

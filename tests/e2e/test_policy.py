@@ -1,5 +1,6 @@
 """What the user allows and blocks takes effect on real traffic."""
 
+import sys
 import time
 
 from attacks import unique
@@ -9,6 +10,10 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 
+ASK_BY_UDP = (
+    "import socket, sys; card = socket.socket(type=socket.SOCK_DGRAM); card.settimeout(2); "
+    "card.connect((sys.argv[1], 123)); card.send(bytes(48)); card.recv(48)"
+)
 EVERYTHING = {GATEWAY, INTERNET, OTHER_INTERNET, PEER, *PRIVATE}
 
 
@@ -54,6 +59,32 @@ def test_the_host_can_be_all_that_is_open(standin):
 
 def test_host_only_mode_leaves_only_the_gateway(standin):
     assert reached(standin, "--vm-net-type", "host") == {GATEWAY}
+
+
+def test_a_refused_connection_fails_at_once_if_the_vm_is_told(standin):
+    vm, closed = standin.vm, PRIVATE[0]
+
+    def refusal():
+        """How long an attempt to connect takes that gives up after two seconds."""
+        start = time.monotonic()
+        code, _ = vm.run(f"busybox nc -w 2 {closed} 80 </dev/null")
+        assert code != 0, "connected"
+        return time.monotonic() - start
+
+    with standin.softnet():
+        vm.get_lease()
+        assert refusal() > 1.5, "refused even if it is not told"
+    with standin.softnet("--on-deny", "reject"):
+        vm.get_lease()
+        assert sorted(refusal() for _ in range(5))[2] < 0.1
+        # icmp_err_convert of net/ipv4/icmp.c makes EHOSTUNREACH of type 3, code 13.
+        code, output = vm.run(f"{sys.executable} -c '{ASK_BY_UDP}' {closed}")
+        assert code != 0 and "No route to host" in output, output
+    # The answer belongs to no connection, where these are tracked.
+    with standin.softnet("--on-deny", "reject", "--allow", "out @host") as softnet:
+        vm.get_lease()
+        assert refusal() < 0.5
+        assert softnet.dropped("vm->host", "destination-private", timeout=3)
 
 
 def test_another_vm_is_closed_while_vms_are_isolated(standin):

@@ -139,11 +139,15 @@ fn summary(counts: &Counts) -> String {
     let Counts {
         received,
         received_bytes,
+        answers,
         forwarded,
         ..
     } = counts;
     let dropped: u64 = counts.dropped.iter().sum();
     let mut text = format!("{received} frames of {received_bytes} bytes: {forwarded} forwarded");
+    if *answers > 0 {
+        let _ = write!(text, ", with {answers} answers of softnet's own");
+    }
     if let Some(list) = list(counts.drops()) {
         let _ = write!(text, ", {dropped} dropped ({list})");
     }
@@ -174,6 +178,7 @@ mod tests {
             .iter()
             .for_each(|(reason, count)| dropped[reason.index()] = *count);
         Counts {
+            answers: 0,
             received: 10,
             received_bytes: 600,
             forwarded: 6,

@@ -125,6 +125,7 @@ fn run_engine(
             _ => HandOver::Auto,
         },
         on_thread_start: Arc::new(find_place),
+        ..Options::default()
     };
     let stop = Stop::new()?;
     let forwarding = if setup.subject == Subject::Unfiltered {

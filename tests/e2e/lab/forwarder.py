@@ -84,16 +84,18 @@ class _Started:
 
 
 def check_account(direction, log):
-    """Fails unless every frame of a direction is either forwarded or has a reason."""
+    """Fails unless every frame of a direction, and every answer of softnet's, is either forwarded or
+    has a reason."""
     summary = re.search(
-        rf"\[{direction}\] (\d+) frames of \d+ bytes: (\d+) forwarded(?:, (\d+) dropped \((.*)\))?$",
+        rf"\[{direction}\] (\d+) frames of \d+ bytes: (\d+) forwarded"
+        r"(?:, with (\d+) answers of softnet's own)?(?:, (\d+) dropped \((.*)\))?$",
         log,
         re.MULTILINE,
     )
     assert summary, f"no account of {direction}: {log}"
-    frames, forwarded, dropped = (int(number or 0) for number in summary.groups()[:3])
-    reasons = re.findall(r"[a-z0-9-]+ (\d+)", summary[4] or "")
-    assert frames == forwarded + dropped, summary[0]
+    frames, forwarded, answers, dropped = (int(number or 0) for number in summary.groups()[:4])
+    reasons = re.findall(r"[a-z0-9-]+ (\d+)", summary[5] or "")
+    assert frames + answers == forwarded + dropped, summary[0]
     assert dropped == sum(map(int, reasons)), summary[0]
 
 
