@@ -3,10 +3,12 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use softnet::batch::Slot;
 use softnet::bench::network::{Conversation, LAB};
 use softnet::bench::traffic::Traffic;
+use softnet::clock::Tick;
 use softnet::direction::Direction;
-use softnet::filter::Filter;
+use softnet::filter::{DropReason, Filter, Verdict};
 
 fn filter(c: &mut Criterion) {
     for rules in [0, 8, 32, 4096] {
@@ -21,6 +23,42 @@ fn filter(c: &mut Criterion) {
             direction(c, &mut inbound, Direction::Inbound, kind, traffic, rules);
         }
     }
+    let (mut outbound, mut inbound) = LAB.tracking_filters_with_lease(32, 1514).unwrap();
+    let (kind, flow) = ("tracked", Traffic::Flow(64));
+    direction(c, &mut outbound, Direction::Outbound, kind, flow, 32);
+    direction(c, &mut inbound, Direction::Inbound, kind, flow, 32);
+    opening(c);
+}
+
+/// Datagrams of which each opens a connection, between ever new ports. The table is soon full, and
+/// old connections have to go.
+fn opening(c: &mut Criterion) {
+    let (mut outbound, _) = LAB.tracking_filters_with_lease(32, 1514).unwrap();
+    let mut frame = Traffic::Flow(64).frames(Direction::Outbound, &Conversation::LAB);
+    let frame = frame.first_mut().unwrap();
+    outbound.begin(Tick::from_secs(1));
+    let mut number = 0_u32;
+    let mut group = c.benchmark_group("filter/outbound");
+    group.throughput(Throughput::Elements(FRAMES as u64));
+    group.bench_function(BenchmarkId::new("opening", 32), |b| {
+        b.iter(|| {
+            for _ in 0..FRAMES {
+                number = number.wrapping_add(1);
+                // No port that means something.
+                let ports = (number | 0x4000_4000).to_be_bytes();
+                frame[SOURCE_PORT..SOURCE_PORT + 4].copy_from_slice(&ports);
+                let mut len = u32::try_from(frame.len()).unwrap();
+                let verdict = outbound.decide(&mut Slot::new(black_box(frame), &mut len));
+                // Where nothing in the new connection's set may go, it is refused.
+                let full = Verdict::Drop(DropReason::FlowsFull);
+                assert!(
+                    verdict == Verdict::Forward || verdict == full,
+                    "{verdict:?}"
+                );
+            }
+        });
+    });
+    group.finish();
 }
 
 fn direction(
@@ -36,18 +74,20 @@ fn direction(
         Direction::Inbound => "inbound",
     };
     // As many frames for each kind, so that the loop around them costs each the same.
-    let frames: Vec<_> = traffic
+    let mut frames: Vec<_> = traffic
         .frames(direction, &Conversation::LAB)
         .into_iter()
         .cycle()
         .take(FRAMES)
         .collect();
+    filter.begin(Tick::from_secs(1));
     let mut group = c.benchmark_group(format!("filter/{way}"));
     group.throughput(Throughput::Elements(FRAMES as u64));
     group.bench_function(BenchmarkId::new(kind, rules), |b| {
         b.iter(|| {
-            for frame in &frames {
-                black_box(filter.judge(black_box(frame)));
+            for frame in &mut frames {
+                let mut len = u32::try_from(frame.len()).unwrap();
+                black_box(filter.decide(&mut Slot::new(black_box(frame), &mut len)));
             }
         });
     });
@@ -55,6 +95,9 @@ fn direction(
 }
 
 const FRAMES: usize = 1024;
+
+/// Where the ports are, behind the headers of Ethernet and IPv4.
+const SOURCE_PORT: usize = 14 + 20;
 
 criterion_group!(benches, filter);
 criterion_main!(benches);
