@@ -93,7 +93,11 @@ const LEAST: [&str; 5] = [
 type Case = (&'static str, fn(Way, &Copy));
 
 /// One for each line of `named-files.txt`, to which a test of `src/app/cli.rs` holds the flags.
-const CASES: [Case; 7] = [
+const CASES: [Case; 10] = [
+    ("--policy", |way, copy| {
+        let words = |path| [&ARGUMENTS[..], &GATEWAY, &["--policy", path]].concat();
+        is_read(way, copy, &words, "not TOML");
+    }),
     ("bench --against", |way, copy| {
         let log = format!("/run/nobodys/{way:?}");
         let script = format!("#!/bin/sh\nexec cat /proc/self/status >{log}\n");
@@ -147,17 +151,11 @@ const CASES: [Case; 7] = [
         assert!((own.uid(), own.gid()) == (NOBODY, NOBODY) && own.len() > 0);
     }),
     ("bench --pcap", |way, copy| {
-        is_read(
-            way,
-            copy,
-            &|path| vec!["bench", "--pcap", path],
-            "not a capture",
-        );
+        let words = |path| vec!["bench", "--pcap", path];
+        is_read(way, copy, &words, "not a capture");
     }),
     ("bench compare --limits", |way, copy| {
-        let machine = r#"{"cpu":"x","cores":2,"kernel":"6","version":"0","date":0,"load":0.0}"#;
-        let results = format!("{{\"schema\":1,\"machine\":{machine}}}");
-        fs::write("/run/results", results).unwrap();
+        write_results();
         let words = |path| vec!["bench", "compare", "/run/results", "--limits", path];
         is_read(way, copy, &words, "not a limit");
     }),
@@ -166,21 +164,31 @@ const CASES: [Case; 7] = [
         is_read(way, copy, &|path| vec!["bench", "compare", path], reason);
     }),
     ("bench compare B.json", |way, copy| {
-        let machine = r#"{"cpu":"x","cores":2,"kernel":"6","version":"0","date":0,"load":0.0}"#;
-        let results = format!("{{\"schema\":1,\"machine\":{machine}}}");
-        fs::write("/run/results", results).unwrap();
+        write_results();
         let words = |path| vec!["bench", "compare", "/run/results", path];
         is_read(way, copy, &words, "not a line of results");
     }),
     ("check --pcap", |way, copy| {
-        is_read(
-            way,
-            copy,
-            &|path| vec!["check", "--pcap", path],
-            "not a capture",
-        );
+        let words = |path| vec!["check", "--pcap", path];
+        is_read(way, copy, &words, "not a capture");
+    }),
+    ("check --policy", |way, copy| {
+        let words = |path| vec!["check", "--to", "1.2.3.4", "--policy", path];
+        is_read(way, copy, &words, "not TOML");
+    }),
+    ("run --policy", |way, copy| {
+        let rest = |path| ["--policy", path, "--", "/bin/true"];
+        let words = |path| [&["run"], &ARGUMENTS[2..], &GATEWAY, &rest(path)].concat();
+        is_read(way, copy, &words, "not TOML");
     }),
 ];
+
+/// Results of a bench, without figures.
+fn write_results() {
+    let machine = r#"{"cpu":"x","cores":2,"kernel":"6","version":"0","date":0,"load":0.0}"#;
+    let results = format!("{{\"schema\":1,\"machine\":{machine}}}");
+    fs::write("/run/results", results).unwrap();
+}
 
 /// A file of root's alone is not read, and one that is nobody's is, and found to be useless.
 fn is_read<'a>(way: Way, copy: &Copy, words: &dyn Fn(&'a str) -> Vec<&'a str>, useless: &str) {
@@ -190,7 +198,7 @@ fn is_read<'a>(way: Way, copy: &Copy, words: &dyn Fn(&'a str) -> Vec<&'a str>, u
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         let Outcome { code, stderr, .. } = outcome(&mut way.softnet(copy, &words(path)));
         assert_eq!(code, Some(1), "{way:?}: {stderr}");
-        let line = format!("softnet: {path}: ");
+        let line = format!("softnet: {path}:");
         assert!(
             stderr.starts_with(&line) && stderr.contains(reason),
             "{way:?}: {stderr}"

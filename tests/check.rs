@@ -122,6 +122,19 @@ fn connections_are_followed_through_the_capture() {
 }
 
 #[test]
+fn a_policy_file_holds_for_the_frames_too() {
+    let file = format!("{}/capture.toml", env!("CARGO_TARGET_TMPDIR"));
+    let rules = "version = 1\nblock = [\"1.2.3.0/24\"]\n";
+    fs::write(&file, rules).unwrap();
+    let said = check("file", &[(0, web())], &["--policy", &file]);
+    assert_eq!(fates(&said), ["dropped as destination-blocked"]);
+    let more = ["--policy", &file, "--allow", "1.2.3.4"];
+    let said = check("file-and-flag", &[(0, web())], &more);
+    assert_eq!(fates(&said), ["passes"]);
+    fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn a_capture_that_cannot_be_used_is_told_in_a_line() {
     let said = check("empty", &[], &[]);
     assert_eq!(said.code, Some(FAILURE));

@@ -7,15 +7,18 @@ use std::io::{self, BufWriter, Write};
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use ipnet::Ipv4Net;
 use softnet::direction::Direction;
+use softnet::filter::CONNECTION_RATE;
 use softnet::filter::policy::{HostBits, Mode, Peer, Place, Policy};
 use softnet::host::files::NamedFile;
-use softnet::host::privileges::Identity;
+use softnet::host::privileges::{CallersRights, Identity};
 use softnet::wire::Mac;
 
 use super::exit_code::FAILURE;
+use super::policy_file::PolicyFile;
 
 /// What to check.
 #[derive(Debug, Args)]
@@ -47,6 +50,10 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 
+    /// File of more rules, as softnet itself takes it
+    #[arg(long, value_name = "FILE")]
+    policy: Option<NamedFile>,
+
     /// The gateway's address, with the prefix length of the VM's network [default:
     /// 192.168.64.1/24; with --pcap the first address of the VM's /24]
     #[arg(long, value_name = "ADDR/LENGTH")]
@@ -66,6 +73,8 @@ pub(crate) struct CheckArgs {
 pub(crate) struct Check {
     policy: Policy,
     warnings: Vec<HostBits>,
+    policy_file: Option<NamedFile>,
+    connection_rate: u32,
     gateway: Option<Ipv4Net>,
     mode: Mode,
     what: What,
@@ -96,6 +105,8 @@ impl CheckArgs {
         Ok(Check {
             policy,
             warnings,
+            policy_file: self.policy,
+            connection_rate: CONNECTION_RATE,
             gateway: self.gateway,
             mode: if self.host_only {
                 Mode::Host
@@ -111,21 +122,40 @@ impl CheckArgs {
     }
 }
 
+impl Check {
+    /// Adds what the policy file says, if one is named. Returns it, too.
+    fn add_file(&mut self, rights: &CallersRights) -> anyhow::Result<PolicyFile> {
+        let Some(file) = &self.policy_file else {
+            return Ok(PolicyFile::default());
+        };
+        let read = PolicyFile::read(file, rights)?;
+        let (policy, warnings) = read.policy()?;
+        let both = self.policy.and(&policy);
+        self.policy = both.with_context(|| format!("{file}, --allow and --block"))?;
+        self.warnings.extend(warnings);
+        if let Some((_, rate)) = read.connection_rate {
+            self.connection_rate = rate;
+        }
+        Ok(read)
+    }
+}
+
 /// Prints a line for each peer or frame.
 ///
 /// # Errors
-/// When the capture cannot be read, or nobody takes what is printed.
-pub(crate) fn check(check: &Check) -> anyhow::Result<ExitCode> {
+/// When the policy file or the capture cannot be read, or nobody takes what is printed.
+pub(crate) fn check(mut check: Check) -> anyhow::Result<ExitCode> {
+    // Nothing here takes more rights than the caller has.
+    let rights = Identity::find(None, None)?.become_caller()?;
+    let from_file = check.add_file(&rights)?;
+    let check = &check;
     let mut out = BufWriter::new(io::stdout().lock());
     for warning in &check.warnings {
         writeln!(out, "note: {warning}")?;
     }
     let drops = match &check.what {
-        What::Peers(peers) => explain(check, peers, &mut out)?,
-        What::Capture(file, vm_mac) => {
-            let rights = Identity::find(None, None)?.become_caller()?;
-            capture::judge(check, file, *vm_mac, &rights, &mut out)?
-        }
+        What::Peers(peers) => explain(check, &from_file, peers, &mut out)?,
+        What::Capture(file, vm_mac) => capture::judge(check, file, *vm_mac, &rights, &mut out)?,
     };
     out.flush()?;
     Ok(if check.expect_no_drops && drops > 0 {
@@ -138,6 +168,7 @@ pub(crate) fn check(check: &Check) -> anyhow::Result<ExitCode> {
 /// Says what becomes of packets from and to each peer, and how many are dropped.
 fn explain(
     check: &Check,
+    from_file: &PolicyFile,
     peers: &[(Direction, Peer)],
     out: &mut impl Write,
 ) -> anyhow::Result<usize> {
@@ -159,7 +190,13 @@ fn explain(
             Direction::Outbound => "to",
             Direction::Inbound => "from",
         };
-        writeln!(out, "{word} {peer}: {explanation}")?;
+        write!(out, "{word} {peer}: {explanation}")?;
+        let decider = explanation.rule.as_ref();
+        let line = decider.and_then(|(rule, allows)| from_file.line_of(rule, *allows));
+        match (&check.policy_file, line) {
+            (Some(file), Some(line)) => writeln!(out, " in {file}:{line}")?,
+            _ => writeln!(out)?,
+        }
     }
     Ok(drops)
 }

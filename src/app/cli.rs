@@ -7,16 +7,20 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
+use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, value_parser};
 use softnet::filter::CONNECTION_RATE;
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
+use softnet::host::HostError;
+use softnet::host::files::NamedFile;
 use softnet::host::gateway::GatewayArg;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
 use super::check::{Check, CheckArgs};
+use super::policy_file::PolicyFile;
 use super::uplink::{self, Exposed, HostFlags};
 use super::values::{HAND_OVERS, exposed, gateway, interface, station, word};
 use crate::benchmark::{BenchArgs, SubjectArgs};
@@ -62,10 +66,13 @@ pub(crate) enum Invocation {
 pub(crate) struct Config {
     pub(crate) mac: Mac,
     pub(crate) mode: Mode,
+    /// The rules of the flags, to which those of the file are added.
     pub(crate) policy: Policy,
+    pub(crate) policy_file: Option<NamedFile>,
     pub(crate) connection_rate: u32,
     /// Whether the VM is told about packets that the policy refuses.
     pub(crate) rejects: bool,
+    given: Given,
     /// Rules whose host bits were cleared, to be logged as warnings.
     pub(crate) warnings: Vec<HostBits>,
     pub(crate) uplink: uplink::Config,
@@ -78,7 +85,44 @@ pub(crate) struct Config {
     pub(crate) pin: Pin,
 }
 
+/// Which flags were given that have a key in the policy file.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    connection_rate: bool,
+    on_deny: bool,
+}
+
 impl Config {
+    /// Reads the policy file, if one is named, in a process that has no rights but the caller's.
+    /// Must be called before any other thread starts.
+    pub(crate) fn with_policy_file(mut self) -> anyhow::Result<Self> {
+        let Some(file) = &self.policy_file else {
+            return Ok(self);
+        };
+        let read = PolicyFile::read_as_caller(file)?;
+        let set_by = |flag, line| {
+            let place = format!("{file}:{line}");
+            Err(HostError::FlagAndKey { flag, place }.into())
+        };
+        match read.connection_rate {
+            Some((line, _)) if self.given.connection_rate => {
+                return set_by("--connection-rate", line);
+            }
+            Some((_, rate)) => self.connection_rate = rate,
+            None => (),
+        }
+        match read.rejects {
+            Some((line, _)) if self.given.on_deny => return set_by("--on-deny", line),
+            Some((_, rejects)) => self.rejects = rejects,
+            None => (),
+        }
+        let (policy, warnings) = read.policy()?;
+        let both = self.policy.and(&policy);
+        self.policy = both.with_context(|| format!("{file}, --allow and --block"))?;
+        self.warnings.extend(warnings);
+        Ok(self)
+    }
+
     /// Whether the VM is isolated from the other VMs of its network.
     pub(crate) fn isolated(&self) -> bool {
         !self.policy.wants_isolation_off()
@@ -215,6 +259,12 @@ struct ForwardingArgs {
     #[arg(long, value_name = "LIST")]
     block: Vec<String>,
 
+    /// File of more rules, and of limits (TOML); the rules are added to those of --allow and --block
+    ///
+    /// It is read with the caller's rights, once. docs/rules.md has its keys.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<NamedFile>,
+
     /// What the VM sees of a packet that its policy refuses: drop, nothing; reject, a TCP reset or
     /// an ICMP error, at most 100 a second [default: drop, or reject with a command]
     #[arg(long, value_name = "HOW")]
@@ -222,9 +272,10 @@ struct ForwardingArgs {
     on_deny: Option<bool>,
 
     /// New TCP connections that the VM may open per second, after 8192 at once; 0 for no limit
-    #[arg(long, value_name = "N", default_value_t = CONNECTION_RATE)]
+    /// [default: 1000]
+    #[arg(long, value_name = "N")]
     #[arg(allow_negative_numbers = true)]
-    connection_rate: u32,
+    connection_rate: Option<u32>,
 
     /// TCP ports of the host to forward to the VM, EXTERNAL:INTERNAL,... (macOS)
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = exposed)]
@@ -274,37 +325,41 @@ struct ForwardingArgs {
 
 impl RawArgs {
     fn validate(self) -> Result<Invocation, String> {
-        let (args, invocation): (_, Box<dyn FnOnce(Config) -> Invocation>) = match self.command {
-            Some(Command::Run {
-                forwarding,
-                command,
-            }) => (
-                forwarding.with_command()?,
-                Box::new(|config| Invocation::Run { command, config }),
-            ),
-            Some(Command::Check(args)) => return args.read().map(Invocation::Check),
-            Some(Command::Bench(args)) => return Ok(Invocation::Bench(args)),
-            Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
-            None => {
-                let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
-                let control_fd = self.control_fd;
-                let escalated = self.forwarding.sudo_escalation_done;
-                check_descriptors(vm_fd, control_fd, self.forwarding.host_fd)?;
-                (
-                    self.forwarding,
-                    Box::new(move |config| Invocation::Forward {
-                        vm_fd,
-                        control_fd,
-                        escalated,
-                        config,
-                    }),
-                )
-            }
-        };
+        let (args, rejects, invocation): (_, _, Box<dyn FnOnce(Config) -> Invocation>) =
+            match self.command {
+                Some(Command::Run {
+                    forwarding,
+                    command,
+                }) => (
+                    forwarding.with_command()?,
+                    // Who types a command wants to see what is refused.
+                    true,
+                    Box::new(|config| Invocation::Run { command, config }),
+                ),
+                Some(Command::Check(args)) => return args.read().map(Invocation::Check),
+                Some(Command::Bench(args)) => return Ok(Invocation::Bench(args)),
+                Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
+                None => {
+                    let vm_fd = self.vm_fd.ok_or("--vm-fd is missing")?;
+                    let control_fd = self.control_fd;
+                    let escalated = self.forwarding.sudo_escalation_done;
+                    check_descriptors(vm_fd, control_fd, self.forwarding.host_fd)?;
+                    (
+                        self.forwarding,
+                        false,
+                        Box::new(move |config| Invocation::Forward {
+                            vm_fd,
+                            control_fd,
+                            escalated,
+                            config,
+                        }),
+                    )
+                }
+            };
         if args.sudo_escalation_probing {
             return Ok(Invocation::Probe);
         }
-        args.validate().map(invocation)
+        args.validate(rejects).map(invocation)
     }
 }
 
@@ -333,16 +388,16 @@ fn check_descriptors(vm: RawFd, control: Option<RawFd>, host: Option<RawFd>) -> 
 }
 
 impl ForwardingArgs {
-    /// The flags as they are meant with a command. Who types one wants to see what is refused.
-    fn with_command(mut self) -> Result<Self, String> {
-        self.on_deny.get_or_insert(true);
+    /// Checks that the flags go with a command.
+    fn with_command(self) -> Result<Self, String> {
         match self.host_fd {
             Some(_) => Err("--host-fd goes with --vm-fd, not with a command".to_owned()),
             None => Ok(self),
         }
     }
 
-    fn validate(self) -> Result<Config, String> {
+    /// Checks the flags. `rejects` is what --on-deny means if it is left out.
+    fn validate(self, rejects: bool) -> Result<Config, String> {
         let mut ports = HashSet::new();
         if let Some(twice) = self
             .expose
@@ -369,8 +424,13 @@ impl ForwardingArgs {
             mac: self.vm_mac_address.ok_or("--vm-mac-address is missing")?,
             mode: self.vm_net_type,
             policy,
-            connection_rate: self.connection_rate,
-            rejects: self.on_deny.unwrap_or(false),
+            policy_file: self.policy,
+            connection_rate: self.connection_rate.unwrap_or(CONNECTION_RATE),
+            rejects: self.on_deny.unwrap_or(rejects),
+            given: Given {
+                connection_rate: self.connection_rate.is_some(),
+                on_deny: self.on_deny.is_some(),
+            },
             warnings,
             user: self.user,
             group: self.group,
@@ -415,7 +475,6 @@ mod tests {
     use std::path::PathBuf;
 
     use clap::{Arg, CommandFactory};
-    use softnet::host::files::NamedFile;
 
     use super::*;
 

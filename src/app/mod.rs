@@ -9,6 +9,8 @@ mod service;
 
 mod uplink;
 
+mod policy_file;
+
 mod check;
 
 mod values;

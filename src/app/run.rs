@@ -32,6 +32,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let Inherited { vm, control, host } =
                 descriptors::inherit(Some(vm_fd), control_fd, host_fd)?;
             let socket = vm.context("no descriptor")?;
+            let config = config.with_policy_file()?;
             // Early, because the process that started softnet may end at any moment.
             let parent = Parent::watch();
             log::start();
@@ -45,6 +46,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
         }
         Invocation::Run { command, config } => {
             let passed = ForCommand::inherit()?;
+            let config = config.with_policy_file()?;
             log::start();
             let (ours, vms) = spawn::socket()?;
             let Some(session) = Session::open(&config, ours, None, None)? else {
@@ -54,7 +56,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let (services, frames) = session.forward(&config, None, None, Some(command))?;
             supervise(services, frames).map(ExitCode::from)
         }
-        Invocation::Check(what) => check(&what),
+        Invocation::Check(what) => check(what),
         Invocation::Bench(args) => benchmark::run(&args),
         Invocation::BenchSubject(args) => benchmark::run_subject(&args),
     }

@@ -7,8 +7,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::privileges::CallersRights;
@@ -24,6 +25,29 @@ impl NamedFile {
     /// If it does not exist, or the caller may not read it.
     pub fn open(&self, _: &CallersRights) -> io::Result<File> {
         File::open(&self.0)
+    }
+
+    /// Reads the whole of a regular file with at most `limit` bytes. A link is followed, since it
+    /// leads only to what the caller may read anyway; a FIFO or a device is not waited for.
+    ///
+    /// # Errors
+    /// If it does not exist, is no regular file or too long, or the caller may not read it.
+    pub fn read(&self, _: &CallersRights, limit: usize) -> io::Result<Vec<u8>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        let file = options
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(&self.0)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        // One more byte tells that there are too many.
+        file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > limit {
+            return Err(io::Error::other(format!("longer than {limit} bytes")));
+        }
+        Ok(bytes)
     }
 
     /// Opens it for writing, truncated, and creates it if it does not exist.

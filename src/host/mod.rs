@@ -58,6 +58,14 @@ pub enum HostError {
         /// The user or group that it names.
         name: String,
     },
+    /// A flag and a line of the policy file set the same.
+    #[error("{flag} and {place} set the same: leave one of them out")]
+    FlagAndKey {
+        /// The flag.
+        flag: &'static str,
+        /// The file, and the line in it.
+        place: String,
+    },
     /// The variable in which sudo, pkexec or doas names its caller names no user.
     #[error("cannot tell who called softnet: {0} names nobody; if that was root, unset it")]
     NoCaller(&'static str),
@@ -138,6 +146,7 @@ impl HostError {
             Self::UnknownUser(_)
                 | Self::UnknownGroup(_)
                 | Self::NotYours { .. }
+                | Self::FlagAndKey { .. }
                 | Self::LeaseTime(_)
         )
     }

@@ -12,7 +12,7 @@ use std::io;
 use nix::unistd::{Gid, Group, Uid, User, geteuid, getgid, getuid, seteuid};
 
 use super::HostError;
-use crate::sys::{identity, privileges};
+use crate::sys::{aside, identity, privileges};
 
 /// The user and group to drop to, and to run a command as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +120,25 @@ impl Identity {
     pub const fn is_unnamed_root(&self) -> bool {
         self.unnamed_root
     }
+}
+
+/// What `act` returns in a child process that has become the caller for good; at most `limit` bytes
+/// of it. This process keeps its privileges. Must be called before any other thread starts.
+///
+/// The caller may send signals to the child, and make it say anything. So what it says counts as
+/// much as the command line, which is the caller's too.
+///
+/// # Errors
+/// If the caller cannot be told, or the child does not get to the end.
+pub fn in_callers_child(
+    act: impl FnOnce(&CallersRights) -> Vec<u8>,
+    limit: u64,
+) -> Result<Vec<u8>, HostError> {
+    let caller = Identity::find(None, None)?;
+    let act = || caller.become_caller().map(|rights| act(&rights));
+    // Without the rights to go, nothing is done; nothing at all is what tells that.
+    aside::in_child(|| act().unwrap_or_default(), limit)
+        .map_err(HostError::system("act as the caller in a child process"))
 }
 
 /// Proof that the process has no more privileges than its caller, or has put the others into a

@@ -11,6 +11,9 @@
 
 // --- for all systems ---
 
+#[path = "unix/aside.rs"]
+pub(crate) mod aside;
+
 #[path = "unix/descriptor.rs"]
 pub(crate) mod descriptor;
 

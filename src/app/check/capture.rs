@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use softnet::capture::{Capture, MAX_FRAME, Stations};
 use softnet::clock::Tick;
 use softnet::direction::Direction;
-use softnet::filter::{self, CONNECTION_RATE, Filter, Inbound, Names, Outbound, Verdict};
+use softnet::filter::{self, Filter, Inbound, Names, Outbound, Verdict};
 use softnet::host::files::NamedFile;
 use softnet::host::privileges::CallersRights;
 use softnet::wire::Mac;
@@ -96,7 +96,7 @@ fn filters(
         isolation: !check.policy.wants_isolation_off(),
         max_frame: MAX_FRAME,
         policy: &check.policy,
-        connection_rate: CONNECTION_RATE,
+        connection_rate: check.connection_rate,
         names: Names::default(),
     });
     let mac = stations.gateway_mac.map_or_else(

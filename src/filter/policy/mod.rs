@@ -120,6 +120,19 @@ impl Policy {
         Ok((policy, warnings))
     }
 
+    /// The rules of both policies, these first.
+    ///
+    /// # Errors
+    /// If they are more than [`RULES_MAX`] together.
+    pub fn and(&self, other: &Self) -> Result<Self, PolicyError> {
+        let allow = [&self.allow[..], &other.allow].concat();
+        let block = [&self.block[..], &other.block].concat();
+        Ok(Self {
+            isolation_off: self.isolation_off || other.isolation_off,
+            ..Self::new(allow, block)?
+        })
+    }
+
     /// The allow rules, in the order in which they were written.
     #[must_use]
     pub fn allowed(&self) -> &[Rule] {
