@@ -1,5 +1,5 @@
-//! `--policy FILE`: what softnet does with the rules and limits of a file, and with one that is
-//! wrong.
+//! `--policy FILE` and `--audit`: what softnet does with the rules and limits of a file, with one
+//! that is wrong, and with rules that are only tried.
 #![cfg(target_os = "linux")] // Namespaces, a TAP, and /dev/zero.
 
 mod program;
@@ -7,10 +7,15 @@ mod program;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use program::{ARGUMENTS, Outcome, Program, as_root, outcome, sh, socketpair, softnet};
+use program::guest::{
+    ACK, DISCOVER, GATEWAY, OFFER, REQUEST, VM_ADDRESS, dhcp, dhcp_server_on, serve, udp,
+};
+use program::{ARGUMENTS, Outcome, Program, as_root, ip, outcome, sh, socketpair, softnet};
 
 const FAILURE: i32 = 1;
 const USAGE: i32 = 2;
@@ -237,5 +242,67 @@ fn a_command_has_the_file_too() {
         .concat());
         assert_eq!(code, Some(7), "{stderr}");
         assert!(stderr.contains("0.0.0.1/0 has host bits"), "{stderr}");
+    });
+}
+
+#[test]
+fn no_client_believes_that_audited_rules_hold() {
+    let words = [&ARGUMENTS[..], &["--audit", "--control-fd", "1"]].concat();
+    let Outcome { code, stderr, .. } = run(&words);
+    assert_eq!(code, Some(USAGE));
+    assert!(
+        stderr.starts_with("softnet: --audit does not go with --control-fd"),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn what_would_be_dropped_is_forwarded_and_told() {
+    let file = Policy::new("audited", "version = 1\nblock = [\"0.0.0.0/0\"]\n");
+    as_root(|| {
+        ip("tuntap add dev softnet-test0 mode tap");
+        ip("link set softnet-test0 up");
+        ip("addr add 192.168.64.1/24 dev softnet-test0");
+        let server = dhcp_server_on("softnet-test0");
+        let (ours, vm) = socketpair();
+        let mut command = softnet(ours);
+        command
+            .args(ARGUMENTS)
+            .args(["--audit", "--policy", file.path()]);
+        let mut softnet = Program::start_forwarding(&mut command);
+        assert!(
+            softnet.log().contains("the policy is NOT enforced"),
+            "{}",
+            softnet.log()
+        );
+        vm.send(&dhcp(DISCOVER)).unwrap();
+        serve(&server, &vm, DISCOVER, OFFER);
+        vm.send(&dhcp(REQUEST)).unwrap();
+        let gateway = serve(&server, &vm, REQUEST, ACK);
+        for target in [[10, 1, 2, 3], [1, 2, 3, 4]] {
+            let target = (target.into(), 9);
+            vm.send(&udp(gateway, (VM_ADDRESS, 9), target, b"policy"))
+                .unwrap();
+        }
+        // Somebody else's address is no matter of policy.
+        vm.send(&udp(
+            gateway,
+            ([192, 168, 64, 9].into(), 9),
+            (GATEWAY, 9),
+            b"forged",
+        ))
+        .unwrap();
+        softnet.logs("[vm->host] would drop a frame: destination-blocked");
+        softnet.logs("[vm->host] dropped a frame: source-address");
+        softnet.signal(Signal::SIGTERM);
+        assert!(softnet.ends_within(Duration::from_secs(5)).success());
+        let (_, log) = softnet.take_output();
+        let total = "[vm->host] forwarded, but the policy would drop: destination-blocked 2";
+        assert!(log.contains(total), "{log}");
+        assert!(
+            log.contains("4 forwarded, 1 dropped (source-address 1)"),
+            "{log}"
+        );
     });
 }

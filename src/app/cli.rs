@@ -7,20 +7,18 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
-use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, value_parser};
 use softnet::filter::CONNECTION_RATE;
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
-use softnet::host::HostError;
 use softnet::host::files::NamedFile;
 use softnet::host::gateway::GatewayArg;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
 use super::check::{Check, CheckArgs};
-use super::policy_file::PolicyFile;
+use super::config::{Config, Given};
 use super::uplink::{self, Exposed, HostFlags};
 use super::values::{HAND_OVERS, exposed, gateway, interface, station, word};
 use crate::benchmark::{BenchArgs, SubjectArgs};
@@ -59,74 +57,6 @@ pub(crate) enum Invocation {
     Bench(BenchArgs),
     /// Be the process that is measured.
     BenchSubject(SubjectArgs),
-}
-
-/// How to forward.
-#[derive(Debug)]
-pub(crate) struct Config {
-    pub(crate) mac: Mac,
-    pub(crate) mode: Mode,
-    /// The rules of the flags, to which those of the file are added.
-    pub(crate) policy: Policy,
-    pub(crate) policy_file: Option<NamedFile>,
-    pub(crate) connection_rate: u32,
-    /// Whether the VM is told about packets that the policy refuses.
-    pub(crate) rejects: bool,
-    given: Given,
-    /// Rules whose host bits were cleared, to be logged as warnings.
-    pub(crate) warnings: Vec<HostBits>,
-    pub(crate) uplink: uplink::Config,
-    pub(crate) user: Option<String>,
-    pub(crate) group: Option<String>,
-    pub(crate) registry: bool,
-    /// Whether the VM's host names are removed from its DHCP messages.
-    pub(crate) strips_names: bool,
-    pub(crate) hand_over: HandOver,
-    pub(crate) pin: Pin,
-}
-
-/// Which flags were given that have a key in the policy file.
-#[derive(Debug, Clone, Copy)]
-struct Given {
-    connection_rate: bool,
-    on_deny: bool,
-}
-
-impl Config {
-    /// Reads the policy file, if one is named, in a process that has no rights but the caller's.
-    /// Must be called before any other thread starts.
-    pub(crate) fn with_policy_file(mut self) -> anyhow::Result<Self> {
-        let Some(file) = &self.policy_file else {
-            return Ok(self);
-        };
-        let read = PolicyFile::read_as_caller(file)?;
-        let set_by = |flag, line| {
-            let place = format!("{file}:{line}");
-            Err(HostError::FlagAndKey { flag, place }.into())
-        };
-        match read.connection_rate {
-            Some((line, _)) if self.given.connection_rate => {
-                return set_by("--connection-rate", line);
-            }
-            Some((_, rate)) => self.connection_rate = rate,
-            None => (),
-        }
-        match read.rejects {
-            Some((line, _)) if self.given.on_deny => return set_by("--on-deny", line),
-            Some((_, rejects)) => self.rejects = rejects,
-            None => (),
-        }
-        let (policy, warnings) = read.policy()?;
-        let both = self.policy.and(&policy);
-        self.policy = both.with_context(|| format!("{file}, --allow and --block"))?;
-        self.warnings.extend(warnings);
-        Ok(self)
-    }
-
-    /// Whether the VM is isolated from the other VMs of its network.
-    pub(crate) fn isolated(&self) -> bool {
-        !self.policy.wants_isolation_off()
-    }
 }
 
 /// Parses a command line, which begins with the program's name.
@@ -265,6 +195,11 @@ struct ForwardingArgs {
     #[arg(long, value_name = "FILE")]
     policy: Option<NamedFile>,
 
+    /// Let pass what the rules would drop, and only count it; isolation, and what keeps the VM from
+    /// posing as another, stay enforced
+    #[arg(long)]
+    audit: bool,
+
     /// What the VM sees of a packet that its policy refuses: drop, nothing; reject, a TCP reset or
     /// an ICMP error, at most 100 a second [default: drop, or reject with a command]
     #[arg(long, value_name = "HOW")]
@@ -344,6 +279,13 @@ impl RawArgs {
                     let control_fd = self.control_fd;
                     let escalated = self.forwarding.sudo_escalation_done;
                     check_descriptors(vm_fd, control_fd, self.forwarding.host_fd)?;
+                    if self.forwarding.audit && control_fd.is_some() {
+                        return Err(
+                            "--audit does not go with --control-fd: its client would believe \
+                                that the rules hold"
+                                .to_owned(),
+                        );
+                    }
                     (
                         self.forwarding,
                         false,
@@ -425,6 +367,7 @@ impl ForwardingArgs {
             mode: self.vm_net_type,
             policy,
             policy_file: self.policy,
+            audit: self.audit,
             connection_rate: self.connection_rate.unwrap_or(CONNECTION_RATE),
             rejects: self.on_deny.unwrap_or(rejects),
             given: Given {

@@ -11,6 +11,8 @@ mod uplink;
 
 mod policy_file;
 
+mod config;
+
 mod check;
 
 mod values;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use nix::unistd;
 use softnet::control::Channel;
 use softnet::endpoint::vm_socket::VmSocket;
-use softnet::filter::{self, Claims, Inbound, LeaseCell, Names, NoClaims, Outbound, Rules};
+use softnet::filter::{self, Audit, Claims, Inbound, LeaseCell, Names, NoClaims, Outbound, Rules};
 use softnet::forward::{self, Options};
 use softnet::host::descriptors::ForCommand;
 use softnet::host::liveness::{Parent, Vm};
@@ -21,7 +21,7 @@ use softnet::host::spawn::Command;
 use softnet::stop::Stop;
 use tracing::{info, warn};
 
-use super::cli::Config;
+use super::config::Config;
 use super::service::Forwarder;
 use super::services::{control, parent, registry, report, signals, uplink, vm};
 use super::supervise::Services;
@@ -106,7 +106,16 @@ impl Session {
         let options = options(config);
         let stop = Stop::new().context("cannot make a pipe")?;
         tell_scope(self.registry.as_deref());
-        let (outbound, inbound, lease, rules) = self.filters(config);
+        let (mut outbound, mut inbound, lease, rules) = self.filters(config);
+        let audit = config.audit.then(Arc::<Audit>::default);
+        if let Some(audit) = &audit {
+            warn!(
+                "--audit: the policy is NOT enforced: what it would drop is forwarded and only \
+                 counted, even to private networks and metadata services"
+            );
+            outbound.audit(Arc::clone(audit));
+            inbound.audit(Arc::clone(audit));
+        }
         let name = self.uplink.name();
         let gateway = self.uplink.gateway().address;
         let (host, mut uplink_control) = self.uplink.split();
@@ -135,7 +144,7 @@ impl Session {
             // Closed before the uplink releases the lease: as soon as the server has the lease
             // back, it may grant the address to another VM, for which the address must be free.
             registry::service(self.registry, lease),
-            report::service(mac),
+            report::service(mac, audit),
         ];
         Ok((services, Forwarder::flowing(forwarding)))
     }

@@ -7,6 +7,7 @@ mod by_rules;
 mod dhcp;
 
 use super::arp::Unanswered;
+use super::audit::{Audit, Auditor};
 use super::claims::Claims;
 use super::dhcp::{ReplyGuard, Transactions};
 use super::flows::Flows;
@@ -45,6 +46,7 @@ pub struct Inbound {
     transactions: Arc<Transactions>,
     claims: Arc<dyn Claims>,
     unanswered: Arc<Unanswered>,
+    auditor: Auditor,
 }
 
 impl Inbound {
@@ -70,7 +72,13 @@ impl Inbound {
             transactions,
             claims,
             unanswered,
+            auditor: Auditor::new(Direction::Inbound),
         }
+    }
+
+    /// From now on what the rules alone refuse passes, and is counted.
+    pub fn audit(&mut self, audit: Arc<Audit>) {
+        self.auditor.begin(audit);
     }
 
     #[inline]

@@ -19,6 +19,7 @@
 
 mod arp;
 mod atomic;
+mod audit;
 mod bucket;
 mod claims;
 mod dhcp;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
+pub use audit::Audit;
 pub use claims::{Claims, NoClaims};
 pub use inbound::Inbound;
 pub use lease::{Lease, LeaseCell};

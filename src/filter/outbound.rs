@@ -9,6 +9,7 @@ mod dhcp;
 use by_rules::Opens;
 
 use super::arp::{ArpGuard, Unanswered};
+use super::audit::{Audit, Auditor};
 use super::bucket::Bucket;
 use super::claims::Claims;
 use super::dhcp::{RequestGuard, Transactions};
@@ -44,6 +45,7 @@ pub struct Outbound {
     connections: Option<Bucket>,
     /// The limit for answers to the VM.
     answers: Bucket,
+    auditor: Auditor,
 }
 
 impl Outbound {
@@ -68,7 +70,13 @@ impl Outbound {
             connections: (config.connection_rate != 0)
                 .then(|| Bucket::per_second(CONNECTIONS_AT_ONCE, config.connection_rate)),
             answers: Bucket::per_second(ANSWERS_A_SECOND, ANSWERS_A_SECOND),
+            auditor: Auditor::new(Direction::Outbound),
         }
+    }
+
+    /// From now on what the rules alone refuse passes, and is counted.
+    pub fn audit(&mut self, audit: Arc<Audit>) {
+        self.auditor.begin(audit);
     }
 
     /// Checks are ordered by cost: one pass over the headers suffices for a TCP frame with a valid

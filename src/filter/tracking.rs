@@ -56,23 +56,30 @@ impl Tracker {
     }
 
     /// Judges a packet. `verdict` returns what the rules say about a packet in the given direction
-    /// between the two machines.
+    /// between the two machines, and `excuse` whether a packet passes that they refuse.
     pub(super) fn judge(
         &self,
         facts: &Facts,
         context: Context,
         verdict: impl Fn(Direction) -> Destination,
+        excuse: Excuse<'_>,
     ) -> Result<(), DropReason> {
         if let Some(part) = &facts.part
             && part.offset != 0
         {
             let follows = self.fragments.go_on(part, context.now);
-            return follows.then_some(()).ok_or(DropReason::Untracked);
+            return if follows {
+                Ok(())
+            } else {
+                excuse(DropReason::Untracked)
+            };
         }
         match facts.membership {
-            Membership::Connection(key, kind) => self.by_flow(key, kind, context, verdict)?,
+            Membership::Connection(key, kind) => {
+                self.by_flow(key, kind, context, verdict, excuse)?;
+            }
             Membership::ErrorAbout(key) if self.flows.is_related(key, context) => {}
-            _ => self.untracked(verdict(self.way))?,
+            _ => self.untracked(verdict(self.way), excuse)?,
         }
         match &facts.part {
             Some(part) if !self.fragments.begin(part, context.now) => {
@@ -89,11 +96,12 @@ impl Tracker {
         kind: Kind,
         context: Context,
         verdict: impl Fn(Direction) -> Destination,
+        excuse: Excuse<'_>,
     ) -> Result<(), DropReason> {
         match self.flows.find(self.way, key, kind, context) {
             Found::Flow => Ok(()),
             Found::Stale { opener } => {
-                let allowed = self.refuse(verdict(opener));
+                let allowed = self.refuse(verdict(opener), excuse);
                 if allowed.is_ok() {
                     self.flows.confirm(key, context);
                     // Now it counts like any other packet of the flow.
@@ -105,11 +113,13 @@ impl Tracker {
             }
             Found::Opens => {
                 let said = verdict(self.way);
-                self.refuse(said)?;
+                self.refuse(said, excuse)?;
                 // A packet to the VM that no rule is about passes anyway. Its connection is needed
-                // only if rules are about the answers.
+                // only if rules are about the answers. One that is excused is like one that a rule
+                // allows, so that its answers need no excuse.
                 let is_tracked = self.way == Direction::Outbound
                     || said == Destination::Allowed
+                    || said.refusal().is_some()
                     || matches!(
                         verdict(Direction::Outbound),
                         Destination::Allowed | Destination::Blocked
@@ -120,27 +130,31 @@ impl Tracker {
                 }
                 Ok(())
             }
-            Found::Untracked => self.untracked(verdict(self.way)),
+            Found::Untracked => self.untracked(verdict(self.way), excuse),
         }
     }
 
     /// A packet without a connection cannot use a rule that allows connections. It passes if no
     /// rule is about it.
-    fn untracked(&self, said: Destination) -> Result<(), DropReason> {
+    fn untracked(&self, said: Destination, excuse: Excuse<'_>) -> Result<(), DropReason> {
         match said {
-            Destination::Allowed => Err(DropReason::Untracked),
-            said => self.refuse(said),
+            Destination::Allowed => excuse(DropReason::Untracked),
+            said => self.refuse(said, excuse),
         }
     }
 
-    fn refuse(&self, said: Destination) -> Result<(), DropReason> {
+    fn refuse(&self, said: Destination, excuse: Excuse<'_>) -> Result<(), DropReason> {
         match (said.refusal(), self.way) {
             (None, _) => Ok(()),
-            (Some(reason), Direction::Outbound) => Err(reason),
-            (Some(_), Direction::Inbound) => Err(DropReason::SourceBlocked),
+            (Some(reason), Direction::Outbound) => excuse(reason),
+            (Some(_), Direction::Inbound) => excuse(DropReason::SourceBlocked),
         }
     }
 }
+
+/// Returns the reason again, unless an audit lets the packet pass. Called for those alone that are
+/// refused, so that a call through a pointer costs the others nothing.
+type Excuse<'a> = &'a dyn Fn(DropReason) -> Result<(), DropReason>;
 
 /// How many datagrams from the VM may be incomplete at once: enough for a burst of NFS or DNS.
 const OUTBOUND_FRAGMENTED_MAX: usize = 64;

@@ -87,6 +87,24 @@ macro_rules! drop_reasons {
                 )
             }
 
+            /// Whether only the rules, or what is built in for their lack, refuse such a packet, so
+            /// that an audit lets it pass. What keeps the VM from posing as somebody else, from its
+            /// neighbours and from exhausting the host is enforced.
+            #[must_use]
+            pub const fn is_audited(self) -> bool {
+                matches!(
+                    self,
+                    Self::DestinationBlocked
+                        | Self::DestinationPrivate
+                        | Self::DestinationLinkLocal
+                        | Self::DestinationMetadata
+                        | Self::DestinationReserved
+                        | Self::DestinationSpecial
+                        | Self::SourceBlocked
+                        | Self::Untracked
+                )
+            }
+
             /// The index of this reason in a table of counters, below `ALL.len()`.
             #[must_use]
             pub const fn index(self) -> usize {

@@ -5,19 +5,23 @@
 
 use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use softnet::direction::Direction;
-use softnet::filter::DropReason;
+use softnet::filter::{Audit, DropReason};
 use softnet::stats::Counts;
 use softnet::wire::Mac;
 use tracing::{debug, info, warn};
 
 use crate::app::service::{End, Forwarder, Outcome, Service, TICK};
 
-/// Reports the frames of the VM with this MAC.
-pub(crate) fn service(vm: Mac) -> Box<dyn Service> {
-    Box::new(Reporter::new(vm))
+/// Reports the frames of the VM with this MAC, and those that pass only because of an audit.
+pub(crate) fn service(vm: Mac, audit: Option<Arc<Audit>>) -> Box<dyn Service> {
+    Box::new(Reporter {
+        audit,
+        ..Reporter::new(vm)
+    })
 }
 
 /// Reports what has changed in the counters since the last report.
@@ -26,6 +30,9 @@ struct Reporter {
     mac: Mac,
     told: [Option<Counts>; 2],
     last: Option<Instant>,
+    audit: Option<Arc<Audit>>,
+    /// The reasons of the audit that have been told, by direction.
+    excused: [Vec<DropReason>; 2],
 }
 
 impl Service for Reporter {
@@ -50,6 +57,8 @@ impl Reporter {
             mac,
             told: [None; 2],
             last: None,
+            audit: None,
+            excused: [Vec::new(), Vec::new()],
         }
     }
 
@@ -69,10 +78,28 @@ impl Reporter {
             if counts.handed_over > 0 {
                 info!("[{direction}] {} hand-overs", counts.handed_over);
             }
+            let audit = self.audit.as_deref();
+            if let Some(list) = audit.and_then(|audit| list(audit.passed(direction))) {
+                info!("[{direction}] forwarded, but the policy would drop: {list}");
+            }
+        }
+    }
+
+    /// Tells each reason of the audit once.
+    fn tell_audit(&mut self) {
+        let Some(audit) = &self.audit else { return };
+        for (direction, told) in Direction::ALL.into_iter().zip(&mut self.excused) {
+            for (reason, _) in audit.passed(direction) {
+                if !told.contains(&reason) {
+                    told.push(reason);
+                    info!("[{direction}] would drop a frame: {}", reason.label());
+                }
+            }
         }
     }
 
     fn tell(&mut self, counts: [Counts; 2]) {
+        self.tell_audit();
         for ((direction, counts), told) in
             Direction::ALL.into_iter().zip(counts).zip(&mut self.told)
         {

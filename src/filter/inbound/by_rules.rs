@@ -24,7 +24,8 @@ impl Inbound {
             return Ok(());
         }
         let facts = facts::of(carried, Direction::Inbound).ok_or(DropReason::Ipv4Malformed)?;
-        self.tracker.judge(&facts, context, |way| match way {
+        let excuse = |reason| self.auditor.excuse(self.view.roles(), facts.peer, reason);
+        let verdict = |way| match way {
             // Of a connection that the VM has opened, which a new policy is asked about.
             Direction::Outbound => {
                 let verdict =
@@ -35,6 +36,7 @@ impl Inbound {
                 roles.allow_name_server(verdict, facts.peer, facts.is_dns)
             }
             Direction::Inbound => inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports),
-        })
+        };
+        self.tracker.judge(&facts, context, verdict, &excuse)
     }
 }

@@ -29,7 +29,19 @@ impl Outbound {
         let is_dns = transport.port() == Some(udp::DNS);
         let roles = self.view.roles();
         let verdict = roles.allow_name_server(verdict, header.destination.get(), is_dns);
-        (verdict.refusal()).map_or_else(|| self.rest::<RARE>(ethernet, header, transport), Err)
+        let refusal = verdict.refusal();
+        if let Some(reason) = refusal
+            && !self.auditor.is_on()
+        {
+            return Err(reason);
+        }
+        let rest = self.rest::<RARE>(ethernet, header, transport);
+        let Some(reason) = refusal else { return rest };
+        // What is dropped anyway has the reason that it has without an audit.
+        let step = rest.map_err(|_| reason)?;
+        self.auditor
+            .excuse(roles, header.destination.get(), reason)?;
+        Ok(step)
     }
 
     /// Judges by ports and protocol as well as addresses, and by the connection that a packet
@@ -55,15 +67,17 @@ impl Outbound {
             let roles = self.view.roles();
             roles.allow_name_server(verdict, facts.peer, facts.is_dns)
         };
+        let excuse = |reason| self.auditor.excuse(self.view.roles(), facts.peer, reason);
         if let Some(inbound) = &rules.inbound {
-            self.tracker.judge(&facts, context, |way| match way {
+            let verdict = |way| match way {
                 Direction::Outbound => by_own_rules(),
                 Direction::Inbound => {
                     inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports)
                 }
-            })?;
+            };
+            self.tracker.judge(&facts, context, verdict, &excuse)?;
         } else if let Some(reason) = by_own_rules().refusal() {
-            return Err(reason);
+            excuse(reason)?;
         }
         Ok(match facts.membership {
             Membership::Connection(_, kind) => Opens::by(kind),
