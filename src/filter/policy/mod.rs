@@ -279,6 +279,29 @@ mod tests {
     }
 
     #[test]
+    fn two_policies_count_as_one() {
+        let both = parse("@host", "10.0.0.0/8").and(&parse("0.0.0.0/0", "@dns"));
+        assert_eq!(both.unwrap(), parse("@host,0.0.0.0/0", "10.0.0.0/8,@dns"));
+        let none = Policy::default();
+        assert_eq!(
+            none.and(&parse("0.0.0.0/0", "")).unwrap(),
+            parse("0.0.0.0/0", "")
+        );
+        // The same rule, but not written in the way that ends isolation.
+        assert!(
+            !none
+                .and(&parse("0.0.0.1/0", ""))
+                .unwrap()
+                .wants_isolation_off()
+        );
+        let many = parse(&vec!["@host"; 4096].join(","), "");
+        assert_eq!(
+            many.and(&parse("", "@dns")),
+            Err(PolicyError::TooMany(4097))
+        );
+    }
+
+    #[test]
     fn allowing_everything_wants_isolation_off() {
         assert!(parse("0.0.0.0/0", "0.0.0.0/0").wants_isolation_off());
         assert!(parse("@host,1.2.3.4/0,0.0.0.0/0", "").wants_isolation_off());
