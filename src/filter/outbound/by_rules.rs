@@ -59,6 +59,14 @@ impl Outbound {
         {
             return Ok(Opens::by(kind));
         }
+        self.unknown(carried, context)
+    }
+
+    /// A packet of no connection that is open under this policy. On its own, so that the packets of
+    /// one do not pay for what it takes.
+    #[inline(never)]
+    fn unknown(&self, carried: &[u8], context: Context) -> Result<Opens, DropReason> {
+        let rules = self.view.rules();
         let facts = facts::of(carried, Direction::Outbound).ok_or(DropReason::Ipv4Malformed)?;
         let by_own_rules = || {
             let verdict = rules
