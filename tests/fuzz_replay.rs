@@ -1,7 +1,8 @@
 //! Tries every input that a fuzzer found worth keeping, without a fuzzer.
 //!
-//! tests/corpus has a folder for each fuzz target: inputs that reach different code, and
-//! those that once broke something, whose names say what. `make fuzz` leaves new ones there.
+//! tests/corpus has a folder for each fuzz target. An input that reaches other code than the
+//! rest has the name of its outcome, message by message for DHCP; one that once broke
+//! something has a name that says what. `make fuzz` leaves new ones there.
 
 mod frames;
 #[path = "fuzz/input.rs"]
