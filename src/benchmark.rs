@@ -242,7 +242,7 @@ fn compare(
     };
     ensure!(
         !comparisons.is_empty(),
-        "there is nothing in common to compare"
+        "the two have no scenario in common"
     );
     write!(io::stdout(), "{}", compare::table(&comparisons))?;
     let is_worse = comparisons
@@ -337,7 +337,7 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     for name in names {
         ensure!(
             all.iter().any(|scenario| scenario.is_called(name)),
-            "no scenario is called {name:?}; --list shows those that there are"
+            "there is no scenario {name:?}; --list shows all of them"
         );
     }
     all.retain(|scenario| match names {

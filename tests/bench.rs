@@ -164,7 +164,7 @@ fn scenarios_are_listed_and_an_unknown_one_is_refused() {
     assert!(stdout(&list).contains("outbound/imix"));
     let unknown = bench(&["--scenario=outbound/65"]);
     assert_eq!(unknown.status.code(), Some(1));
-    assert_one_line(&unknown, "no scenario is called");
+    assert_one_line(&unknown, "there is no scenario");
 }
 
 #[test]

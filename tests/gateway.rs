@@ -63,7 +63,7 @@ fn it_is_that_of_the_bridge() {
         program.logs("gateway 192.168.64.1");
         // As it happens when a port with a lower MAC joins.
         ip("link set br0 address 02:00:00:00:00:01");
-        program.logs("the gateway's MAC is 02:00:00:00:00:01 now");
+        program.logs("the gateway's MAC address has changed to 02:00:00:00:00:01");
     });
 }
 
@@ -85,7 +85,7 @@ fn a_bridge_made_anew_serves_the_vm_though_its_address_comes_last() {
         bridge("02:00:00:00:00:02");
         thread::sleep(QUIET);
         address();
-        program.logs("the gateway's MAC is 02:00:00:00:00:02 now");
+        program.logs("the gateway's MAC address has changed to 02:00:00:00:00:02");
         is_served(&vm, [2, 0, 0, 0, 0, 2]);
     });
 }
@@ -98,7 +98,7 @@ fn its_mac_is_learned_when_it_gets_the_address_only_after_the_start() {
         let (mut program, _vm) = start(&["--gateway", "192.168.64.1"]);
         thread::sleep(QUIET);
         address();
-        program.logs("the gateway's MAC is 02:00:00:00:00:01 now");
+        program.logs("the gateway's MAC address has changed to 02:00:00:00:00:01");
     });
 }
 

@@ -98,7 +98,7 @@ fn root_that_names_nobody_stays_root_without_capabilities_and_is_advised() {
         let (mut program, _vms) = started_by_root(|_| ());
         assert_eq!(program.status("Uid"), "0 0 0 0");
         assert_has_no_capabilities(program.pid());
-        program.logs("name a user with --user");
+        program.logs("name another user with --user");
     });
 }
 
@@ -190,7 +190,7 @@ fn the_owner_of_a_tap_needs_no_root() {
         assert_eq!(program.status("Uid"), "65534 65534 65534 65534");
         assert_eq!(program.status("CapPrm"), "0000000000000000");
         assert_eq!(program.status("NoNewPrivs"), "1");
-        program.logs("that the VM is gone will show only when a frame is sent to it");
+        program.logs("only sending a frame to it will show that the VM is gone");
         program.logs("/run/user/65534/softnet, guards only this user's VMs from each other");
     });
 }

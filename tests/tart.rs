@@ -214,7 +214,7 @@ fn no_other_signal_ends_it_before_it_gives_the_lease_back() {
         ));
         let log = tart.stop();
         assert!(
-            log.contains("gave the VM's address 192.168.64.2 back"),
+            log.contains("released the VM's address 192.168.64.2"),
             "{log}"
         );
     });
@@ -362,7 +362,7 @@ fn it_notices_that_too_when_the_socket_is_from_another_network_namespace() {
         drop(std::mem::replace(&mut tart.vm, dummy));
         let log = tart.ended_within(DEATH_LIMIT);
         assert!(
-            log.contains("the VM is gone") && !log.contains("will show only"),
+            log.contains("the VM is gone") && !log.contains("will show that"),
             "{log}"
         );
     });

@@ -352,7 +352,7 @@ impl ForwardingArgs {
             ));
         }
         if matches!(self.pin, Pin::Cpus { .. }) && !Placement::CAN_PIN {
-            return Err("--pin: this system pins no thread to a processor".to_owned());
+            return Err("--pin: this system cannot pin threads to processors".to_owned());
         }
         let uplink = uplink::Config::new(HostFlags {
             tap: self.tap,

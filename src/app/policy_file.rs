@@ -193,7 +193,7 @@ fn check_version(
     match version {
         Some(version) if number(version) == Some(1) => Ok(()),
         Some(version) => {
-            let text = "another version than this softnet knows: expected version = 1";
+            let text = "this softnet does not know that version: expected version = 1";
             Err(wrong(version.span(), text.to_owned()))
         }
         None => Err(Wrong {
@@ -290,11 +290,11 @@ mod tests {
             ("", "no version: expected a line version = 1"),
             (
                 "alow = []\nversion = 2",
-                "2: another version than this softnet knows: expected version = 1",
+                "2: this softnet does not know that version: expected version = 1",
             ),
             (
                 "version = \"1\"",
-                "1: another version than this softnet knows: expected version = 1",
+                "1: this softnet does not know that version: expected version = 1",
             ),
             (
                 "version = 1\n\nalow = []",

@@ -72,7 +72,10 @@ impl Session {
         let registry = registry.transpose()?.map(Arc::new);
         let vm_watch = Vm::watch(socket.as_fd());
         let vm_watch = vm_watch.map_err(|error| {
-            info!("that the VM is gone will show only when a frame is sent to it: {error}");
+            info!(
+                "cannot watch the VM's socket, so only sending a frame to it will show that the VM \
+                 is gone: {error}"
+            );
         });
         let vm = VmSocket::new(socket, uplink.max_frame())?;
         let vm_watch = vm_watch.ok();
@@ -101,7 +104,7 @@ impl Session {
         let command = command.map(start).transpose()?;
         self.identity.drop_to()?;
         if self.identity.is_unnamed_root() {
-            warn!("running as root, though without capabilities: name a user with --user");
+            warn!("running as root, even if without capabilities: name another user with --user");
         }
         let options = options(config);
         let stop = Stop::new().context("cannot make a pipe")?;

@@ -35,7 +35,7 @@ pub fn start() {
         .with_writer(|| Stderr)
         .init();
     if level == Some(None) {
-        warn!("{VARIABLE} is none of off, error, warn, info, debug, trace: taking it as info");
+        warn!("{VARIABLE} must be off, error, warn, info, debug or trace: using info");
     }
 }
 

@@ -76,7 +76,7 @@ pub enum HostError {
     )]
     TwoCallers,
     /// Privileges were dropped, but one could be regained.
-    #[error("privileges were dropped, but {0} could be had again: not going on like that")]
+    #[error("privileges were dropped, but {0} could be regained: refusing to continue")]
     StillPrivileged(&'static str),
     /// A flag names a descriptor that is not open.
     #[error(

@@ -41,11 +41,11 @@ pub fn give_back(
     batch.queue(0);
     match sink.send(&mut batch) {
         Sent::All => {
-            info!("gave the VM's address {} back", held.address);
+            info!("released the VM's address {}", held.address);
             Some(held.address)
         }
         sent => {
-            debug!("cannot give the VM's address back: {sent:?}");
+            debug!("cannot release the VM's address: {sent:?}");
             None
         }
     }

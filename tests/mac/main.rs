@@ -49,7 +49,7 @@ fn a_lease_opens_ports_and_is_given_back_at_the_end() {
 
         let log = interrupt(softnet);
         assert!(
-            log.contains("gave the VM's address 192.168.64.2 back"),
+            log.contains("released the VM's address 192.168.64.2"),
             "{log}"
         );
         // The very next frame: the one to another VM never came.
@@ -196,7 +196,7 @@ fn an_old_macos_is_served_call_by_call() {
         let softnet = Program::start_forwarding(&mut command);
         host.lease(&vm, VM_ADDRESS);
         let log = interrupt(softnet);
-        let (_, count) = log.split_once("as this macOS needs: ").unwrap();
+        let (_, count) = log.split_once("as this version of macOS requires: ").unwrap();
         assert!(!count.starts_with("0\n"), "{log}");
         // For reports from Macs: all that vmnet said, in a line.
         let mut lines = log.lines();

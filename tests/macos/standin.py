@@ -235,7 +235,7 @@ def check_end(vm, address):
     code, seconds, said = vm.stop()
     left = bootpd_lease(address)
     check("softnet ends with 0 within a second", code == 0 and seconds < 1, f"{code}, {seconds:.2f} s")
-    check("the address was given back", "gave the VM's address" in said)
+    check("the address was given back", "released the VM's address" in said)
     if ON_A_MAC:
         check("bootpd's lease has ended by then", left is None or left <= 0, left)
     return said

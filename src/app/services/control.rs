@@ -51,10 +51,14 @@ impl Service for Control {
             && channel.state() != State::Ended
         {
             match channel.serve(&self.rules, tell) {
-                Ok(State::Ended) => info!("--control-fd: the client is gone, its policy holds"),
+                Ok(State::Ended) => {
+                    info!("--control-fd: the client is gone, its policy stays in force");
+                }
                 Ok(_) => {}
                 Err(error) => {
-                    warn!("--control-fd: of no use any more, the last policy holds: {error}");
+                    warn!(
+                        "--control-fd: the channel has failed, the last policy stays in force: {error}"
+                    );
                     channel.end();
                 }
             }

@@ -173,7 +173,7 @@ impl UplinkControl {
         }
         match self.watch.new_mac() {
             Ok(Some(mac)) => {
-                info!("the gateway's MAC is {mac} now");
+                info!("the gateway's MAC address has changed to {mac}");
                 rules.set_gateway_mac(mac);
             }
             Ok(None) => (),

@@ -208,9 +208,14 @@ impl UplinkControl {
             bootpd::await_release(address, || self.ports.follow(None));
         }
         self.ports.remove_all(ports_until);
-        debug!("events that vmnet forgot: {}", vmnet::missed_events());
+        debug!(
+            "events that vmnet did not announce: {}",
+            vmnet::missed_events()
+        );
         let slow = vm_socket::moved_one_by_one();
-        debug!("frames of the VM that took a system call each, as this macOS needs: {slow}");
+        debug!(
+            "frames of the VM that took a system call each, as this version of macOS requires: {slow}"
+        );
     }
 }
 

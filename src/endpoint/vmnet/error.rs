@@ -36,7 +36,7 @@ pub enum VmnetError {
     )]
     NoAnswer,
     /// An answer without what has to be in it.
-    #[error("vmnet started, but does not say {0}")]
+    #[error("vmnet started, but did not report {0}")]
     Incomplete(&'static str),
     /// It was asked to end while it waited.
     #[error("stopped while vmnet was starting")]

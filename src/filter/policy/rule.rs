@@ -114,7 +114,7 @@ pub enum Reason {
     )]
     OwnPorts,
     /// Tabs, or blanks at either end.
-    #[error("words are separated by spaces, with none at either end")]
+    #[error("separate words by one space, and put none at either end")]
     Blanks,
 }
 
@@ -406,7 +406,7 @@ mod tests {
         let error = "\u{1b}[1m\n".parse::<Rule>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "\"\\u{1b}[1m\\n\": words are separated by spaces, with none at either end"
+            "\"\\u{1b}[1m\\n\": separate words by one space, and put none at either end"
         );
     }
 }

@@ -47,7 +47,7 @@ pub fn set_lease_time(seconds: Option<u32>) {
         let result = Locked::open("softnet", FILE)
             .and_then(|mut preferences| preferences.set(DICTIONARY, LEASE_TIME, seconds.into()));
         match result {
-            Ok(true) => info!("the lease time of macOS' DHCP server is {seconds} seconds now"),
+            Ok(true) => info!("set the lease time of macOS' DHCP server to {seconds} seconds"),
             Ok(false) => (),
             Err(BUSY | STALE) if Instant::now() < deadline => {
                 thread::sleep(STEP);

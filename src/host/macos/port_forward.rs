@@ -120,7 +120,7 @@ impl Port {
                 None => (),
                 Some(Ok(())) => {
                     info!(
-                        "port {external} of the host leads to {to}:{}",
+                        "port {external} of the host is forwarded to {to}:{}",
                         self.exposed.internal
                     );
                     self.backoff = BACKOFF_MIN;
@@ -150,7 +150,7 @@ impl Port {
                 None => (),
                 Some(outcome) => {
                     match outcome {
-                        Ok(()) => info!("port {external} of the host leads nowhere any more"),
+                        Ok(()) => info!("port {external} of the host is no longer forwarded"),
                         Err(why) => warn!("cannot take back port {external}: {why}"),
                     }
                     self.state = State::Absent { again_at: None };

@@ -109,7 +109,7 @@ pub enum RegistryError {
         what: String,
     },
     /// The system refuses to create or open it.
-    #[error("there can be no registry of VMs in {path} (--no-registry does without)")]
+    #[error("cannot keep the registry of VMs in {path} (--no-registry turns it off)")]
     Unusable {
         /// The file or directory.
         path: PathBuf,
