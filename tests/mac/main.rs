@@ -196,7 +196,9 @@ fn an_old_macos_is_served_call_by_call() {
         let softnet = Program::start_forwarding(&mut command);
         host.lease(&vm, VM_ADDRESS);
         let log = interrupt(softnet);
-        let (_, count) = log.split_once("as this version of macOS requires: ").unwrap();
+        let (_, count) = log
+            .split_once("as this version of macOS requires: ")
+            .unwrap();
         assert!(!count.starts_with("0\n"), "{log}");
         // For reports from Macs: all that vmnet said, in a line.
         let mut lines = log.lines();
