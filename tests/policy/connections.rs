@@ -4,32 +4,32 @@ use softnet::filter::Policy;
 
 use super::*;
 
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-const SYN_ACK: u8 = 18;
-const FIN: u8 = 17;
-const RST: u8 = 4;
-const SSH: u16 = 22;
-const HIGH: u16 = 50_000;
+pub(super) const SYN: u8 = 2;
+pub(super) const ACK: u8 = 16;
+pub(super) const SYN_ACK: u8 = 18;
+pub(super) const FIN: u8 = 17;
+pub(super) const RST: u8 = 4;
+pub(super) const SSH: u16 = 22;
+pub(super) const HIGH: u16 = 50_000;
 
 /// A segment between the VM's port and the peer's, the way that its source and destination say.
-fn segment(source: (&str, u16), destination: (&str, u16), flags: u8) -> Frame {
+pub(super) fn segment(source: (&str, u16), destination: (&str, u16), flags: u8) -> Frame {
     let ports = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
     let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
     ipv4(6, source.0, destination.0, &[&ports[..], &rest].concat())
 }
 
 /// From the VM's port to the peer's.
-fn out(own: u16, peer: (&str, u16), flags: u8) -> Frame {
+pub(super) fn out(own: u16, peer: (&str, u16), flags: u8) -> Frame {
     segment((VM_IP, own), peer, flags)
 }
 
 /// From the peer's port to the VM's.
-fn back(peer: (&str, u16), own: u16, flags: u8) -> Frame {
+pub(super) fn back(peer: (&str, u16), own: u16, flags: u8) -> Frame {
     inbound(segment(peer, (VM_IP, own), flags))
 }
 
-fn set(world: &World, allow: &str, block: &str) {
+pub(super) fn set(world: &World, allow: &str, block: &str) {
     world
         .rules
         .set_policy(Policy::parse(allow, block).unwrap().0);

@@ -6,6 +6,7 @@
 
 mod changes;
 mod connections;
+mod ends;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod inbound;

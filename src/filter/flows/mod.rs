@@ -214,13 +214,15 @@ impl Flows {
         }
     }
 
-    /// Whether an ICMP error is about a packet of an open flow. It does not refresh the flow and
-    /// does not check the policy, because the flow's next packet does.
+    /// Whether an ICMP error is about a packet of a flow that is open under this policy. An error
+    /// does not refresh the flow. Nor does it have a flow of another policy judged, which takes the
+    /// flow's own ports: an error answers a packet of the flow, which has done that before.
     pub(super) fn is_related(&self, key: Key, context: Context) -> bool {
         let set = self.set(key);
         let found = set.find(key, context.lease);
         found.is_some_and(|(place, control)| {
-            !self.is_expired(set, place, control, key, sixteenths(context.now))
+            control.policy() == context.policy
+                && !self.is_expired(set, place, control, key, sixteenths(context.now))
         })
     }
 

@@ -83,7 +83,7 @@ impl Facts {
         }
         match self.name_of(packet, outbound, peer) {
             Named::Of(name) => self.by_name(name, packet, outbound, peer)?,
-            Named::About(name) if self.open(name).is_some() => {}
+            Named::About(name) if self.open_as_judged(name) => {}
             Named::About(_) | Named::No => self.unknown(packet, outbound, peer)?,
         }
         if let Some((_, _, id)) = packet.part {
@@ -111,6 +111,19 @@ impl Facts {
         Ok(())
     }
 
+    /// Whether a connection is open, and was judged by what rules depend on now.
+    fn open_as_judged(&self, name: Name) -> bool {
+        let under = self.under();
+        let place = self.open(name);
+        place.is_some_and(|place| self.tracked[place].under == under)
+    }
+
+    /// What rules may depend on.
+    fn under(&self) -> (Vec<Ipv4Addr>, Option<Ipv4Net>) {
+        let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
+        (servers.copied().collect(), self.network)
+    }
+
     fn by_name(
         &mut self,
         name: Name,
@@ -121,8 +134,7 @@ impl Facts {
         let tcp = (packet.protocol == 6).then_some(packet.flags);
         let is_syn = tcp.is_some_and(|flags| flags & 0x17 == 0x02);
         let now = u64::from(self.now);
-        let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
-        let under = (servers.copied().collect(), self.network);
+        let under = self.under();
         if let Some(place) = self.open(name) {
             let it = &mut self.tracked[place];
             let from_opener = it.by_vm == outbound;

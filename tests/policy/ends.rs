@@ -1,0 +1,35 @@
+//! What a connection leaves behind when it ends, and what does not end one.
+
+use super::connections::*;
+use super::*;
+
+/// An open connection from the VM to a web server, then a policy that forbids everything.
+fn forbidden() -> World {
+    let web = (INTERNET, 443);
+    let mut world = World::new(LEASED, "out 1.2.3.4", "0.0.0.0/0");
+    assert_eq!(world.send(out(HIGH, web, SYN)), Ok(()));
+    assert_eq!(world.receive(back(web, HIGH, SYN_ACK)), Ok(()));
+    assert_eq!(world.send(out(HIGH, web, ACK)), Ok(()));
+    set(&world, "", "out 0.0.0.0/0,in 0.0.0.0/0");
+    world
+}
+
+/// Nothing else of the connection has come since, so nothing has cut it yet.
+#[test]
+fn an_error_about_a_connection_does_not_outlive_its_policy() {
+    let web = (INTERNET, 443);
+    let Frame(received) = segment(web, (VM_IP, HIGH), ACK);
+    let letter = [&received[14..], &[7; 1000]].concat();
+    let to_web = icmp_error(VM_IP, INTERNET, [3, 3], 0, &letter);
+    assert_eq!(forbidden().send(to_web.clone()), Err(DestinationBlocked));
+    let Frame(sent) = out(HIGH, web, ACK);
+    let to_vm = inbound(icmp_error("5.6.7.8", VM_IP, [3, 1], 0, &sent[14..]));
+    assert_eq!(forbidden().receive(to_vm.clone()), Err(SourceBlocked));
+    // A policy that allows the connection lets them pass after the connection's next packet.
+    let mut world = forbidden();
+    set(&world, "out 1.2.3.4", "out 0.0.0.0/0,in 0.0.0.0/0");
+    assert_eq!(world.send(to_web.clone()), Err(Untracked));
+    assert_eq!(world.receive(back(web, HIGH, ACK)), Ok(()));
+    assert_eq!(world.send(to_web), Ok(()));
+    assert_eq!(world.receive(to_vm), Ok(()));
+}
