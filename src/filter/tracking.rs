@@ -67,7 +67,7 @@ impl Tracker {
         if let Some(part) = &facts.part
             && part.offset != 0
         {
-            let follows = self.fragments.go_on(part, context.now);
+            let follows = self.fragments.go_on(part, context);
             return if follows {
                 Ok(())
             } else {
@@ -82,9 +82,7 @@ impl Tracker {
             _ => self.untracked(verdict(self.way), excuse)?,
         }
         match &facts.part {
-            Some(part) if !self.fragments.begin(part, context.now) => {
-                Err(DropReason::FragmentsFull)
-            }
+            Some(part) if !self.fragments.begin(part, context) => Err(DropReason::FragmentsFull),
             _ => Ok(()),
         }
     }

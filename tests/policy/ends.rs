@@ -33,3 +33,29 @@ fn an_error_about_a_connection_does_not_outlive_its_policy() {
     assert_eq!(world.send(to_web), Ok(()));
     assert_eq!(world.receive(to_vm), Ok(()));
 }
+
+/// A datagram need not have a last fragment, so its first would let out any number of others.
+#[test]
+fn the_rest_of_a_datagram_does_not_outlive_the_policy_for_its_first_fragment() {
+    // A length beyond the fragment.
+    let first = || {
+        let frame = udp(VM_IP, HIGH, INTERNET, 9, &[0; 16]).set(38, &[1, 0]);
+        frame.fragment(0, true)
+    };
+    let rest = || ipv4(17, VM_IP, INTERNET, &[7; 1400]).fragment(8, true);
+    let answer = |offset| {
+        let frame = udp(INTERNET, 9, VM_IP, HIGH, &[0; 16]).set(38, &[1, 0]);
+        inbound(frame.fragment(offset, true))
+    };
+    let mut world = World::new(LEASED, "out 1.2.3.4", "0.0.0.0/0");
+    assert_eq!(world.send(first()), Ok(()));
+    assert_eq!(world.receive(answer(0)), Ok(()));
+    set(&world, "", "out 0.0.0.0/0,in 0.0.0.0/0");
+    assert_eq!(world.send(rest()), Err(Untracked));
+    assert_eq!(world.receive(answer(8)), Err(Untracked));
+    // Nor does it begin again with a policy that allows it again.
+    set(&world, "out 1.2.3.4", "0.0.0.0/0");
+    assert_eq!(world.send(rest()), Err(Untracked));
+    assert_eq!(world.send(first()), Ok(()));
+    assert_eq!(world.send(rest()), Ok(()));
+}

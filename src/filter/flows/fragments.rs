@@ -1,5 +1,5 @@
 //! Datagrams that arrive in fragments: the decision about the first fragment, which has the ports,
-//! also holds for the rest.
+//! also holds for the rest, as long as the policy and the lease are the same.
 //!
 //! Each direction has a table of its own, of fixed size. For outbound datagrams it is also a limit:
 //! a receiver keeps incomplete datagrams for up to 30 seconds, in memory that all senders share,
@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 
+use super::Context;
 use crate::clock::Tick;
 
 /// One fragment of a datagram.
@@ -31,6 +32,8 @@ pub(in super::super) struct Fragments {
 struct Slot {
     /// Peer, protocol and identification; 0 for an unused place.
     name: u64,
+    /// The policy by which the first fragment was judged, and the lease.
+    under: (u32, u32),
     until: Tick,
     /// The number of bytes that have passed.
     passed: usize,
@@ -50,14 +53,15 @@ impl Fragments {
     }
 
     /// Records that a first fragment was allowed. Returns whether there is room for its datagram.
-    pub(in super::super) fn begin(&self, part: &Part, now: Tick) -> bool {
-        let slot = self.find(part, now).or_else(|| self.free(now));
+    pub(in super::super) fn begin(&self, part: &Part, context: Context) -> bool {
+        let slot = self.find(part, context).or_else(|| self.free(context.now));
         let Some(slot) = slot else {
             return false;
         };
         slot.set(Slot {
             name: part.name(),
-            until: now.after(SECONDS),
+            under: (context.policy, context.lease),
+            until: context.now.after(SECONDS),
             passed: part.len,
             total: None,
         });
@@ -65,8 +69,8 @@ impl Fragments {
     }
 
     /// Whether a later fragment belongs to a datagram that was allowed.
-    pub(in super::super) fn go_on(&self, part: &Part, now: Tick) -> bool {
-        let Some(slot) = self.find(part, now) else {
+    pub(in super::super) fn go_on(&self, part: &Part, context: Context) -> bool {
+        let Some(slot) = self.find(part, context) else {
             return false;
         };
         let mut datagram = slot.get();
@@ -83,11 +87,11 @@ impl Fragments {
         true
     }
 
-    fn find(&self, part: &Part, now: Tick) -> Option<&Cell<Slot>> {
-        let name = part.name();
+    fn find(&self, part: &Part, context: Context) -> Option<&Cell<Slot>> {
+        let (name, under) = (part.name(), (context.policy, context.lease));
         self.slots.iter().find(|slot| {
             let slot = slot.get();
-            slot.name == name && slot.until > now
+            slot.name == name && slot.under == under && slot.until > context.now
         })
     }
 
@@ -126,10 +130,18 @@ mod tests {
         }
     }
 
+    fn at(second: u32) -> Context {
+        Context {
+            policy: 1,
+            lease: 7,
+            now: Tick::from_secs(second),
+        }
+    }
+
     #[test]
     fn later_parts_follow_the_first_in_any_order_until_all_is_there() {
         let fragments = Fragments::new(2);
-        let now = Tick::from_secs(1);
+        let now = at(1);
         assert!(
             !fragments.go_on(&part(7, 1480, false), now),
             "the first is missing"
@@ -145,9 +157,20 @@ mod tests {
     }
 
     #[test]
+    fn another_policy_and_another_lease_need_another_first_part() {
+        let now = at(1);
+        for later in [Context { policy: 2, ..now }, Context { lease: 8, ..now }] {
+            let fragments = Fragments::new(2);
+            assert!(fragments.begin(&part(7, 0, false), now));
+            assert!(!fragments.go_on(&part(7, 1480, false), later));
+            assert!(fragments.go_on(&part(7, 1480, false), now));
+        }
+    }
+
+    #[test]
     fn there_are_only_so_many_at_once() {
         let fragments = Fragments::new(2);
-        let now = Tick::from_secs(1);
+        let now = at(1);
         for (identification, has_room) in [(1, true), (2, true), (3, false), (2, true)] {
             assert_eq!(
                 fragments.begin(&part(identification, 0, false), now),
@@ -156,7 +179,7 @@ mod tests {
         }
         assert!(fragments.go_on(&part(1, 1480, true), now));
         assert!(fragments.begin(&part(3, 0, false), now), "one is complete");
-        assert!(!fragments.begin(&part(4, 0, false), now.after(29)));
-        assert!(fragments.begin(&part(4, 0, false), now.after(30)));
+        assert!(!fragments.begin(&part(4, 0, false), at(30)));
+        assert!(fragments.begin(&part(4, 0, false), at(31)));
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Connection {
 pub(crate) struct Datagram {
     outbound: bool,
     name: (Ipv4Addr, u8, u16),
+    /// The leased address, and what rules may depend on, as when the first part passed.
+    under: (Option<Ipv4Addr>, (Vec<Ipv4Addr>, Option<Ipv4Net>)),
     until: u64,
     passed: usize,
     end: Option<usize>,
@@ -67,8 +69,11 @@ impl Facts {
             && offset != 0
         {
             let name = (peer, packet.protocol, id);
-            let same =
-                |it: &&mut Datagram| (it.outbound, it.name) == (outbound, name) && it.until > now;
+            let under = self.now_under();
+            let same = |it: &&mut Datagram| {
+                let is_its = (it.outbound, it.name) == (outbound, name) && it.under == under;
+                is_its && it.until > now
+            };
             let Some(datagram) = self.datagrams.iter_mut().find(same) else {
                 return Err(vec!["untracked"]);
             };
@@ -88,8 +93,10 @@ impl Facts {
         }
         if let Some((_, _, id)) = packet.part {
             let name = (peer, packet.protocol, id);
-            self.datagrams
-                .retain(|it| it.until > now && (it.outbound, it.name) != (outbound, name));
+            let under = self.now_under();
+            let is_same =
+                |it: &Datagram| (it.outbound, it.name) == (outbound, name) && it.under == under;
+            self.datagrams.retain(|it| it.until > now && !is_same(it));
             let limit = if outbound { 64 } else { 256 };
             if self
                 .datagrams
@@ -103,6 +110,7 @@ impl Facts {
             self.datagrams.push(Datagram {
                 outbound,
                 name,
+                under,
                 until: now + 30,
                 passed: packet.payload.len(),
                 end: None,
@@ -122,6 +130,12 @@ impl Facts {
     fn under(&self) -> (Vec<Ipv4Addr>, Option<Ipv4Net>) {
         let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
         (servers.copied().collect(), self.network)
+    }
+
+    /// What a datagram's later parts have in common with its first.
+    fn now_under(&self) -> (Option<Ipv4Addr>, (Vec<Ipv4Addr>, Option<Ipv4Net>)) {
+        let address = self.lease.as_ref().map(|lease| lease.address);
+        (address, self.under())
     }
 
     fn by_name(
