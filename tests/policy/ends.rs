@@ -59,3 +59,28 @@ fn the_rest_of_a_datagram_does_not_outlive_the_policy_for_its_first_fragment() {
     assert_eq!(world.send(first()), Ok(()));
     assert_eq!(world.send(rest()), Ok(()));
 }
+
+/// Whoever knows a client's address and guesses its port can send it.
+#[test]
+fn a_forged_syn_does_not_end_a_connection() {
+    let client = (INTERNET, HIGH);
+    for forged in [back(client, SSH, SYN), back(client, SSH, 0xc0 | SYN)] {
+        let mut world = World::new(LEASED, "in tcp 0.0.0.0/0 to 22", "0.0.0.0/0");
+        assert_eq!(world.receive(back(client, SSH, SYN)), Ok(()));
+        assert_eq!(world.send(out(SSH, client, SYN_ACK)), Ok(()));
+        assert_eq!(world.receive(back(client, SSH, ACK)), Ok(()));
+        assert_eq!(world.receive(forged), Ok(()));
+        // The VM asks the client, which is right not to answer.
+        assert_eq!(world.send(out(SSH, client, ACK)), Ok(()));
+        world.now = world.now.after(300);
+        assert_eq!(world.send(out(SSH, client, ACK)), Ok(()));
+        assert_eq!(world.receive(back(client, SSH, ACK)), Ok(()));
+        // A client that has started again says so, and is let in.
+        assert_eq!(world.receive(back(client, SSH, SYN)), Ok(()));
+        assert_eq!(world.send(out(SSH, client, ACK)), Ok(()));
+        assert_eq!(world.receive(back(client, SSH, RST)), Ok(()));
+        assert_eq!(world.receive(back(client, SSH, SYN)), Ok(()));
+        assert_eq!(world.send(out(SSH, client, SYN_ACK)), Ok(()));
+        assert_eq!(world.receive(back(client, SSH, ACK)), Ok(()));
+    }
+}

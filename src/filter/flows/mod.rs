@@ -159,7 +159,9 @@ impl Flows {
         }
     }
 
-    /// Opens the flow of a packet that the rules allow, or reopens it.
+    /// Opens the flow of a packet that the rules allow, or reopens it. A flow that both sides have
+    /// confirmed stays as it is: a SYN on it may be forged, and the machine that receives it asks
+    /// the other whether it is right (RFC 5961, section 4), which a reset then says.
     ///
     /// # Errors
     /// [`Full`], if neither the table nor the packet's set has a place that may be reused.
@@ -176,6 +178,12 @@ impl Flows {
         for _ in 0..ATTEMPTS {
             let same = set.find(key, context.lease);
             let (place, before) = match same {
+                Some((place, control)) if control.state().outlives_syn() => {
+                    if !self.is_expired(set, place, control, key, now) {
+                        return Ok(());
+                    }
+                    (place, control)
+                }
                 Some(found) => found,
                 None => self.victim(set, state, context.lease, now).ok_or(Full)?,
             };

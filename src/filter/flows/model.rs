@@ -169,7 +169,10 @@ fn expect(
                 !flow.assured
             };
         if !belongs {
-            *flow = new;
+            // A SYN that may be forged changes nothing.
+            if !flow.assured || is_over {
+                *flow = new;
+            }
             return Found::Opens;
         }
     }

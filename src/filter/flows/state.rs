@@ -10,7 +10,8 @@
 //!
 //! Sequence numbers are not followed. The purpose is to keep out machines that were never asked to
 //! speak, and flags suffice for that. So a forged RST ends nothing: it shortens the flow's timeout,
-//! until the machine that seems to have sent it sends again.
+//! until the machine that seems to have sent it sends again. A forged SYN does nothing to an assured
+//! flow.
 
 use super::Key;
 use crate::direction::Direction;
@@ -117,13 +118,17 @@ impl State {
     /// the same time (RFC 9293, 3.5). On any other flow it begins a new connection.
     pub(super) const fn takes_syn(self, from_opener: bool) -> bool {
         let has_replied = self.0 & REPLIED != 0;
-        let is_over = self.0 & (FIN_OF_OPENER | FIN_OF_OTHER | RST_OF_OPENER | RST_OF_OTHER) != 0;
-        !is_over
+        !self.is_closing()
             && if from_opener {
                 !has_replied
             } else {
                 self.0 & ASSURED == 0
             }
+    }
+
+    /// Whether a flow stays as it is when a SYN passes that does not belong to it.
+    pub(super) const fn outlives_syn(self) -> bool {
+        self.0 & ASSURED != 0 && !self.is_closing()
     }
 
     /// The state after this packet.

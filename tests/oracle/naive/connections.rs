@@ -204,7 +204,13 @@ impl Facts {
             Said::No(fault) => fault == "destination-blocked",
             Said::Nothing => false,
         };
-        if outbound || matches!(said, Said::Allowed) || is_about_answers {
+        // A SYN on a connection that both sides have confirmed may be forged.
+        let is_confirmed = self.open(name).is_some_and(|place| {
+            let it = &self.tracked[place];
+            it.is_confirmed && !it.has_fin && it.rst == [false, false]
+        });
+        let is_kept = outbound || matches!(said, Said::Allowed) || is_about_answers;
+        if is_kept && !is_confirmed {
             self.tracked.retain(|it| it.name != name);
             self.tracked.push(Connection {
                 name,
