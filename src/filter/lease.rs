@@ -13,7 +13,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::clock::Tick;
 
 /// An address leased to the VM.
@@ -32,6 +32,8 @@ pub struct LeaseCell {
     packed: AtomicU64,
     /// The address that the server offered last, and until when the offer counts; zero for none.
     offered: AtomicU64,
+    /// See [`Self::tenure`].
+    tenure: AtomicU32,
 }
 
 impl LeaseCell {
@@ -55,10 +57,11 @@ impl LeaseCell {
     /// Lends an address without end, as no server has: for frames that were captured after it was
     /// granted. Before the filters see their first frame.
     pub fn assume(&self, address: Ipv4Addr) {
-        self.bind(&Lease {
+        let lease = Lease {
             address,
             expires: Tick::NEVER,
-        });
+        };
+        self.bind(&lease, Tick::ZERO);
     }
 
     /// Address and expiry, in one load.
@@ -67,8 +70,21 @@ impl LeaseCell {
         PackedLease(self.packed.load(Ordering::Acquire))
     }
 
+    /// The number of the time that the VM has had its address without a break: the same after a
+    /// renewal, but another if the lease has ended before, even if the address is the same again.
+    /// Somebody else may have had it meanwhile.
+    #[inline]
+    pub(super) fn tenure(&self) -> u32 {
+        self.tenure.load(Ordering::Acquire)
+    }
+
     /// Stores a new lease. Only for the inbound side: there is one writer at a time.
-    pub(super) fn bind(&self, lease: &Lease) {
+    pub(super) fn bind(&self, lease: &Lease, now: Tick) {
+        let before = self.packed();
+        if !before.is_valid(now) || before.address() != u32::from(lease.address) {
+            // Before the lease, so that nothing under the new one has the old number.
+            self.tenure.fetch_add(1, Ordering::AcqRel);
+        }
         let packed = PackedLease::new(lease.address.into(), lease.expires);
         // A swap, because `give_up` also reads and writes: then one of the two sees the other.
         self.packed.swap(packed.0, Ordering::AcqRel);
@@ -175,7 +191,7 @@ mod tests {
     fn a_lease_is_read_as_it_was_bound() {
         let cell = LeaseCell::default();
         assert_eq!(cell.lease(), None);
-        cell.bind(&lease(2, 600));
+        cell.bind(&lease(2, 600), Tick::ZERO);
         assert_eq!(cell.lease(), Some(lease(2, 600)));
         cell.clear();
         assert_eq!(cell.lease(), None);
@@ -185,21 +201,40 @@ mod tests {
     fn a_lease_ends_at_its_second() {
         let cell = LeaseCell::default();
         assert!(!cell.packed().is_valid(Tick::from_secs(0)));
-        cell.bind(&lease(2, 600));
+        cell.bind(&lease(2, 600), Tick::ZERO);
         assert!(cell.packed().is_valid(Tick::from_secs(599)));
         assert!(!cell.packed().is_valid(Tick::from_secs(600)));
-        cell.bind(&lease(2, u32::MAX));
+        cell.bind(&lease(2, u32::MAX), Tick::ZERO);
         assert!(cell.packed().is_valid(Tick::from_secs(u32::MAX - 1)));
+    }
+
+    #[test]
+    fn a_lease_that_has_ended_is_another_tenure_when_it_comes_again() {
+        let cell = LeaseCell::default();
+        let mut last = cell.tenure();
+        let mut is_new = |cell: &LeaseCell, lease: &Lease, second| {
+            cell.bind(lease, Tick::from_secs(second));
+            let before = std::mem::replace(&mut last, cell.tenure());
+            before != last
+        };
+        assert!(is_new(&cell, &lease(2, 600), 0));
+        assert!(!is_new(&cell, &lease(2, 900), 599), "renewed");
+        assert!(is_new(&cell, &lease(2, 1800), 900), "expired");
+        assert!(is_new(&cell, &lease(3, 1800), 900), "another");
+        cell.clear();
+        assert!(is_new(&cell, &lease(3, 1800), 900), "revoked");
+        cell.give_up(lease(3, 0).address.into());
+        assert!(is_new(&cell, &lease(3, 1800), 900), "given up");
     }
 
     #[test]
     fn giving_up_an_address_leaves_another() {
         let cell = LeaseCell::default();
         let address = |last| lease(last, 0).address.into();
-        cell.bind(&lease(3, 900));
+        cell.bind(&lease(3, 900), Tick::ZERO);
         cell.give_up(address(2));
         assert_eq!(cell.lease(), Some(lease(3, 900)));
-        cell.bind(&lease(3, 1800));
+        cell.bind(&lease(3, 1800), Tick::ZERO);
         cell.give_up(address(3));
         assert_eq!(cell.lease(), None);
     }

@@ -233,9 +233,10 @@ fn leased_pair() -> (Outbound, Inbound) {
         connection_rate: CONNECTION_RATE,
         names: Names::default(),
     });
-    lease.bind(&Lease {
+    let granted = Lease {
         address: Ipv4Addr::new(192, 168, 64, 2),
         expires: Tick::from_secs(600),
-    });
+    };
+    lease.bind(&granted, Tick::ZERO);
     (outbound, inbound)
 }

@@ -378,10 +378,11 @@ mod tests {
         filter.begin(Tick::from_secs(600));
         let why = filter.judge(&frame);
         assert_eq!(why, Step::Unleased);
-        filter.lease.bind(&crate::filter::Lease {
+        let lease = crate::filter::Lease {
             address: Ipv4Addr::new(192, 168, 64, 2),
             expires: Tick::from_secs(1200),
-        });
+        };
+        filter.lease.bind(&lease, Tick::from_secs(600));
         let mut len = 54;
         let verdict = filter.inspect(&mut Slot::new(&mut frame, &mut len), why);
         assert_eq!(verdict, Verdict::Drop(DropReason::LeaseExpired));

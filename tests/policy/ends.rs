@@ -84,3 +84,46 @@ fn a_forged_syn_does_not_end_a_connection() {
         assert_eq!(world.receive(back(client, SSH, ACK)), Ok(()));
     }
 }
+
+/// An answer to the VM's request for its address, under this xid.
+fn lease_again(world: &mut World, xid: u32) {
+    let request = Dhcp::request(3).address(50, VM_IP).address(54, GATEWAY_IP);
+    let request = Dhcp { xid, ..request };
+    assert_eq!(world.send(request.broadcast()), Ok(()));
+    let ack = Dhcp { xid, ..Dhcp::ack() };
+    assert_eq!(world.receive(ack.answer()), Ok(()));
+}
+
+#[test]
+fn a_lease_that_ends_ends_connections_even_if_its_address_comes_again() {
+    let host = (GATEWAY_IP, HIGH);
+    let end: [fn(&mut World); 4] = [
+        |_| {},
+        |world| world.now = world.now.after(600),
+        |world| assert_eq!(world.send(Dhcp::release().unicast(VM_IP)), Ok(())),
+        |world| {
+            let refused = Dhcp::request(3).address(50, VM_IP).address(54, GATEWAY_IP);
+            let refused = Dhcp { xid: 7, ..refused };
+            assert_eq!(world.send(refused.broadcast()), Ok(()));
+            let nak = Dhcp {
+                xid: 7,
+                ..Dhcp::nak()
+            };
+            assert_eq!(world.receive(nak.answer()), Ok(()));
+        },
+    ];
+    for (number, end) in end.into_iter().enumerate() {
+        let mut world = World::new(LEASED, "in @host", "0.0.0.0/0");
+        assert_eq!(world.receive(back(host, SSH, SYN)), Ok(()));
+        assert_eq!(world.send(out(SSH, host, SYN_ACK)), Ok(()));
+        assert_eq!(world.receive(back(host, SSH, ACK)), Ok(()));
+        end(&mut world);
+        lease_again(&mut world, 99);
+        // A renewal ends nothing.
+        let said = |reason| if number == 0 { Ok(()) } else { Err(reason) };
+        let (answer, question) = (out(SSH, host, ACK), back(host, SSH, ACK));
+        assert_eq!(world.send(answer), said(DestinationBlocked), "{number}");
+        assert_eq!(world.receive(question), said(Untracked), "{number}");
+        assert_eq!(world.receive(back(host, SSH, SYN)), Ok(()));
+    }
+}

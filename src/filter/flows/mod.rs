@@ -53,7 +53,7 @@ pub(super) struct Key {
 pub(super) struct Context {
     /// The number of the policy.
     pub(super) policy: u32,
-    /// The leased address. Flows opened under another lease no longer belong to this VM.
+    /// The number of the lease, its tenure. Flows opened under another no longer belong to this VM.
     pub(super) lease: u32,
     pub(super) now: Tick,
 }

@@ -64,7 +64,7 @@ impl Set {
         None
     }
 
-    /// The flow in a place, and the address under which it was opened, unless the place is empty or
+    /// The flow in a place, and the lease under which it was opened, unless the place is empty or
     /// being written.
     #[inline]
     pub(super) fn read(&self, place: usize) -> Option<(Key, u32, Control)> {

@@ -17,7 +17,7 @@ impl Inbound {
         };
         let context = Context {
             policy: rules.number,
-            lease: self.lease.packed().address(),
+            lease: self.lease.tenure(),
             now: self.now,
         };
         if self.tracker.known(carried, context).is_some() {

@@ -124,7 +124,7 @@ impl Inbound {
         let is_free = self.claims.claim(lease.address, &mut || {
             // Before the lease, because nothing leaves until there is one.
             self.rules.learn(&learned);
-            self.lease.bind(&lease);
+            self.lease.bind(&lease, self.now);
         });
         self.view.refresh();
         is_free.then_some(()).ok_or(DropReason::DhcpAddressTaken)

@@ -15,10 +15,10 @@ fn grant(last: u8) -> Lease {
 /// A cell with the first grant, and a thread that binds the second one meanwhile.
 fn rebinding() -> (Arc<LeaseCell>, thread::JoinHandle<()>) {
     let cell = Arc::new(LeaseCell::default());
-    cell.bind(&grant(1));
+    cell.bind(&grant(1), Tick::ZERO);
     let writer = thread::spawn({
         let cell = Arc::clone(&cell);
-        move || cell.bind(&grant(2))
+        move || cell.bind(&grant(2), Tick::ZERO)
     });
     (cell, writer)
 }

@@ -51,7 +51,7 @@ impl Outbound {
         let rules = self.view.rules();
         let context = Context {
             policy: rules.number,
-            lease: self.lease.packed().address(),
+            lease: self.lease.tenure(),
             now: self.now,
         };
         if rules.inbound.is_some()

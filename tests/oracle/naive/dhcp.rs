@@ -338,6 +338,14 @@ impl Facts {
                 network.contains(&message.yiaddr).then_some(network)
             });
         }
+        // Nothing goes on that was open under a lease that has ended, or of another address.
+        if self
+            .valid_lease()
+            .is_none_or(|lease| lease.address != message.yiaddr)
+        {
+            self.tracked.clear();
+            self.datagrams.clear();
+        }
         self.lease = Some(Lease {
             address: message.yiaddr,
             expires: match u32::from_be_bytes(time) {
