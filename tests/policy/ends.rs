@@ -1,4 +1,4 @@
-//! What a connection leaves behind when it ends, and what does not end one.
+//! What a connection leaves behind when it ends, and what does not end one, nor keep one out.
 
 use super::connections::*;
 use super::*;
@@ -126,4 +126,30 @@ fn a_lease_that_ends_ends_connections_even_if_its_address_comes_again() {
         assert_eq!(world.receive(question), said(Untracked), "{number}");
         assert_eq!(world.receive(back(host, SSH, SYN)), Ok(()));
     }
+}
+
+/// The VM answers whoever seems to have asked, so each of these takes a place for three minutes.
+#[test]
+fn forged_questions_to_a_service_leave_the_vm_connections_of_its_own() {
+    let mut world = World::new(LEASED, "in udp 0.0.0.0/0 to 5353", "in 0.0.0.0/0");
+    let mut dropped = 0;
+    for number in 0..70_000 {
+        let sender = std::net::Ipv4Addr::from(0x0b00_0000_u32 + number).to_string();
+        let question = inbound(udp(&sender, 4000, VM_IP, 5353, &[]));
+        match world.receive(question) {
+            Ok(()) => assert_eq!(world.send(udp(VM_IP, 5353, &sender, 4000, &[])), Ok(())),
+            Err(reason) => {
+                assert_eq!(reason, FlowsFull);
+                dropped += 1;
+            }
+        }
+    }
+    assert!(dropped > 20_000, "{dropped}");
+    // All but those whose set is full of others.
+    let opened = (0..8000).filter(|port| world.send(out(*port, (INTERNET, 443), SYN)).is_ok());
+    assert!(opened.count() > 7500);
+    // They end, and there is room for others.
+    world.now = world.now.after(180);
+    let question = inbound(udp(INTERNET, 4000, VM_IP, 5353, &[]));
+    assert_eq!(world.receive(question), Ok(()));
 }

@@ -86,6 +86,8 @@ pub(super) struct Flows {
     live: AtomicU32,
     /// Of these, TCP that both sides have not confirmed.
     embryonic: AtomicU32,
+    /// Of these, flows that the VM did not open.
+    foreign: AtomicU32,
     /// The next set to sweep.
     hand: AtomicU32,
 }
@@ -102,6 +104,9 @@ const SETS: usize = if cfg!(loom) {
 /// How many flows may be open whose other side has not answered: the rest of the table is safe from
 /// a flood of SYNs.
 const EMBRYONIC_MAX: u32 = FLOWS_MAX / 4;
+/// How many flows may be open that others opened: whoever forges senders to a service that answers
+/// them must not leave the VM without connections of its own.
+const FOREIGN_MAX: u32 = FLOWS_MAX / 4 * 3;
 /// How many sets are swept for expired flows each sixteenth of a second: all of them in ten
 /// seconds.
 const SWEPT: u32 = 102;
@@ -122,6 +127,7 @@ impl Flows {
             hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
             live: AtomicU32::new(0),
             embryonic: AtomicU32::new(0),
+            foreign: AtomicU32::new(0),
             hand: AtomicU32::new(0),
         }
     }
@@ -185,7 +191,9 @@ impl Flows {
                     (place, control)
                 }
                 Some(found) => found,
-                None => self.victim(set, state, context.lease, now).ok_or(Full)?,
+                None => self
+                    .victim(set, state, from, context.lease, now)
+                    .ok_or(Full)?,
             };
             let control = before.next(state, key.protocol, from, context.policy);
             if !set.claim(place, before) {
@@ -274,14 +282,23 @@ impl Flows {
     }
 
     /// A place for a new flow: a free one, or else that of the flow with the lowest priority.
-    fn victim(&self, set: &Set, state: State, lease: u32, now: u32) -> Option<(usize, Control)> {
+    fn victim(
+        &self,
+        set: &Set,
+        state: State,
+        from: Direction,
+        lease: u32,
+        now: u32,
+    ) -> Option<(usize, Control)> {
         let (live, embryonic) = self.counts();
+        let foreign = self.foreign.load(Ordering::Relaxed);
+        let only_foreign = from == Direction::Inbound && foreign >= FOREIGN_MAX;
         let is_full = live >= FLOWS_MAX;
         let only_embryonic = state.is_embryonic() && embryonic >= EMBRYONIC_MAX;
         let mut best: Option<(EvictionPriority, u32, usize, Control)> = None;
         for place in 0..PLACES {
             let control = set.control(place);
-            if control.is_busy() {
+            if control.is_busy() || only_foreign && !control.is_foreign() {
                 continue;
             }
             let class = match set.read(place) {
@@ -345,6 +362,7 @@ impl Flows {
         };
         adjust(&self.live, before.is_live(), after.is_live());
         adjust(&self.embryonic, before.is_embryonic(), after.is_embryonic());
+        adjust(&self.foreign, before.is_foreign(), after.is_foreign());
     }
 }
 

@@ -183,6 +183,11 @@ impl Control {
             && self.protocol() == crate::wire::ipv4::protocol::TCP
     }
 
+    /// Whether it is a flow that the VM did not open.
+    pub(super) const fn is_foreign(self) -> bool {
+        self.is_live() && matches!(self.opener(), Direction::Inbound)
+    }
+
     pub(super) const fn opener(self) -> Direction {
         if self.0 >> 16 & 1 == 0 {
             Direction::Outbound
