@@ -7,6 +7,7 @@
 mod changes;
 mod connections;
 mod ends;
+mod explained;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod inbound;

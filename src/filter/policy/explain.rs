@@ -41,6 +41,8 @@ pub struct Peer {
 /// What happens to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
+    /// Which way it goes.
+    pub from: Direction,
     /// The label of the reason, if it is dropped.
     pub dropped: Option<&'static str>,
     /// The rule that decides, and whether it allows; `None` if the built-in rules decide.
@@ -95,12 +97,24 @@ impl Policy {
                 }
                 said => said,
             },
+            // No rule is asked about these.
+            (Direction::Inbound, _)
+                if place.mode == Mode::Host && peer.address != place.gateway =>
+            {
+                Destination::HostOnly
+            }
+            (Direction::Inbound, _) if roles.isolation && roles.is_neighbour(address) => {
+                Destination::Isolation
+            }
             (Direction::Inbound, Some(inbound)) => inbound.verdict_for_packet(address, kind, ports),
             (Direction::Inbound, None) => Destination::Pass,
         };
-        let dropped = said.refusal().map(|reason| match from {
-            Direction::Outbound => reason.label(),
-            Direction::Inbound => "source-blocked",
+        let dropped = said.refusal().map(|reason| match (from, said) {
+            (Direction::Outbound, _)
+            | (Direction::Inbound, Destination::HostOnly | Destination::Isolation) => {
+                reason.label()
+            }
+            (Direction::Inbound, _) => "source-blocked",
         });
         let wanted = if dropped.is_some() {
             Action::Block
@@ -114,6 +128,7 @@ impl Policy {
             Destination::Pass | Destination::Allowed | Destination::Blocked
         );
         Explanation {
+            from,
             dropped,
             rule: rule.filter(|_| is_a_rules),
         }
@@ -223,6 +238,9 @@ impl fmt::Display for Explanation {
             (Some((rule, true)), _) => write!(f, ", by the rule \"allow {rule}\""),
             (Some((rule, false)), _) => write!(f, ", by the rule \"block {rule}\""),
             (None, None) => f.write_str(", as no rule is about it and nothing built in closes it"),
+            (None, Some("isolation")) if self.from == Direction::Inbound => {
+                f.write_str(": with isolation on, no neighbour sends to the VM")
+            }
             (None, Some("isolation")) => f.write_str(
                 ": with isolation on, neighbours take a rule whose prefix lies within the VM's \
                  network",
@@ -337,6 +355,15 @@ mod tests {
                 expected
             );
         }
+        assert_eq!(
+            explain(
+                "in 192.168.64.50",
+                "",
+                Direction::Inbound,
+                "192.168.64.50:22"
+            ),
+            "dropped as isolation: with isolation on, no neighbour sends to the VM"
+        );
         let stateless = explain("", "0.0.0.0/0", Direction::Inbound, "9.9.9.9:22");
         assert_eq!(
             stateless,
