@@ -153,3 +153,27 @@ fn forged_questions_to_a_service_leave_the_vm_connections_of_its_own() {
     let question = inbound(udp(INTERNET, 4000, VM_IP, 5353, &[]));
     assert_eq!(world.receive(question), Ok(()));
 }
+
+/// Under the identifier of somebody else's.
+#[test]
+fn whoever_was_asked_by_an_echo_request_may_not_ask_back() {
+    let mut world = World::new(LEASED, "in @host", "0.0.0.0/0");
+    let asked = || inbound(icmp(GATEWAY_IP, VM_IP, 8));
+    assert_eq!(world.receive(asked()), Ok(()));
+    let back = icmp(VM_IP, GATEWAY_IP, 8);
+    assert_eq!(world.send(back), Err(DestinationBlocked));
+    assert_eq!(world.send(icmp(VM_IP, GATEWAY_IP, 0)), Ok(()));
+    let mut world = World::new(LEASED, "", "in 0.0.0.0/0");
+    assert_eq!(world.send(icmp(VM_IP, INTERNET, 8)), Ok(()));
+    let back = inbound(icmp(INTERNET, VM_IP, 8));
+    assert_eq!(world.receive(back), Err(SourceBlocked));
+    assert_eq!(world.receive(inbound(icmp(INTERNET, VM_IP, 0))), Ok(()));
+    // Both may ask where the rules let both.
+    let mut world = World::new(LEASED, "", "in 9.9.9.9,out 9.9.9.9");
+    for _ in 0..2 {
+        assert_eq!(world.send(icmp(VM_IP, INTERNET, 8)), Ok(()));
+        assert_eq!(world.receive(inbound(icmp(INTERNET, VM_IP, 8))), Ok(()));
+        assert_eq!(world.send(icmp(VM_IP, INTERNET, 0)), Ok(()));
+        assert_eq!(world.receive(inbound(icmp(INTERNET, VM_IP, 0))), Ok(()));
+    }
+}

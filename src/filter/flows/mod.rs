@@ -142,7 +142,11 @@ impl Flows {
                 break;
             };
             let from_opener = control.opener() == from;
-            if kind.is_syn() && !control.state().takes_syn(from_opener) {
+            let is_asked_anew = match kind {
+                Kind::Echo { is_request } => is_request && !from_opener,
+                kind => kind.is_syn() && !control.state().takes_syn(from_opener),
+            };
+            if is_asked_anew {
                 return Found::Opens;
             }
             if self.is_expired(set, place, control, key, now) {

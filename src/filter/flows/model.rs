@@ -176,6 +176,10 @@ fn expect(
             return Found::Opens;
         }
     }
+    if kind == (Kind::Echo { is_request: true }) && !by_opener {
+        *flow = new;
+        return Found::Opens;
+    }
     if flow.policy != context.policy {
         let opener = flow.opener;
         if opener == Outbound || context.policy.is_multiple_of(2) {

@@ -158,7 +158,9 @@ impl Facts {
             } else {
                 !it.is_confirmed
             };
-            if !is_syn || !is_over && is_again {
+            let is_request = packet.protocol == 1 && packet.payload[0] == 8;
+            let is_asked_back = is_request && !from_opener;
+            if !is_asked_back && (!is_syn || !is_over && is_again) {
                 if it.under != under {
                     it.under = under;
                     let by_vm = it.by_vm;
