@@ -27,7 +27,7 @@ mod state;
 use std::hash::{BuildHasher, RandomState};
 
 use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
+use foldhash::quality::SeedableRandomState;
 
 use self::set::{Control, PLACES, Set};
 pub(super) use self::state::Kind;
@@ -120,7 +120,9 @@ impl Flows {
 
     /// With this many sets, a power of two.
     fn with_sets(sets: usize) -> Self {
-        // Random, so that no guest can choose keys that share a set.
+        // Random, so that no guest can choose keys that share a set. And of the hash's two
+        // kinds the better one: with the faster, one seed in six put a quarter of all keys that count
+        // up, as ports and addresses do, into sets that were full.
         let seed = RandomState::new().hash_one(0);
         Self {
             sets: set::zeroed(sets),
