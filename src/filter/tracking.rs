@@ -25,14 +25,14 @@ pub(super) struct Tracker {
 
 impl Tracker {
     pub(super) fn new(way: Direction, flows: Arc<Flows>) -> Self {
-        let slots = match way {
-            Direction::Outbound => OUTBOUND_FRAGMENTED_MAX,
-            Direction::Inbound => INBOUND_FRAGMENTED_MAX,
+        let fragments = match way {
+            Direction::Outbound => Fragments::limited(OUTBOUND_FRAGMENTED_MAX),
+            Direction::Inbound => Fragments::evicting(INBOUND_FRAGMENTED_MAX),
         };
         Self {
             way,
             flows,
-            fragments: Fragments::new(slots),
+            fragments,
             swept: 0,
         }
     }

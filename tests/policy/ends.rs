@@ -177,3 +177,19 @@ fn whoever_was_asked_by_an_echo_request_may_not_ask_back() {
         assert_eq!(world.receive(inbound(icmp(INTERNET, VM_IP, 0))), Ok(()));
     }
 }
+
+/// Nine of these in a second were enough, from whatever address.
+#[test]
+fn first_fragments_without_a_rest_keep_no_answer_out() {
+    let mut world = World::new(LEASED, "in udp 0.0.0.0/0 to 5353", "in 0.0.0.0/0");
+    for id in 0..300_u16 {
+        let frame = udp("5.6.7.8", 4000, VM_IP, 5353, &[0; 16]).set(38, &[1, 0]);
+        let frame = frame.set(18, &id.to_be_bytes()).fragment(0, true);
+        assert_eq!(world.receive(inbound(frame)), Ok(()), "{id}");
+    }
+    assert_eq!(world.send(udp(VM_IP, HIGH, INTERNET, 53, &[])), Ok(()));
+    let answer = udp(INTERNET, 53, VM_IP, HIGH, &[0; 16]).set(38, &[0, 24 + 8]);
+    assert_eq!(world.receive(inbound(answer.fragment(0, true))), Ok(()));
+    let rest = ipv4(17, INTERNET, VM_IP, &[0; 8]).fragment(3, false);
+    assert_eq!(world.receive(inbound(rest)), Ok(()));
+}

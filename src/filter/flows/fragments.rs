@@ -3,7 +3,8 @@
 //!
 //! Each direction has a table of its own, of fixed size. For outbound datagrams it is also a limit:
 //! a receiver keeps incomplete datagrams for up to 30 seconds, in memory that all senders share,
-//! and 3,500 fragments from one VM left none for a neighbour.
+//! and 3,500 fragments from one VM left none for a neighbour. Inbound the oldest makes room, or else
+//! anybody's 256 first fragments would keep out all others for those 30 seconds.
 
 use std::cell::Cell;
 
@@ -26,6 +27,8 @@ pub(in super::super) struct Part {
 #[derive(Debug)]
 pub(in super::super) struct Fragments {
     slots: Box<[Cell<Slot>]>,
+    /// Whether a new datagram takes the place of the oldest if there is no other.
+    evicts: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,16 +48,28 @@ struct Slot {
 const SECONDS: u32 = 30;
 
 impl Fragments {
-    /// A table for this many datagrams at a time.
-    pub(in super::super) fn new(slots: usize) -> Self {
+    /// A table for this many datagrams at a time, of which more are refused.
+    pub(in super::super) fn limited(slots: usize) -> Self {
         Self {
             slots: vec![Cell::default(); slots].into(),
+            evicts: false,
+        }
+    }
+
+    /// A table for this many, in which the oldest makes room for another.
+    pub(in super::super) fn evicting(slots: usize) -> Self {
+        Self {
+            evicts: true,
+            ..Self::limited(slots)
         }
     }
 
     /// Records that a first fragment was allowed. Returns whether there is room for its datagram.
     pub(in super::super) fn begin(&self, part: &Part, context: Context) -> bool {
-        let slot = self.find(part, context).or_else(|| self.free(context.now));
+        let slot = self
+            .find(part, context)
+            .or_else(|| self.free(context.now))
+            .or_else(|| self.oldest());
         let Some(slot) = slot else {
             return false;
         };
@@ -93,6 +108,11 @@ impl Fragments {
             let slot = slot.get();
             slot.name == name && slot.under == under && slot.until > context.now
         })
+    }
+
+    fn oldest(&self) -> Option<&Cell<Slot>> {
+        let slots = self.slots.iter().filter(|_| self.evicts);
+        slots.min_by_key(|slot| slot.get().until)
     }
 
     fn free(&self, now: Tick) -> Option<&Cell<Slot>> {
@@ -140,7 +160,7 @@ mod tests {
 
     #[test]
     fn later_parts_follow_the_first_in_any_order_until_all_is_there() {
-        let fragments = Fragments::new(2);
+        let fragments = Fragments::limited(2);
         let now = at(1);
         assert!(
             !fragments.go_on(&part(7, 1480, false), now),
@@ -160,7 +180,7 @@ mod tests {
     fn another_policy_and_another_lease_need_another_first_part() {
         let now = at(1);
         for later in [Context { policy: 2, ..now }, Context { lease: 8, ..now }] {
-            let fragments = Fragments::new(2);
+            let fragments = Fragments::limited(2);
             assert!(fragments.begin(&part(7, 0, false), now));
             assert!(!fragments.go_on(&part(7, 1480, false), later));
             assert!(fragments.go_on(&part(7, 1480, false), now));
@@ -168,8 +188,20 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_makes_room_where_more_are_not_refused() {
+        let fragments = Fragments::evicting(2);
+        for (second, identification) in [(1, 1), (2, 2), (3, 3)] {
+            assert!(fragments.begin(&part(identification, 0, false), at(second)));
+        }
+        for (identification, is_there) in [(1, false), (2, true), (3, true)] {
+            let rest = part(identification, 1480, true);
+            assert_eq!(fragments.go_on(&rest, at(3)), is_there, "{identification}");
+        }
+    }
+
+    #[test]
     fn there_are_only_so_many_at_once() {
-        let fragments = Fragments::new(2);
+        let fragments = Fragments::limited(2);
         let now = at(1);
         for (identification, has_room) in [(1, true), (2, true), (3, false), (2, true)] {
             assert_eq!(

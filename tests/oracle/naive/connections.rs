@@ -98,14 +98,14 @@ impl Facts {
                 |it: &Datagram| (it.outbound, it.name) == (outbound, name) && it.under == under;
             self.datagrams.retain(|it| it.until > now && !is_same(it));
             let limit = if outbound { 64 } else { 256 };
-            if self
-                .datagrams
-                .iter()
-                .filter(|it| it.outbound == outbound)
-                .count()
-                >= limit
-            {
-                return Err(vec!["fragments-full"]);
+            let mut others = self.datagrams.iter();
+            if others.clone().filter(|it| it.outbound == outbound).count() >= limit {
+                if outbound {
+                    return Err(vec!["fragments-full"]);
+                }
+                // They are in the order in which they began.
+                let oldest = others.position(|it| !it.outbound);
+                self.datagrams.remove(oldest.unwrap());
             }
             self.datagrams.push(Datagram {
                 outbound,
