@@ -42,14 +42,17 @@ def test_a_lease_ends_though_the_vm_goes_on_and_is_granted_anew(standin):
 
 
 def test_a_vm_that_was_paused_past_its_lease_is_back_at_once(standin):
+    def is_back_at_once():
+        time.sleep(SECONDS + 0.5)
+        # softnet asks in place of the first packet. Waiting for its answer for two seconds would
+        # outlast the lease of two seconds that is granted anew.
+        return until(lambda: standin.vm.ping(INTERNET, options="-w 1"), timeout=2, every=0.1)
+
     with standin.network.dhcp_for(standin.vm.mac, SECONDS), standin.softnet() as softnet:
         assert standin.vm.get_lease().address == BRIEFLY_LENT
         assert standin.vm.ping(INTERNET)
-        time.sleep(SECONDS + 0.5)
-        # softnet asks in place of the first packet. Waiting for its answer for two seconds would
-        # outlast the lease of two seconds that is granted anew. On a busy machine the first attempt may
-        # outlast it too: softnet asks again after four seconds.
-        assert until(lambda: standin.vm.ping(INTERNET, options="-w 1"), timeout=8, every=0.1)
+        # A busy machine may miss the two seconds once.
+        assert any(is_back_at_once() for _ in range(3))
         assert softnet.dropped("host->vm", "dhcp-own-answer", timeout=2)
 
 
