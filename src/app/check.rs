@@ -7,7 +7,6 @@ use std::io::{self, BufWriter, Write};
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use ipnet::Ipv4Net;
 use softnet::direction::Direction;
@@ -129,10 +128,7 @@ impl Check {
             return Ok(PolicyFile::default());
         };
         let read = PolicyFile::read(file, rights)?;
-        let (policy, warnings) = read.policy()?;
-        let both = self.policy.and(&policy);
-        self.policy = both.with_context(|| format!("{file}, --allow and --block"))?;
-        self.warnings.extend(warnings);
+        read.add_to(file, &mut self.policy, &mut self.warnings)?;
         if let Some((_, rate)) = read.connection_rate {
             self.connection_rate = rate;
         }

@@ -1,6 +1,5 @@
 //! How to forward: what the flags say, and the policy file.
 
-use anyhow::Context;
 use softnet::filter::policy::{HostBits, Mode, Policy};
 use softnet::forward::HandOver;
 use softnet::host::HostError;
@@ -68,10 +67,7 @@ impl Config {
             Some((_, rejects)) => self.rejects = rejects,
             None => (),
         }
-        let (policy, warnings) = read.policy()?;
-        let both = self.policy.and(&policy);
-        self.policy = both.with_context(|| format!("{file}, --allow and --block"))?;
-        self.warnings.extend(warnings);
+        read.add_to(file, &mut self.policy, &mut self.warnings)?;
         Ok(self)
     }
 

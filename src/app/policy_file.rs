@@ -70,11 +70,28 @@ impl PolicyFile {
         })
     }
 
+    /// Adds the rules of `file`, from which this was read, to others, and their warnings.
+    ///
+    /// # Errors
+    /// If together they are too many.
+    pub(crate) fn add_to(
+        &self,
+        file: &NamedFile,
+        policy: &mut Policy,
+        warnings: &mut Vec<HostBits>,
+    ) -> anyhow::Result<()> {
+        let (own, own_warnings) = self.policy()?;
+        let both = policy.and(&own);
+        *policy = both.with_context(|| format!("{file}, --allow and --block"))?;
+        warnings.extend(own_warnings);
+        Ok(())
+    }
+
     /// The rules, with the prefixes that deserve a warning.
     ///
     /// # Errors
     /// If there are too many. Each alone is right.
-    pub(crate) fn policy(&self) -> anyhow::Result<(Policy, Vec<HostBits>)> {
+    fn policy(&self) -> anyhow::Result<(Policy, Vec<HostBits>)> {
         let texts = |list: &[(usize, String)]| -> Vec<String> {
             list.iter().map(|(_, text)| text.clone()).collect()
         };

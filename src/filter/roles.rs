@@ -9,8 +9,9 @@
 //! For now the gateway has every role. A check asks for the role that it means, so that another
 //! station can take a role over here alone.
 
-use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
+
+use arrayvec::ArrayVec;
 
 use super::Config;
 use super::policy::Mode;

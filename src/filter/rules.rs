@@ -19,9 +19,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Cache};
 
 use super::Config;
+use super::facts::Facts;
 use super::policy::{Compiled, Policy, Surroundings};
+use super::prefix::Destination;
 use super::roles::{NameServers, Roles};
 use super::subnet::Subnet;
+use crate::direction::Direction;
 use crate::wire::Mac;
 
 /// The handle of one VM's rules and roles. What is set here applies from each filter's next batch
@@ -218,6 +221,23 @@ impl View {
         &self.snapshot.rules
     }
 
+    /// What the rules say about a packet in this direction between the VM and its peer: outbound
+    /// with the exception for the lease's name servers. Without rules for a direction, whatever
+    /// comes to the VM passes.
+    pub(super) fn verdict(&self, facts: &Facts, way: Direction) -> Destination {
+        let (rules, peer) = (self.rules(), facts.peer);
+        match (way, &rules.inbound) {
+            (Direction::Outbound, _) => {
+                let verdict = (rules.outbound).verdict_for_packet(peer, facts.kind, facts.ports);
+                (self.roles()).allow_name_server(verdict, peer, facts.is_dns)
+            }
+            (Direction::Inbound, Some(inbound)) => {
+                inbound.verdict_for_packet(peer, facts.kind, facts.ports)
+            }
+            (Direction::Inbound, None) => Destination::Pass,
+        }
+    }
+
     /// The roles that hold for the whole batch.
     #[inline]
     pub(super) fn roles(&self) -> &Roles {
@@ -233,7 +253,6 @@ pub const HOST_ADDRESSES_MAX: usize = 16_384;
 mod tests {
     use super::*;
     use crate::filter::policy::Mode;
-    use crate::filter::prefix::Destination;
 
     fn rules(allow: &str, block: &str) -> Rules {
         let (policy, _) = Policy::parse(allow, block).unwrap();

@@ -148,7 +148,7 @@ pub(crate) struct UplinkControl {
 }
 
 impl UplinkControl {
-    /// What wakes the main thread for [`look`](Self::look), besides the time.
+    /// What wakes the main thread for [`poll`](Self::poll), besides the time.
     pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
         Some(self.watch.as_fd())
     }

@@ -171,7 +171,7 @@ pub(crate) struct UplinkControl {
 }
 
 impl UplinkControl {
-    /// What wakes the main thread for [`look`](Self::look), besides the time.
+    /// What wakes the main thread for [`poll`](Self::poll), besides the time.
     #[allow(clippy::unused_self)] // As on Linux.
     pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
         None

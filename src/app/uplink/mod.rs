@@ -133,7 +133,7 @@ pub(crate) enum UplinkControl {
 }
 
 impl UplinkControl {
-    /// What wakes the main thread for [`look`](Self::look), besides the time.
+    /// What wakes the main thread for [`poll`](Self::poll), besides the time.
     pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::System(control) => control.events(),

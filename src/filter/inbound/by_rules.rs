@@ -12,9 +12,9 @@ impl Inbound {
     pub(super) fn by_rules(&self, frame: &[u8]) -> Result<(), DropReason> {
         let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
         let rules = self.view.rules();
-        let Some(inbound) = &rules.inbound else {
+        if rules.inbound.is_none() {
             return Ok(());
-        };
+        }
         let context = Context {
             policy: rules.number,
             lease: self.lease.tenure(),
@@ -25,18 +25,8 @@ impl Inbound {
         }
         let facts = facts::of(carried, Direction::Inbound).ok_or(DropReason::Ipv4Malformed)?;
         let excuse = |reason| self.auditor.excuse(self.view.roles(), facts.peer, reason);
-        let verdict = |way| match way {
-            // Of a connection that the VM has opened, which a new policy is asked about.
-            Direction::Outbound => {
-                let verdict =
-                    rules
-                        .outbound
-                        .verdict_for_packet(facts.peer, facts.kind, facts.ports);
-                let roles = self.view.roles();
-                roles.allow_name_server(verdict, facts.peer, facts.is_dns)
-            }
-            Direction::Inbound => inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports),
-        };
+        // Of a connection that the VM has opened, a new policy is asked for the VM's direction.
+        let verdict = |way| self.view.verdict(&facts, way);
         self.tracker.judge(&facts, context, verdict, &excuse)
     }
 }

@@ -68,23 +68,11 @@ impl Outbound {
     fn unknown(&self, carried: &[u8], context: Context) -> Result<Opens, DropReason> {
         let rules = self.view.rules();
         let facts = facts::of(carried, Direction::Outbound).ok_or(DropReason::Ipv4Malformed)?;
-        let by_own_rules = || {
-            let verdict = rules
-                .outbound
-                .verdict_for_packet(facts.peer, facts.kind, facts.ports);
-            let roles = self.view.roles();
-            roles.allow_name_server(verdict, facts.peer, facts.is_dns)
-        };
+        let verdict = |way| self.view.verdict(&facts, way);
         let excuse = |reason| self.auditor.excuse(self.view.roles(), facts.peer, reason);
-        if let Some(inbound) = &rules.inbound {
-            let verdict = |way| match way {
-                Direction::Outbound => by_own_rules(),
-                Direction::Inbound => {
-                    inbound.verdict_for_packet(facts.peer, facts.kind, facts.ports)
-                }
-            };
+        if rules.inbound.is_some() {
             self.tracker.judge(&facts, context, verdict, &excuse)?;
-        } else if let Some(reason) = by_own_rules().refusal() {
+        } else if let Some(reason) = verdict(Direction::Outbound).refusal() {
             excuse(reason)?;
         }
         Ok(match facts.membership {

@@ -1,6 +1,8 @@
 //! The VM's own DHCP messages, and softnet's, which takes the place of a frame from an address that
 //! the VM has no lease of.
 
+use std::net::Ipv4Addr;
+
 use super::super::dhcp::{DhcpRules, MessageSummary, RequestCheck};
 use super::super::lease::PackedLease;
 use super::super::validate::{self, Transport};
@@ -11,7 +13,6 @@ use crate::wire::dhcp::MessageType;
 use crate::wire::ethernet::{Ethernet, ethertype};
 use crate::wire::ipv4::{Header, Ipv4};
 use crate::wire::udp;
-use std::net::Ipv4Addr;
 
 impl Outbound {
     /// To port 67. This is never ordinary traffic, because a server reads what comes to that port
