@@ -112,6 +112,18 @@ fn what_is_more_than_policy_stays_closed() {
     }
 }
 
+/// Whoever tries a policy without enforcing it sees what it would deny.
+#[test]
+fn what_an_audit_lets_pass_is_listed_as_denied() {
+    for block in ["0.0.0.0/0", "out 0.0.0.0/0", "0.0.0.0/0:443"] {
+        let mut audited = Audited::new(LEASED, "", block);
+        assert_eq!(audited.world.send(tcp(VM_IP, INTERNET, 443)), Ok(()));
+        let rows = audited.world.outbound.denied().rows();
+        let row = (rows[0].peer.to_string(), rows[0].port, rows[0].count);
+        assert_eq!(row, (INTERNET.to_owned(), 443, 1), "-{block}");
+    }
+}
+
 #[test]
 fn a_connection_that_only_the_audit_lets_through_is_tracked_like_any_other() {
     let question = || udp(VM_IP, 5000, INTERNET, 53, &[]);

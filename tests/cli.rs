@@ -98,6 +98,10 @@ fn the_help_is_as_expected() {
         (&["run", "--help"], "help-run.txt"),
         (&["bench", "--help"], "help-bench.txt"),
         (&["check", "--help"], "help-check.txt"),
+        (&["policy", "--help"], "help-policy.txt"),
+        (&["policy", "set", "--help"], "help-policy-set.txt"),
+        (&["flows", "--help"], "help-flows.txt"),
+        (&["denied", "--help"], "help-denied.txt"),
     ] {
         let help = outcome(&mut without(words)).stdout;
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))

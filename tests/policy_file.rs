@@ -246,6 +246,17 @@ fn a_command_has_the_file_too() {
 }
 
 #[test]
+fn one_alone_changes_the_rules() {
+    let words = [&ARGUMENTS[..], &["--steer", "--control-fd", "1"]].concat();
+    let Outcome { code, stderr, .. } = run(&words);
+    assert_eq!(code, Some(USAGE));
+    assert!(
+        stderr.starts_with("softnet: --steer does not go with --control-fd"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn no_client_believes_that_audited_rules_hold() {
     let words = [&ARGUMENTS[..], &["--audit", "--control-fd", "1"]].concat();
     let Outcome { code, stderr, .. } = run(&words);

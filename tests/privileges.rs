@@ -139,8 +139,8 @@ fn only_stays_open(more: &[&str]) {
         let mut open = list();
         open.sort();
         // The VM's, standard output, that of signals (two), the questions about the VM and about
-        // the gateway.
-        let sockets = ["socket:"; 6];
+        // the gateway, and the VM's control socket.
+        let sockets = ["socket:"; 7];
         // Standard error, and the two ends of the stop flag's.
         let pipes = ["pipe:"; 3];
         let parent = ["anon_inode:"];

@@ -17,6 +17,7 @@ use softnet::host::gateway::GatewayArg;
 use softnet::host::placement::{Pin, Placement};
 use softnet::wire::Mac;
 
+use super::ask::{Ask, AskArgs};
 use super::check::{Check, CheckArgs};
 use super::config::{Config, Given};
 use super::uplink::{self, Exposed, HostFlags};
@@ -53,6 +54,8 @@ pub(crate) enum Invocation {
     },
     /// Say what rules do with packets.
     Check(Check),
+    /// Ask a running softnet.
+    Ask(Ask),
     /// Measure.
     Bench(BenchArgs),
     /// Be the process that is measured.
@@ -130,6 +133,8 @@ enum Command {
     /// Say what rules do with packets, and which rule decides; needs neither a VM nor root
     #[command(max_term_width = 100)]
     Check(CheckArgs),
+    #[command(flatten)]
+    Ask(AskArgs),
     /// Measure how fast this machine forwards frames; needs neither a VM nor root
     #[command(max_term_width = 100)]
     Bench(BenchArgs),
@@ -199,6 +204,13 @@ struct ForwardingArgs {
     /// posing as another, stay enforced
     #[arg(long)]
     audit: bool,
+
+    /// Let programs of the user that softnet runs as change the rules: softnet policy
+    ///
+    /// Without this flag they may only read. Whoever escapes from the VM into its hypervisor is
+    /// one of them.
+    #[arg(long)]
+    steer: bool,
 
     /// What the VM sees of a packet that its policy refuses: drop, nothing; reject, a TCP reset or
     /// an ICMP error, at most 100 a second [default: drop, or reject with a command]
@@ -272,6 +284,7 @@ impl RawArgs {
                     Box::new(|config| Invocation::Run { command, config }),
                 ),
                 Some(Command::Check(args)) => return args.read().map(Invocation::Check),
+                Some(Command::Ask(args)) => return args.read().map(Invocation::Ask),
                 Some(Command::Bench(args)) => return Ok(Invocation::Bench(args)),
                 Some(Command::BenchSubject(args)) => return Ok(Invocation::BenchSubject(args)),
                 None => {
@@ -283,6 +296,12 @@ impl RawArgs {
                         return Err(
                             "--audit does not go with --control-fd: its client would believe \
                                 that the rules hold"
+                                .to_owned(),
+                        );
+                    }
+                    if self.forwarding.steer && control_fd.is_some() {
+                        return Err(
+                            "--steer does not go with --control-fd: two would change the rules"
                                 .to_owned(),
                         );
                     }
@@ -368,6 +387,7 @@ impl ForwardingArgs {
             policy,
             policy_file: self.policy,
             audit: self.audit,
+            steer: self.steer,
             connection_rate: self.connection_rate.unwrap_or(CONNECTION_RATE),
             rejects: self.on_deny.unwrap_or(rejects),
             given: Given {

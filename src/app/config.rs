@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) connection_rate: u32,
     /// Whether what the policy refuses passes, and is only counted.
     pub(crate) audit: bool,
+    /// Whether clients of the control socket may change the rules.
+    pub(crate) steer: bool,
     /// Whether the VM is told about packets that the policy refuses.
     pub(crate) rejects: bool,
     pub(crate) given: Given,

@@ -17,6 +17,8 @@ mod check;
 
 mod values;
 
+mod ask;
+
 pub(crate) mod cli;
 
 mod services;

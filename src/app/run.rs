@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use softnet::control::Channel;
+use softnet::control::{Channel, Rights};
 use softnet::host::descriptors::{self, ForCommand, Inherited};
 use softnet::host::liveness::Parent;
 use softnet::host::{log, spawn};
 
+use super::ask::ask;
 use super::check::check;
 use super::cli::Invocation;
 use super::start::Session;
@@ -37,7 +38,9 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let parent = Parent::watch();
             log::start();
             // What has come over it waits there until the rights are gone.
-            let control = control.map(Channel::new).transpose()?;
+            let control = control
+                .map(|socket| Channel::new(socket, Rights::Steer))
+                .transpose()?;
             let Some(session) = Session::open(&config, socket, host, rights.as_ref())? else {
                 return Ok(ExitCode::SUCCESS);
             };
@@ -57,6 +60,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<ExitCode> {
             supervise(services, frames).map(ExitCode::from)
         }
         Invocation::Check(what) => check(what),
+        Invocation::Ask(what) => ask(what),
         Invocation::Bench(args) => benchmark::run(&args),
         Invocation::BenchSubject(args) => benchmark::run_subject(&args),
     }

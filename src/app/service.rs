@@ -18,9 +18,9 @@ pub(crate) trait Service {
         Vec::new()
     }
 
-    /// A descriptor that had no room, and that wakes the main thread as soon as it has room again.
-    fn full(&self) -> Option<BorrowedFd<'_>> {
-        None
+    /// Descriptors that had no room, and that wake the main thread as soon as they have room again.
+    fn full(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
     }
 
     /// The time at which to call `poll` at the latest, even if nothing wakes the thread; `None` if

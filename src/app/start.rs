@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use nix::unistd;
-use softnet::control::Channel;
+use softnet::control::{self, Channel, Rights};
 use softnet::endpoint::vm_socket::VmSocket;
 use softnet::filter::{self, Audit, Claims, Inbound, LeaseCell, Names, NoClaims, Outbound, Rules};
 use softnet::forward::{self, Options};
+use softnet::host::control_socket::{Listener, Place};
 use softnet::host::descriptors::ForCommand;
 use softnet::host::liveness::{Parent, Vm};
 use softnet::host::placement::Placement;
@@ -23,7 +24,7 @@ use tracing::{info, warn};
 
 use super::config::Config;
 use super::service::Forwarder;
-use super::services::{control, parent, registry, report, signals, uplink, vm};
+use super::services::{control as clients, parent, registry, report, signals, uplink, vm};
 use super::supervise::Services;
 use super::uplink::{Host, Privileges, Uplink};
 
@@ -31,6 +32,8 @@ use super::uplink::{Host, Privileges, Uplink};
 pub(crate) struct Session {
     identity: Identity,
     registry: Option<Arc<Registry>>,
+    /// Where the control socket is to be.
+    place: Option<Place>,
     vm: VmSocket,
     vm_watch: Option<Vm>,
     uplink: Uplink,
@@ -70,6 +73,12 @@ impl Session {
         // Not before there is an interface: see `Opened::claim_mac`.
         let registry = registry.map(|registry| registry.claim_mac(config.mac));
         let registry = registry.transpose()?.map(Arc::new);
+        // Only with the registry it is certain that nobody else serves the VM.
+        let place = registry.as_ref().map(|_| Place::prepare(&identity));
+        let place = place.transpose().unwrap_or_else(|error| {
+            warn!("no control socket: {:#}", anyhow::Error::from(error));
+            None
+        });
         let vm_watch = Vm::watch(socket.as_fd());
         let vm_watch = vm_watch.map_err(|error| {
             info!(
@@ -82,6 +91,7 @@ impl Session {
         Ok(Some(Self {
             identity,
             registry,
+            place,
             vm,
             vm_watch,
             uplink,
@@ -119,6 +129,12 @@ impl Session {
             outbound.audit(Arc::clone(audit));
             inbound.audit(Arc::clone(audit));
         }
+        let socket = self.place.and_then(|place| listen(&place, config));
+        let vm = control::Vm {
+            rules: Arc::clone(&rules),
+            connections: outbound.connections(),
+            denied: outbound.denied(),
+        };
         let name = self.uplink.name();
         let gateway = self.uplink.gateway().address;
         let (host, mut uplink_control) = self.uplink.split();
@@ -142,7 +158,7 @@ impl Session {
             signals::service(self.signals, command),
             parent::service(parent),
             vm::service(self.vm_watch, stop),
-            control::service(control, Arc::clone(&rules)),
+            clients::service(vm, control, socket),
             uplink::service(uplink_control, name, mac, Arc::clone(&lease), rules),
             // Closed before the uplink releases the lease: as soon as the server has the lease
             // back, it may grant the address to another VM, for which the address must be free.
@@ -180,6 +196,22 @@ impl Session {
             names,
         };
         filter::pair_claiming(&filter, claims)
+    }
+}
+
+/// Listens for those who ask about the VM.
+fn listen(place: &Place, config: &Config) -> Option<(Listener, Rights)> {
+    let rights = if config.steer {
+        Rights::Steer
+    } else {
+        Rights::Read
+    };
+    match place.listen(config.mac) {
+        Ok(listener) => Some((listener, rights)),
+        Err(error) => {
+            warn!("no control socket: {error}");
+            None
+        }
     }
 }
 

@@ -43,7 +43,7 @@ fn sleep(services: &Services) -> anyhow::Result<()> {
         .flat_map(|service| service.descriptors())
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
         .collect();
-    let full = services.iter().filter_map(|service| service.full());
+    let full = services.iter().flat_map(|service| service.full());
     fds.extend(full.map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
     let deadlines = services.iter().filter_map(|service| service.deadline(now));
     let timeout = deadlines.min().map_or(PollTimeout::NONE, |deadline| {

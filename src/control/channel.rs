@@ -12,11 +12,10 @@ use nix::sys::socket::{
 };
 use thiserror::Error;
 
-use super::Change;
 use super::frames::{Cut, FRAME_MAX, Frames};
-use super::methods::{self, PolicyResult};
+use super::methods;
 use super::request::{Failure, Id, PARSE_ERROR, Request, response};
-use crate::filter::Rules;
+use super::{Change, Rights, Vm};
 
 /// How much is read in one turn, in bytes. Each answer counts like this many, so that a turn
 /// ends after a few milliseconds, whatever the requests are.
@@ -27,10 +26,12 @@ const ANSWER_COST: usize = 4096;
 #[derive(Debug)]
 pub struct Channel {
     stream: UnixStream,
+    rights: Rights,
     frames: Frames,
     /// What of the last response the client has not taken yet. Until it has, nothing is read.
     unsent: Vec<u8>,
     sent: usize,
+    answered: u64,
     /// Whether the client will send nothing more.
     is_at_end: bool,
     /// Whether the last turn ended before all that had come was answered.
@@ -51,11 +52,12 @@ pub enum State {
 }
 
 impl Channel {
-    /// Takes one end of a unix stream socketpair, or of a connection.
+    /// Takes one end of a unix stream socketpair, or of a connection, whose other end has these
+    /// rights.
     ///
     /// # Errors
     /// What the descriptor is instead.
-    pub fn new(socket: OwnedFd) -> Result<Self, NotAControlSocket> {
+    pub fn new(socket: OwnedFd, rights: Rights) -> Result<Self, NotAControlSocket> {
         check(&socket)?;
         let stream = UnixStream::from(socket);
         let number = stream.as_raw_fd();
@@ -64,9 +66,11 @@ impl Channel {
             .map_err(|error| NotAControlSocket::Unknown(number, error))?;
         Ok(Self {
             stream,
+            rights,
             frames: Frames::default(),
             unsent: Vec::new(),
             sent: 0,
+            answered: 0,
             is_at_end: false,
             has_more: false,
         })
@@ -86,15 +90,21 @@ impl Channel {
         }
     }
 
+    /// How many requests have been answered.
+    #[must_use]
+    pub const fn answered(&self) -> u64 {
+        self.answered
+    }
+
     /// Reads what is there, as much as one turn takes, and answers the requests in it as far as the client takes
     /// the answers. Never blocks. Calls `tell` for each change of the rules.
     ///
     /// # Errors
     /// Those after which the channel is of no use. That the client is gone is none.
-    pub fn serve(&mut self, rules: &Rules, mut tell: impl FnMut(Change)) -> io::Result<State> {
+    pub fn serve(&mut self, vm: &Vm, mut tell: impl FnMut(Change)) -> io::Result<State> {
         let mut budget = TURN;
         let served = loop {
-            match self.step(rules, &mut budget, &mut tell) {
+            match self.step(vm, &mut budget, &mut tell) {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
                 Err(error) => break Err(error),
@@ -126,7 +136,7 @@ impl Channel {
     /// Does one thing; whether there may be another to do.
     fn step(
         &mut self,
-        rules: &Rules,
+        vm: &Vm,
         budget: &mut usize,
         tell: &mut impl FnMut(Change),
     ) -> io::Result<bool> {
@@ -137,7 +147,7 @@ impl Channel {
             return Ok(false);
         }
         if let Some(cut) = self.frames.next() {
-            self.answer(&cut, rules, tell);
+            self.answer(&cut, vm, tell);
             *budget = budget.saturating_sub(ANSWER_COST);
             return Ok(true);
         }
@@ -157,7 +167,7 @@ impl Channel {
         Ok(true)
     }
 
-    fn answer(&mut self, cut: &Cut, rules: &Rules, tell: &mut impl FnMut(Change)) {
+    fn answer(&mut self, cut: &Cut, vm: &Vm, tell: &mut impl FnMut(Change)) {
         let asked = match cut {
             Cut::TooLong => {
                 let message = "request exceeds the maximum frame size";
@@ -166,19 +176,14 @@ impl Channel {
             Cut::Frame(frame) => Request::parse(frame),
         };
         self.unsent = match asked {
-            Err((id, failure)) => response::<PolicyResult>(&id, Err(&failure)),
+            Err((id, failure)) => response::<()>(&id, Err(&failure)),
             Ok(request) => {
-                let answer = methods::call(&request, rules);
-                if let Ok(answer) = &answer
-                    && let Some(change) = answer.change()
-                {
-                    tell(change);
-                }
-                let result = answer.as_ref().map(|answer| &answer.result);
-                response(&request.id, result)
+                let result = methods::call(&request, vm, self.rights, tell);
+                response(&request.id, result.as_ref())
             }
         };
         self.sent = 0;
+        self.answered += 1;
     }
 
     /// Sends the rest of a response; whether all of it is gone.
@@ -265,15 +270,18 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixDatagram;
     use std::sync::Arc;
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     use serde_json::Value;
 
     use super::*;
+    use crate::clock::Tick;
+    use crate::direction::Direction;
     use crate::filter::policy::Rule;
-    use crate::filter::{self, Config, Mode, Names, NoClaims, Policy};
+    use crate::filter::{self, Config, DropReason, Mode, Names, NoClaims, Policy};
     use crate::wire::Mac;
 
-    fn rules() -> Arc<Rules> {
+    fn vm() -> Vm {
         let policy = Policy::default();
         let config = Config {
             vm_mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
@@ -287,23 +295,32 @@ mod tests {
             connection_rate: 0,
             names: Names::default(),
         };
-        filter::pair_claiming(&config, Arc::new(NoClaims)).3
+        let (outbound, _, _, rules) = filter::pair_claiming(&config, Arc::new(NoClaims));
+        Vm {
+            rules,
+            connections: outbound.connections(),
+            denied: outbound.denied(),
+        }
     }
 
     struct Client {
         channel: Channel,
-        rules: Arc<Rules>,
+        vm: Vm,
         stream: BufReader<UnixStream>,
         changes: usize,
     }
 
     impl Client {
         fn new() -> Self {
+            Self::with(Rights::Steer)
+        }
+
+        fn with(rights: Rights) -> Self {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             Self {
-                channel: Channel::new(theirs.into()).unwrap(),
-                rules: rules(),
+                channel: Channel::new(theirs.into(), rights).unwrap(),
+                vm: vm(),
                 stream: BufReader::new(ours),
                 changes: 0,
             }
@@ -325,7 +342,7 @@ mod tests {
         fn serve(&mut self) -> State {
             loop {
                 let changes = &mut self.changes;
-                let state = self.channel.serve(&self.rules, |_| *changes += 1).unwrap();
+                let state = self.channel.serve(&self.vm, |_| *changes += 1).unwrap();
                 if state != State::More {
                     return state;
                 }
@@ -403,6 +420,105 @@ mod tests {
             let get = format!("{},\"params\":{params}}}", GET.trim_end_matches('}'));
             assert!(client.ask(&get).contains("-32602"), "{get}");
         }
+    }
+
+    fn ask(method: &str, params: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"softnet.{method}","params":{params}}}"#)
+    }
+
+    #[test]
+    fn rules_are_added_and_removed() {
+        let mut client = Client::new();
+        for (method, params, expected) in [
+            (
+                "add",
+                r#"{"allow":["10.0.0.0/8"]}"#,
+                (r#""10.0.0.0/8""#, ""),
+            ),
+            (
+                "add",
+                r#"{"allow":["10.1.2.3/8","@host"],"block":["@dns"]}"#,
+                (r#""10.0.0.0/8","@host""#, r#""@dns""#),
+            ),
+            (
+                "remove",
+                r#"{"allow":["10.9.9.9/8"]}"#,
+                (r#""@host""#, r#""@dns""#),
+            ),
+        ] {
+            let answer = client.ask(&ask(&format!("policy.{method}"), params));
+            let (allow, block) = expected;
+            let lists = format!(r#""allow":[{allow}],"block":[{block}]"#);
+            assert!(answer.contains(&lists), "{answer}");
+        }
+        assert_eq!(client.changes, 3);
+        for (method, params, expected) in [
+            ("remove", r#"{"allow":["@dns"]}"#, "no such rule: @dns"),
+            ("remove", r#"{"deny":["@dns"]}"#, "allow or block"),
+            ("add", "null", "allow or block"),
+            ("add", r#"{"allow":["@vpn"]}"#, "invalid rule"),
+        ] {
+            let answer = client.ask(&ask(&format!("policy.{method}"), params));
+            assert!(
+                answer.contains("-32602") && answer.contains(expected),
+                "{answer}"
+            );
+        }
+        assert_eq!(client.changes, 3);
+    }
+
+    #[test]
+    fn who_may_only_read_changes_nothing() {
+        let mut client = Client::with(Rights::Read);
+        for (method, params) in [
+            ("set", r#"{"allow":[],"block":["0.0.0.0/0"]}"#),
+            ("set", "null"),
+            ("add", r#"{"allow":["@host"]}"#),
+            ("remove", r#"{"allow":["@host"]}"#),
+        ] {
+            let answer = client.ask(&ask(&format!("policy.{method}"), params));
+            assert!(answer.contains("-32003"), "{method}: {answer}");
+        }
+        assert_eq!(client.ask(GET), EMPTY);
+        assert_eq!(client.changes, 0);
+    }
+
+    #[test]
+    fn connections_and_what_was_denied_are_listed() {
+        let mut client = Client::with(Rights::Read);
+        let answer = client.ask(&ask("flows.list", "null"));
+        assert!(
+            answer.contains(r#""result":{"flows":[],"next":null}"#),
+            "{answer}"
+        );
+        for params in ["[]", r#"{"start":-1}"#, r#"{"start":"a"}"#, r#"{"from":1}"#] {
+            let answer = client.ask(&ask("flows.list", params));
+            assert!(answer.contains("-32602"), "{params}: {answer}");
+        }
+        let answer = client.ask(&ask("flows.list", r#"{"start":18446744073709551615}"#));
+        assert!(answer.contains(r#""next":null"#), "{answer}");
+        #[rustfmt::skip]
+        let frame = [
+            2, 0, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 8, 0,
+            0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 192, 168, 64, 2, 10, 2, 3, 4,
+            0xc0, 0, 0, 53, 0, 8, 0, 0,
+        ];
+        let (way, reason) = (Direction::Outbound, DropReason::DestinationPrivate);
+        client.vm.denied.record(way, &frame, reason, Tick::now());
+        let answer = client.ask(&ask("denied.list", "{}"));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let [row] = &answer["result"]["denied"].as_array().unwrap()[..] else {
+            panic!("{answer}")
+        };
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let seen = row["lastSeen"].as_u64().unwrap();
+        assert!(clock.as_secs().abs_diff(seen) <= 2, "{row}");
+        let expected = serde_json::json!({
+            "direction": "out", "reason": "destination-private", "protocol": "udp",
+            "address": "10.2.3.4", "port": 53, "count": 1,
+            "firstSeen": seen, "lastSeen": seen, "allow": "udp 10.2.3.4/32:53",
+        });
+        assert_eq!(*row, expected);
     }
 
     #[test]
@@ -486,11 +602,8 @@ mod tests {
             .write_all(lines.as_bytes())
             .unwrap_or_default();
         let mut tell = |_| ();
-        let rules = Arc::clone(&client.rules);
-        assert_eq!(
-            client.channel.serve(&rules, &mut tell).unwrap(),
-            State::More
-        );
+        let vm = client.vm.clone();
+        assert_eq!(client.channel.serve(&vm, &mut tell).unwrap(), State::More);
         let mut answers = 0;
         while client.line().is_some() {
             answers += 1;
@@ -523,7 +636,7 @@ mod tests {
     fn a_client_that_is_gone_is_no_error() {
         let Client {
             mut channel,
-            rules,
+            vm,
             stream,
             ..
         } = Client::new();
@@ -532,12 +645,12 @@ mod tests {
             .write_all(format!("{GET}\n{GET}\n").as_bytes())
             .unwrap();
         drop(stream);
-        assert_eq!(channel.serve(&rules, |_| ()).unwrap(), State::Ended);
+        assert_eq!(channel.serve(&vm, |_| ()).unwrap(), State::Ended);
     }
 
     #[test]
     fn what_is_no_control_socket_is_said() {
-        let refusal = |fd: OwnedFd| Channel::new(fd).unwrap_err().to_string();
+        let refusal = |fd: OwnedFd| Channel::new(fd, Rights::Read).unwrap_err().to_string();
         let stream = "is not a unix stream socket";
         assert!(refusal(File::open("/dev/null").unwrap().into()).contains(stream));
         assert!(refusal(UnixDatagram::pair().unwrap().0.into()).contains(stream));
@@ -546,6 +659,6 @@ mod tests {
         assert!(refusal(tcp.into()).contains(stream));
         let (one, other) = UnixStream::pair().unwrap();
         drop(other);
-        Channel::new(one.into()).unwrap();
+        Channel::new(one.into(), Rights::Read).unwrap();
     }
 }

@@ -37,6 +37,8 @@ pub(super) const PARSE_ERROR: i32 = -32700;
 pub(super) const INVALID_REQUEST: i32 = -32600;
 /// Nothing of this name can be asked.
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
+/// Not by this client, which may only read.
+pub(super) const READ_ONLY: i32 = -32003;
 /// Not with these parameters.
 pub(super) const INVALID_PARAMS: i32 = -32602;
 

@@ -66,12 +66,7 @@ pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
         Direction::Outbound => header.destination.get(),
         Direction::Inbound => header.source.get(),
     };
-    let kind = match protocol {
-        protocol::TCP => Kind::Tcp,
-        protocol::UDP => Kind::Udp,
-        protocol::ICMP => Kind::Icmp,
-        _ => Kind::Other,
-    };
+    let kind = Kind::of(protocol);
     let part = packet.fragment().map(|place| Part {
         peer,
         protocol,

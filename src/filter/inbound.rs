@@ -6,12 +6,8 @@ use std::sync::Arc;
 mod by_rules;
 mod dhcp;
 
-use super::arp::Unanswered;
 use super::audit::{Audit, Auditor};
-use super::claims::Claims;
-use super::dhcp::{ReplyGuard, Transactions};
-use super::flows::Flows;
-use super::lease::LeaseCell;
+use super::dhcp::ReplyGuard;
 use super::policy::{Kind, Mode};
 use super::prefix::Destination;
 use super::rules::{Rules, View};
@@ -19,7 +15,7 @@ use super::subnet::group_mac;
 use super::tracking::Tracker;
 use super::validate::{self, Transport};
 use super::verdict::{DropReason, Step, Verdict};
-use super::{Config, Filter};
+use super::{Config, Filter, Shared};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
@@ -41,38 +37,24 @@ pub struct Inbound {
     /// The result for a packet whose headers are right: if connections are tracked, it must be
     /// inspected by the rules.
     ordinary: Step,
-    lease: Arc<LeaseCell>,
     guard: ReplyGuard,
-    transactions: Arc<Transactions>,
-    claims: Arc<dyn Claims>,
-    unanswered: Arc<Unanswered>,
     auditor: Auditor,
+    shared: Shared,
 }
 
 impl Inbound {
-    pub(super) fn new(
-        config: &Config<'_>,
-        rules: Arc<Rules>,
-        flows: Arc<Flows>,
-        lease: Arc<LeaseCell>,
-        transactions: Arc<Transactions>,
-        claims: Arc<dyn Claims>,
-        unanswered: Arc<Unanswered>,
-    ) -> Self {
+    pub(super) fn new(config: &Config<'_>, rules: Arc<Rules>, shared: Shared) -> Self {
         Self {
             vm: config.vm_mac,
             now: Tick::ZERO,
             pins_gateway: config.gateway_mac.is_none(),
             view: rules.view(),
             rules,
-            tracker: Tracker::new(Direction::Inbound, flows),
+            tracker: Tracker::new(Direction::Inbound, Arc::clone(&shared.flows)),
             ordinary: Step::Done(Verdict::Forward),
-            lease,
             guard: ReplyGuard::new(config),
-            transactions,
-            claims,
-            unanswered,
             auditor: Auditor::new(Direction::Inbound),
+            shared,
         }
     }
 
@@ -125,7 +107,7 @@ impl Inbound {
             Transport::Trailed => return Ok(Step::Trailer),
             _ => {}
         }
-        let lease = self.lease.packed();
+        let lease = self.shared.lease.packed();
         if !lease.is_valid(self.now) {
             return Err(match lease.address() {
                 0 => DropReason::NoLease,
@@ -194,7 +176,7 @@ impl Inbound {
         if ethernet.destination.is_multicast() && ethernet.destination != Mac::BROADCAST {
             return Err(DropReason::DestinationGroup);
         }
-        if sender != 0 && sender == self.lease.packed().address() {
+        if sender != 0 && sender == self.shared.lease.packed().address() {
             return Err(DropReason::ArpSenderAddress);
         }
         if sender == gateway.address && !is_gateway_mac {
@@ -207,7 +189,7 @@ impl Inbound {
             return Ok(Step::Trailer);
         }
         if sender == gateway.address && message.operation.get() == arp::REPLY {
-            self.unanswered.answered();
+            self.shared.unanswered.answered();
         }
         Ok(Step::Done(Verdict::Forward))
     }
@@ -227,6 +209,11 @@ impl Filter for Inbound {
     fn judge(&mut self, frame: &[u8]) -> Step {
         self.headers(frame)
             .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
+    }
+
+    fn dropped(&mut self, frame: &[u8], reason: DropReason) {
+        let denied = &self.shared.denied;
+        denied.record(Direction::Inbound, frame, reason, self.now);
     }
 
     fn examine(&mut self, slot: &mut Slot<'_>, why: Step) -> Result<(), DropReason> {

@@ -22,6 +22,7 @@ mod atomic;
 mod audit;
 mod bucket;
 mod claims;
+mod denied;
 mod dhcp;
 mod facts;
 mod flows;
@@ -44,6 +45,8 @@ use ipnet::Ipv4Net;
 
 pub use audit::Audit;
 pub use claims::{Claims, NoClaims};
+pub use denied::{Denied, Row as DeniedRow};
+pub use flows::list::{Connection, Connections, Stage};
 pub use inbound::Inbound;
 pub use lease::{Lease, LeaseCell};
 pub use outbound::Outbound;
@@ -63,6 +66,7 @@ use crate::wire::answer::Answer;
 ///   begin(now)                 once per batch
 ///   judge(frame) -> Step       every frame: a verdict, or what to inspect it for
 ///   inspect(slot, why)         only those frames; it alone may rewrite them
+///   dropped(frame, reason)     only dropped frames
 ///   answer(frame, reason)      only dropped frames, where senders are told
 /// ```
 pub trait Filter: Send {
@@ -95,6 +99,10 @@ pub trait Filter: Send {
         };
         self.examine(slot, why).into()
     }
+
+    /// Takes note of a frame that was dropped for this reason. A filter that keeps no record of
+    /// them has no use for this.
+    fn dropped(&mut self, _frame: &[u8], _reason: DropReason) {}
 
     /// What to tell the sender of a frame that was dropped for this reason, if anything. A filter
     /// whose sender is told nothing has no use for this.
@@ -191,30 +199,30 @@ pub fn pair_claiming(
     config: &Config<'_>,
     claims: Arc<dyn Claims>,
 ) -> (Outbound, Inbound, Arc<LeaseCell>, Arc<Rules>) {
-    let lease = Arc::new(LeaseCell::default());
     let rules = Arc::new(Rules::new(config));
-    let asked = Arc::new(dhcp::Transactions::default());
-    let unanswered = Arc::new(arp::Unanswered::default());
-    let flows = Arc::new(flows::Flows::new());
-    let outbound = Outbound::new(
-        config,
-        rules.view(),
-        Arc::clone(&flows),
-        Arc::clone(&lease),
-        Arc::clone(&asked),
-        Arc::clone(&claims),
-        Arc::clone(&unanswered),
-    );
-    let inbound = Inbound::new(
-        config,
-        Arc::clone(&rules),
-        flows,
-        Arc::clone(&lease),
-        asked,
+    let shared = Shared {
+        lease: Arc::default(),
+        transactions: Arc::default(),
         claims,
-        unanswered,
-    );
+        unanswered: Arc::default(),
+        flows: Arc::new(flows::Flows::new()),
+        denied: Arc::default(),
+    };
+    let lease = Arc::clone(&shared.lease);
+    let outbound = Outbound::new(config, rules.view(), shared.clone());
+    let inbound = Inbound::new(config, Arc::clone(&rules), shared);
     (outbound, inbound, lease, rules)
+}
+
+/// What both directions of one VM read and write.
+#[derive(Debug, Clone)]
+struct Shared {
+    lease: Arc<LeaseCell>,
+    transactions: Arc<dhcp::Transactions>,
+    claims: Arc<dyn Claims>,
+    unanswered: Arc<arp::Unanswered>,
+    flows: Arc<flows::Flows>,
+    denied: Arc<Denied>,
 }
 
 /// The filters of a VM that has 192.168.64.2 until second 600.

@@ -8,20 +8,19 @@ mod dhcp;
 
 use by_rules::Opens;
 
-use super::arp::{ArpGuard, Unanswered};
+use super::arp::ArpGuard;
 use super::audit::{Audit, Auditor};
 use super::bucket::Bucket;
-use super::claims::Claims;
-use super::dhcp::{RequestGuard, Transactions};
-use super::flows::Flows;
-use super::lease::{LeaseCell, PackedLease};
+use super::denied::Denied;
+use super::dhcp::RequestGuard;
+use super::lease::PackedLease;
 use super::prefix::Destination;
 use super::rules::View;
 use super::subnet::group_mac;
 use super::tracking::Tracker;
 use super::validate::{self, Transport};
 use super::verdict::{DropReason, Step, Verdict};
-use super::{Config, Filter};
+use super::{Config, Connections, Filter, Shared};
 use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
@@ -37,46 +36,51 @@ pub struct Outbound {
     now: Tick,
     view: View,
     tracker: Tracker,
-    lease: Arc<LeaseCell>,
     guard: RequestGuard,
-    claims: Arc<dyn Claims>,
     arp_guard: ArpGuard,
     /// The limit for new TCP connections, if there is one.
     connections: Option<Bucket>,
     /// The limit for answers to the VM.
     answers: Bucket,
     auditor: Auditor,
+    shared: Shared,
 }
 
 impl Outbound {
-    pub(super) fn new(
-        config: &Config<'_>,
-        view: View,
-        flows: Arc<Flows>,
-        lease: Arc<LeaseCell>,
-        transactions: Arc<Transactions>,
-        claims: Arc<dyn Claims>,
-        unanswered: Arc<Unanswered>,
-    ) -> Self {
+    pub(super) fn new(config: &Config<'_>, view: View, shared: Shared) -> Self {
         Self {
             vm: config.vm_mac,
             now: Tick::ZERO,
             view,
-            tracker: Tracker::new(Direction::Outbound, flows),
-            lease,
-            guard: RequestGuard::new(config, transactions),
-            claims,
-            arp_guard: ArpGuard::new(unanswered),
+            tracker: Tracker::new(Direction::Outbound, Arc::clone(&shared.flows)),
+            guard: RequestGuard::new(config, Arc::clone(&shared.transactions)),
+            arp_guard: ArpGuard::new(Arc::clone(&shared.unanswered)),
             connections: (config.connection_rate != 0)
                 .then(|| Bucket::per_second(CONNECTIONS_AT_ONCE, config.connection_rate)),
             answers: Bucket::per_second(ANSWERS_A_SECOND, ANSWERS_A_SECOND),
             auditor: Auditor::new(Direction::Outbound),
+            shared,
         }
     }
 
     /// From now on what the rules alone refuse passes, and is counted.
     pub fn audit(&mut self, audit: Arc<Audit>) {
         self.auditor.begin(audit);
+    }
+
+    /// The VM's connections.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections {
+            flows: Arc::clone(&self.shared.flows),
+            lease: Arc::clone(&self.shared.lease),
+        }
+    }
+
+    /// What the policy denies, in both directions.
+    #[must_use]
+    pub fn denied(&self) -> Arc<Denied> {
+        Arc::clone(&self.shared.denied)
     }
 
     /// Checks are ordered by cost: one pass over the headers suffices for a TCP frame with a valid
@@ -139,7 +143,7 @@ impl Outbound {
         transport: Transport,
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
-        let lease = self.lease.packed();
+        let lease = self.shared.lease.packed();
         if source != lease.address() || !lease.is_valid(self.now) {
             return self.unleased(lease, source, why_not_from(lease, source));
         }
@@ -206,12 +210,13 @@ impl Outbound {
     #[cold]
     fn arp(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let arp = validate::arp(ethernet, carried)?;
-        let lease = self.lease.packed();
+        let lease = self.shared.lease.packed();
         let (sender, target) = (arp.sender.get(), arp.target.get());
         if sender == 0 {
             // A probe asks whether an address is free (RFC 5227).
             let is_leased = target == lease.address() && lease.is_valid(self.now);
-            let may_probe = target != 0 && (is_leased || target == self.lease.offered(self.now));
+            let may_probe =
+                target != 0 && (is_leased || target == self.shared.lease.offered(self.now));
             if !may_probe || arp.operation.get() != arp::REQUEST {
                 return Err(DropReason::ArpProbe);
             }
@@ -263,6 +268,11 @@ impl Filter for Outbound {
     fn judge(&mut self, frame: &[u8]) -> Step {
         self.headers(frame)
             .unwrap_or_else(|reason| Step::Done(Verdict::Drop(reason)))
+    }
+
+    fn dropped(&mut self, frame: &[u8], reason: DropReason) {
+        let denied = &self.shared.denied;
+        denied.record(Direction::Outbound, frame, reason, self.now);
     }
 
     /// The VM is told what its policy refuses, but nothing about frames that it may not send at all,
@@ -382,7 +392,7 @@ mod tests {
             address: Ipv4Addr::new(192, 168, 64, 2),
             expires: Tick::from_secs(1200),
         };
-        filter.lease.bind(&lease, Tick::from_secs(600));
+        filter.shared.lease.bind(&lease, Tick::from_secs(600));
         let mut len = 54;
         let verdict = filter.inspect(&mut Slot::new(&mut frame, &mut len), why);
         assert_eq!(verdict, Verdict::Drop(DropReason::LeaseExpired));

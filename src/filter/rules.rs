@@ -12,6 +12,7 @@
 //! A snapshot never changes; it is replaced as a whole by another. So no frame is judged by a
 //! mixture of two, and replacing a snapshot never waits for a filter, nor a filter for that.
 
+use std::convert::Infallible;
 use std::mem;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Cache};
 
 use super::Config;
+use super::denied::Row as DeniedRow;
 use super::facts::Facts;
-use super::policy::{Compiled, Policy, Surroundings};
+use super::policy::{Compiled, Policy, Rule, Surroundings};
 use super::prefix::Destination;
 use super::roles::{NameServers, Roles};
 use super::subnet::Subnet;
+use super::verdict::DropReason;
 use crate::direction::Direction;
 use crate::wire::Mac;
 
@@ -86,13 +89,41 @@ impl Rules {
     /// Replaces the policy, and returns whether the new one differs. Isolation does not change: the
     /// interface was opened with or without it.
     pub fn set_policy(&self, policy: Policy) -> bool {
+        self.change_policy(|_| Ok::<_, Infallible>(policy)) == Ok(true)
+    }
+
+    /// Replaces the policy by what `change` makes of it, and returns whether that differs. No other
+    /// change comes between the two.
+    ///
+    /// # Errors
+    /// That of `change`, and then nothing changes.
+    pub fn change_policy<E>(
+        &self,
+        change: impl FnOnce(&Policy) -> Result<Policy, E>,
+    ) -> Result<bool, E> {
         let mut sources = self.sources();
+        let policy = change(&sources.policy)?;
         let differs = sources.policy.normal_form() != policy.normal_form();
         if differs {
             sources.policy = policy;
             self.compile(&mut sources);
         }
-        differs
+        Ok(differs)
+    }
+
+    /// For each row the rule that would allow its packets, if one more rule can: not against
+    /// isolation or host-only mode, nor against a rule as narrow that blocks.
+    #[must_use]
+    pub fn rules_that_allow(&self, rows: &[DeniedRow]) -> Vec<Option<Rule>> {
+        let sources = self.sources();
+        let snapshot = self.current.load();
+        let around = sources.around(&snapshot.roles);
+        let rule = |row: &DeniedRow| {
+            let peer = row.reason.is_audited().then(|| row.peer())?;
+            let opening = sources.policy.opening(&around, row.way, &peer);
+            opening.filter(|_| row.reason != DropReason::Untracked)
+        };
+        rows.iter().map(rule).collect()
     }
 
     /// The policy, and how many different rules it has once it is compiled.
@@ -194,11 +225,15 @@ impl Rules {
 }
 
 impl Sources {
-    fn compile(&mut self, roles: Roles) -> Snapshot {
-        let around = Surroundings {
-            roles: &roles,
+    fn around<'a>(&'a self, roles: &'a Roles) -> Surroundings<'a> {
+        Surroundings {
+            roles,
             host: &self.host,
-        };
+        }
+    }
+
+    fn compile(&mut self, roles: Roles) -> Snapshot {
+        let around = self.around(&roles);
         let rules = Arc::new(self.policy.compile(&around, self.number));
         self.number = self.number.wrapping_add(1);
         Snapshot { rules, roles }

@@ -20,6 +20,7 @@ pub(super) fn judge(
             Verdict::Forward => batch.queue(index),
             Verdict::Drop(reason) => {
                 stats.add_filtered(reason, batch.frame(index));
+                filter.dropped(batch.frame(index), reason);
                 answers.give(filter, batch.frame(index), reason);
             }
         }

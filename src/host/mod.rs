@@ -7,7 +7,11 @@ pub mod addresses;
 
 pub mod console;
 
+pub mod control_socket;
+
 pub mod descriptors;
+
+pub mod directory;
 
 pub mod files;
 

@@ -58,6 +58,18 @@ impl Identity {
         })
     }
 
+    /// Another user, with the user's group, for root to become.
+    pub(super) fn of(user: Uid) -> Self {
+        let known = User::from_uid(user).ok().flatten();
+        Self {
+            uid: user,
+            gid: known.map_or(Gid::from_raw(NOGROUP), |user| user.gid),
+            changes: true,
+            unnamed_root: false,
+            borrowed: false,
+        }
+    }
+
     /// The supplementary groups of a command; None if it keeps those of this process. Looked up
     /// only for a command, because on macOS the lookup asks the directory service, which may use
     /// the network.
@@ -250,6 +262,9 @@ impl Caller {
         Ok((uid, group.map_or(gid, |group| group.gid)))
     }
 }
+
+/// The group of users whom the system does not know, in which nobody is: 65534 fits all systems.
+const NOGROUP: u32 = 65_534;
 
 /// Parses the number of a user or group, which consists of digits only.
 fn number(text: &OsStr) -> Option<u32> {

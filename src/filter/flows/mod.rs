@@ -21,6 +21,7 @@
 //! or to make room, but never if both sides have confirmed them.
 
 pub(super) mod fragments;
+pub(super) mod list;
 mod set;
 mod state;
 

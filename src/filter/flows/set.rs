@@ -98,6 +98,11 @@ impl Set {
         }
     }
 
+    /// When the flow was opened.
+    pub(super) fn opened(&self, place: usize) -> u32 {
+        self.opened[place].load(Ordering::Relaxed)
+    }
+
     /// Records a packet in this direction. The place may contain another flow by now, which then
     /// lives a little longer.
     #[inline]

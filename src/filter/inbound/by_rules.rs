@@ -17,14 +17,19 @@ impl Inbound {
         }
         let context = Context {
             policy: rules.number,
-            lease: self.lease.tenure(),
+            lease: self.shared.lease.tenure(),
             now: self.now,
         };
         if self.tracker.known(carried, context).is_some() {
             return Ok(());
         }
         let facts = facts::of(carried, Direction::Inbound).ok_or(DropReason::Ipv4Malformed)?;
-        let excuse = |reason| self.auditor.excuse(self.view.roles(), facts.peer, reason);
+        let excuse = |reason| {
+            (self.auditor).excuse(self.view.roles(), facts.peer, reason)?;
+            let denied = &self.shared.denied;
+            denied.record(Direction::Inbound, frame, reason, self.now);
+            Ok(())
+        };
         // Of a connection that the VM has opened, a new policy is asked for the VM's direction.
         let verdict = |way| self.view.verdict(&facts, way);
         self.tracker.judge(&facts, context, verdict, &excuse)

@@ -31,7 +31,7 @@ impl Inbound {
         }
         // A learned MAC is valid as long as the lease, so that a gateway which has been recreated
         // meanwhile can grant the next one.
-        let may_be_new = self.pins_gateway && !self.lease.packed().is_valid(self.now);
+        let may_be_new = self.pins_gateway && !self.shared.lease.packed().is_valid(self.now);
         let server = self.view.roles().dhcp_server();
         let is_server = may_be_new || server.has_mac(ethernet.source);
         if source == server.address && is_server {
@@ -55,13 +55,13 @@ impl Inbound {
         } = validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         let server = ethernet.source;
         let is_boot = udp.source.get() == udp::PXE;
-        let leased = self.lease.packed().address();
+        let leased = self.shared.lease.packed().address();
         let roles = self.view.roles();
         DhcpRules { vm: self.vm, roles }.check_reply(&message, is_boot, leased)?;
         let reply = MessageSummary::of(&message, is_boot);
         // Locked until the lease is bound, so that the VM gives it back either before that or after
         // it.
-        let transactions = Arc::clone(&self.transactions);
+        let transactions = Arc::clone(&self.shared.transactions);
         let mut open = transactions.lock();
         let outcome = self
             .guard
@@ -76,7 +76,8 @@ impl Inbound {
             Outcome::Own => {
                 // If the VM has been granted a lease meanwhile, that is what it asked for itself;
                 // and a NAK is about an address that it does not have.
-                if reply.kind == MessageType::Ack && !self.lease.packed().is_valid(self.now) {
+                if reply.kind == MessageType::Ack && !self.shared.lease.packed().is_valid(self.now)
+                {
                     self.bind(server, &reply)?;
                 }
                 Err(DropReason::DhcpOwnAnswer)
@@ -90,12 +91,12 @@ impl Inbound {
     /// If the address that it grants is another VM's.
     fn learn(&mut self, server: Mac, reply: &MessageSummary) -> Result<(), DropReason> {
         match reply.kind {
-            MessageType::Offer => self.lease.set_offered(reply.granted, self.now),
+            MessageType::Offer => self.shared.lease.set_offered(reply.granted, self.now),
             MessageType::Nak => {
-                self.lease.clear();
-                self.lease.forget_offered();
-                let lease = || self.lease.address_at(self.now);
-                self.claims.release_stale(&lease);
+                self.shared.lease.clear();
+                self.shared.lease.forget_offered();
+                let lease = || self.shared.lease.address_at(self.now);
+                self.shared.claims.release_stale(&lease);
             }
             _ => self.bind(server, reply)?,
         }
@@ -121,10 +122,10 @@ impl Inbound {
             subnet: subnet_of(address, gateway, reply.mask),
             name_servers: reply.name_servers.clone(),
         };
-        let is_free = self.claims.claim(lease.address, &mut || {
+        let is_free = self.shared.claims.claim(lease.address, &mut || {
             // Before the lease, because nothing leaves until there is one.
             self.rules.learn(&learned);
-            self.lease.bind(&lease, self.now);
+            self.shared.lease.bind(&lease, self.now);
         });
         self.view.refresh();
         is_free.then_some(()).ok_or(DropReason::DhcpAddressTaken)

@@ -38,10 +38,8 @@ impl Outbound {
         let rest = self.rest::<RARE>(ethernet, header, transport);
         let Some(reason) = refusal else { return rest };
         // What is dropped anyway has the reason that it has without an audit.
-        let step = rest.map_err(|_| reason)?;
-        self.auditor
-            .excuse(roles, header.destination.get(), reason)?;
-        Ok(step)
+        rest.map_err(|_| reason)?;
+        Ok(Step::Rules)
     }
 
     /// Judges by ports and protocol as well as addresses, and by the connection that a packet
@@ -51,7 +49,7 @@ impl Outbound {
         let rules = self.view.rules();
         let context = Context {
             policy: rules.number,
-            lease: self.lease.tenure(),
+            lease: self.shared.lease.tenure(),
             now: self.now,
         };
         if rules.inbound.is_some()
@@ -59,17 +57,22 @@ impl Outbound {
         {
             return Ok(Opens::by(kind));
         }
-        self.unknown(carried, context)
+        self.unknown(frame, carried, context)
     }
 
     /// A packet of no connection that is open under this policy. On its own, so that the packets of
     /// one do not pay for what it takes.
     #[inline(never)]
-    fn unknown(&self, carried: &[u8], context: Context) -> Result<Opens, DropReason> {
+    fn unknown(&self, frame: &[u8], carried: &[u8], context: Context) -> Result<Opens, DropReason> {
         let rules = self.view.rules();
         let facts = facts::of(carried, Direction::Outbound).ok_or(DropReason::Ipv4Malformed)?;
         let verdict = |way| self.view.verdict(&facts, way);
-        let excuse = |reason| self.auditor.excuse(self.view.roles(), facts.peer, reason);
+        let excuse = |reason| {
+            (self.auditor).excuse(self.view.roles(), facts.peer, reason)?;
+            let denied = &self.shared.denied;
+            denied.record(Direction::Outbound, frame, reason, self.now);
+            Ok(())
+        };
         if rules.inbound.is_some() {
             self.tracker.judge(&facts, context, verdict, &excuse)?;
         } else if let Some(reason) = verdict(Direction::Outbound).refusal() {

@@ -61,9 +61,9 @@ impl Outbound {
         let validate::Dhcp { ip, message, .. } =
             validate::dhcp(slot.frame()).ok_or(DropReason::DhcpMalformed)?;
         let from = (ip.source.get(), is_boot);
-        let check = self
-            .dhcp_rules()
-            .check_request(&message, from, &self.lease, self.now)?;
+        let check =
+            self.dhcp_rules()
+                .check_request(&message, from, &self.shared.lease, self.now)?;
         if let RequestCheck::Names(address) = check {
             return self.ask(slot, address, DropReason::DhcpClientAddress);
         }
@@ -75,15 +75,16 @@ impl Outbound {
         let summary = MessageSummary::of(&message, is_boot);
         let max_frame = self.view.roles().max_frame;
         self.guard
-            .pass(&summary, slot, max_frame, self.now, &*self.claims)?;
+            .pass(&summary, slot, max_frame, self.now, &*self.shared.claims)?;
         // Read at a time when nothing that was requested before can bind another lease.
-        let leased = self.lease.packed().address();
+        let leased = self.shared.lease.packed().address();
         let left = (leased != 0 && !summary.leaves(leased)).then_some(leased);
         if let Some(address) = given_back.or(left) {
-            self.lease.give_up(address);
+            self.shared.lease.give_up(address);
             // Before the server sees the message and may give the address to another VM.
-            self.claims
-                .release_stale(&|| self.lease.address_at(self.now));
+            self.shared
+                .claims
+                .release_stale(&|| self.shared.lease.address_at(self.now));
         }
         Ok(())
     }
@@ -111,7 +112,7 @@ impl Outbound {
             return Some((sender, DropReason::ArpSenderAddress));
         }
         let source = Ipv4::parse(carried)?.header.source.get();
-        Some((source, why_not_from(self.lease.packed(), source)))
+        Some((source, why_not_from(self.shared.lease.packed(), source)))
     }
 
     /// Replaces a frame that names an address without a lease by softnet's own request. `reason` is
@@ -122,8 +123,8 @@ impl Outbound {
         address: u32,
         reason: DropReason,
     ) -> Result<(), DropReason> {
-        let may_ask =
-            !self.lease.packed().is_valid(self.now) && self.dhcp_rules().may_be_asked_for(address);
+        let may_ask = !self.shared.lease.packed().is_valid(self.now)
+            && self.dhcp_rules().may_be_asked_for(address);
         let is_asked = may_ask
             && self
                 .guard

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use super::super::prefix::Destination;
 use super::ports::{Action, PortPair};
 use super::verdicts::Kind;
-use super::{Mode, Policy, Protocol, Rule, Scope, Surroundings, Target};
+use super::{Mode, Policy, Ports, Protocol, Rule, Scope, Surroundings, Target};
 use crate::direction::Direction;
 use crate::filter::roles::{NameServers, Roles, Station};
 use crate::filter::subnet::Subnet;
@@ -74,20 +74,7 @@ impl Policy {
             Some(Protocol::Icmp) => Kind::Icmp,
             None => Kind::Other,
         };
-        // A field that rules do not test may have any value; 0 is in no rule.
-        let port = peer.port.unwrap_or(0);
-        let ports = matches!(kind, Kind::Tcp | Kind::Udp).then_some(match from {
-            Direction::Outbound => PortPair {
-                is_tcp: kind == Kind::Tcp,
-                remote: port,
-                own: 0,
-            },
-            Direction::Inbound => PortPair {
-                is_tcp: kind == Kind::Tcp,
-                remote: 0,
-                own: port,
-            },
-        });
+        let ports = peer.ports(from);
         let compiled = self.compile(&around, 0);
         let address = u32::from(peer.address);
         let said = match (from, &compiled.inbound) {
@@ -143,6 +130,43 @@ impl Policy {
         ports: Option<PortPair>,
         wanted: Action,
     ) -> Option<(Rule, bool)> {
+        let (_, rule) = self.strongest(around, from, peer, ports, wanted)?;
+        Some((rule, wanted == Action::Allow))
+    }
+
+    /// The narrowest rule that allows such packets, with a direction if this policy has rules with
+    /// one. None if this policy also has a rule as narrow that blocks them.
+    pub(in crate::filter) fn opening(
+        &self,
+        around: &Surroundings<'_>,
+        from: Direction,
+        peer: &Peer,
+    ) -> Option<Rule> {
+        let ports = peer.port.map(Ports::one).map(|ports| match from {
+            Direction::Outbound => Scope::Remote(ports),
+            Direction::Inbound => Scope::Own(ports),
+        });
+        let rule = Rule {
+            direction: self.is_stateful().then_some(from),
+            protocol: peer.protocol,
+            target: Target::Net(peer.address.into()),
+            ports,
+        };
+        let weight = (ports.is_some(), 32, peer.protocol.is_some());
+        let blocks = self.strongest(around, from, peer, peer.ports(from), Action::Block);
+        let is_outdone = blocks.is_some_and(|(strongest, _)| strongest >= weight);
+        (!is_outdone).then_some(rule)
+    }
+
+    /// Of the rules that allow or block such packets, the one that decides, with its weight.
+    fn strongest(
+        &self,
+        around: &Surroundings<'_>,
+        from: Direction,
+        peer: &Peer,
+        ports: Option<PortPair>,
+        wanted: Action,
+    ) -> Option<(Weight, Rule)> {
         let list = match wanted {
             Action::Allow => self.allowed(),
             Action::Block => self.blocked(),
@@ -165,8 +189,7 @@ impl Policy {
             let weight = (rule.ports.is_some(), len, rule.protocol.is_some());
             (is_for && has_port && is_protocols).then_some((weight, *rule))
         });
-        let (_, rule) = matching.max_by_key(|(weight, _)| *weight)?;
-        Some((rule, wanted == Action::Allow))
+        matching.max_by_key(|(weight, _)| *weight)
     }
 
     /// Whether the lease's name servers, which are not known here, could change the result.
@@ -176,6 +199,32 @@ impl Policy {
             .iter()
             .chain(self.blocked())
             .any(|rule| rule.target == Target::Dns)
+    }
+}
+
+/// Which of two rules decides, the greater one: whether it has ports, the length of its prefix, and
+/// whether it has a protocol.
+type Weight = (bool, u8, bool);
+
+impl Peer {
+    /// The ports of a packet from or to it, if its protocol has any. A field that rules do not test
+    /// may have any value; 0 is in no rule.
+    fn ports(&self, from: Direction) -> Option<PortPair> {
+        let port = self.port.unwrap_or(0);
+        let (remote, own) = match from {
+            Direction::Outbound => (port, 0),
+            Direction::Inbound => (0, port),
+        };
+        let is_tcp = match self.protocol? {
+            Protocol::Tcp => true,
+            Protocol::Udp => false,
+            Protocol::Icmp => return None,
+        };
+        Some(PortPair {
+            is_tcp,
+            remote,
+            own,
+        })
     }
 }
 
@@ -369,6 +418,99 @@ mod tests {
             stateless,
             "passes, as no rule is about it and nothing built in closes it"
         );
+    }
+
+    #[test]
+    fn the_rule_that_is_offered_opens() {
+        let (out, inbound) = (Direction::Outbound, Direction::Inbound);
+        for (allow, block, from, peer, expected) in [
+            (
+                "",
+                "0.0.0.0/0",
+                out,
+                "1.2.3.4:443",
+                Some("tcp 1.2.3.4/32:443"),
+            ),
+            ("", "", out, "10.1.2.3:53/udp", Some("udp 10.1.2.3/32:53")),
+            (
+                "",
+                "1.2.3.4:443",
+                out,
+                "1.2.3.4:443",
+                Some("tcp 1.2.3.4/32:443"),
+            ),
+            ("", "tcp 1.2.3.4:443", out, "1.2.3.4:443", None),
+            ("", "udp 1.2.3.4:443", out, "1.2.3.4:443/udp", None),
+            ("", "1.2.3.4", out, "1.2.3.4/icmp", Some("icmp 1.2.3.4/32")),
+            ("", "1.2.3.4", out, "1.2.3.4", None),
+            (
+                "",
+                "@host",
+                out,
+                "192.168.64.1:22",
+                Some("tcp 192.168.64.1/32:22"),
+            ),
+            (
+                "",
+                "240.0.0.0/4",
+                out,
+                "240.1.2.3:1",
+                Some("tcp 240.1.2.3/32:1"),
+            ),
+            (
+                "in @host",
+                "0.0.0.0/0",
+                out,
+                "8.8.8.8:53/udp",
+                Some("out udp 8.8.8.8/32:53"),
+            ),
+            (
+                "",
+                "in 0.0.0.0/0",
+                inbound,
+                "9.9.9.9:22",
+                Some("in tcp 9.9.9.9/32 to 22"),
+            ),
+            (
+                "",
+                "in 0.0.0.0/0",
+                inbound,
+                "9.9.9.9/icmp",
+                Some("in icmp 9.9.9.9/32"),
+            ),
+            ("", "in tcp 9.9.9.9 to 22", inbound, "9.9.9.9:22", None),
+        ] {
+            let before = explain(allow, block, from, peer);
+            assert!(before.starts_with("dropped"), "{peer} -{block}: {before}");
+            let roles = Roles {
+                gateway: Station::new(Ipv4Addr::new(192, 168, 64, 1), None),
+                subnet: None,
+                name_servers: NameServers::new(),
+                mode: Mode::Nat,
+                isolation: true,
+                max_frame: 0,
+            };
+            let around = Surroundings {
+                roles: &roles,
+                host: &[],
+            };
+            let (policy, _) = Policy::parse(allow, block).unwrap();
+            let offered = policy.opening(&around, from, &peer.parse().unwrap());
+            let offered = offered.map(|rule| rule.to_string());
+            assert_eq!(offered.as_deref(), expected, "{peer} -{block}");
+            if let Some(rule) = offered {
+                let allow = if allow.is_empty() {
+                    rule
+                } else {
+                    format!("{allow},{rule}")
+                };
+                let after = explain(&allow, block, from, peer);
+                assert!(
+                    after.starts_with("passes, by the rule"),
+                    "{peer} +{allow}: {after}"
+                );
+            }
+        }
     }
 
     #[test]

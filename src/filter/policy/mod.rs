@@ -19,6 +19,9 @@ mod ports;
 mod rule;
 mod verdicts;
 
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use thiserror::Error;
 
@@ -66,7 +69,7 @@ impl Policy {
     /// If there are more than [`RULES_MAX`].
     pub fn new(allow: Vec<Rule>, block: Vec<Rule>) -> Result<Self, PolicyError> {
         let policy = Self {
-            isolation_off: allow.contains(&Rule::bare(Target::Net(Ipv4Net::default()))),
+            isolation_off: allow.contains(&EVERYTHING),
             allow,
             block,
         };
@@ -133,6 +136,44 @@ impl Policy {
         })
     }
 
+    /// This policy, and of another one the rules that this one does not have.
+    ///
+    /// # Errors
+    /// If they are more than [`RULES_MAX`] together.
+    pub fn plus(&self, other: &Self) -> Result<Self, PolicyError> {
+        let new = |list: &[Rule], added: &[Rule]| {
+            let present = set(list);
+            let new = added.iter().filter(|rule| !present.contains(rule));
+            new.copied().collect()
+        };
+        self.and(&Self {
+            allow: new(&self.allow, &other.allow),
+            block: new(&self.block, &other.block),
+            isolation_off: other.isolation_off,
+        })
+    }
+
+    /// This policy without the rules of another one.
+    ///
+    /// # Errors
+    /// A rule that this policy does not have in that list.
+    pub fn without(&self, other: &Self) -> Result<Self, NoSuchRule> {
+        let rest = |list: &[Rule], removed: &[Rule]| {
+            let (present, gone) = (set(list), set(removed));
+            if let Some(missing) = removed.iter().find(|rule| !present.contains(rule)) {
+                return Err(NoSuchRule(*missing));
+            }
+            let kept = list.iter().filter(|rule| !gone.contains(rule));
+            Ok(kept.copied().collect::<Vec<_>>())
+        };
+        let allow = rest(&self.allow, &other.allow)?;
+        Ok(Self {
+            isolation_off: self.isolation_off && allow.contains(&EVERYTHING),
+            allow,
+            block: rest(&self.block, &other.block)?,
+        })
+    }
+
     /// The allow rules, in the order in which they were written.
     #[must_use]
     pub fn allowed(&self) -> &[Rule] {
@@ -180,6 +221,17 @@ impl Policy {
         self.allow.iter().chain(&self.block)
     }
 }
+
+/// A rule cannot be removed from a list that does not have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("there is no such rule: {0}")]
+pub struct NoSuchRule(pub Rule);
+
+fn set(rules: &[Rule]) -> HashSet<&Rule> {
+    rules.iter().collect()
+}
+
+const EVERYTHING: Rule = Rule::bare(Target::Net(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)));
 
 /// How many rules a policy may have.
 pub const RULES_MAX: usize = 4096;
@@ -299,6 +351,31 @@ mod tests {
             many.and(&parse("", "@dns")),
             Err(PolicyError::TooMany(4097))
         );
+    }
+
+    #[test]
+    fn rules_that_are_there_are_not_added_again() {
+        let policy = parse("@host,10.0.0.0/8", "@dns");
+        let more = policy.plus(&parse("@dns,10.1.2.3/8", "@dns,@private"));
+        let more = more.unwrap();
+        assert_eq!(more, parse("@host,10.0.0.0/8,@dns", "@dns,@private"));
+        let full = parse(&vec!["@host"; 4096].join(","), "");
+        assert_eq!(full.plus(&parse("@host", "")), Ok(full.clone()));
+        assert_eq!(
+            full.plus(&parse("", "@host")),
+            Err(PolicyError::TooMany(4097))
+        );
+    }
+
+    #[test]
+    fn rules_are_removed_from_the_list_that_has_them() {
+        let policy = parse("@host,10.0.0.0/8,@host,0.0.0.0/0", "10.0.0.0/8,@dns");
+        let rest = policy.without(&parse("@host,10.1.2.3/8,0.0.0.0/0", "@dns"));
+        let rest = rest.unwrap();
+        assert_eq!(rest, parse("", "10.0.0.0/8"));
+        assert!(!rest.wants_isolation_off());
+        let missing = policy.without(&parse("@dns", "")).unwrap_err();
+        assert_eq!(missing.to_string(), "there is no such rule: @dns");
     }
 
     #[test]

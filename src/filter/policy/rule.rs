@@ -236,6 +236,14 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Ports {
+    /// This port alone.
+    pub(super) const fn one(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+
     /// Whether a port is one of them.
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {

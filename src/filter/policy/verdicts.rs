@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use super::super::prefix::{Destination, PrefixTable};
 use super::built_in::NEVER_SENT;
 use super::ports::{Action, PortPair, PortTable};
+use crate::wire::ipv4::protocol;
 
 /// The verdicts for the packets of one direction.
 #[derive(Debug)]
@@ -73,6 +74,18 @@ pub(crate) enum Kind {
     Udp,
     Icmp,
     Other,
+}
+
+impl Kind {
+    /// The kind of a protocol, by its number in the IPv4 header.
+    pub(in crate::filter) const fn of(protocol: u8) -> Self {
+        match protocol {
+            protocol::TCP => Self::Tcp,
+            protocol::UDP => Self::Udp,
+            protocol::ICMP => Self::Icmp,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Guard {

@@ -1,4 +1,5 @@
-//! Opens the registry's directory, and checks that nobody else can change it.
+//! The directories for what softnets share or can be reached by while they run, which nobody else
+//! can change.
 //!
 //! Every name is looked up only once, below a directory that is already open and has been checked,
 //! so nothing can be exchanged between a check and its use.
@@ -10,11 +11,35 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
-use nix::unistd::{Uid, geteuid};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{Uid, fchown, geteuid};
+use thiserror::Error;
 
-use super::RegistryError;
 use crate::sys::{identity, runtime};
+
+/// Why there is no such directory. Each is one line that says what to do.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    /// Others could change it.
+    #[error("{path} is {what}: remove it while no softnet runs")]
+    Unsound {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The system refuses to create or open it.
+    #[error("cannot use {path}")]
+    Unusable {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The user has no runtime directory.
+    #[error("no runtime directory: set XDG_RUNTIME_DIR to a directory of your own")]
+    None,
+}
 
 /// A directory that only its owner can change.
 #[derive(Debug)]
@@ -24,51 +49,50 @@ pub(super) struct Directory {
     owner: Uid,
 }
 
-/// Which VMs a registry knows.
+/// Whose softnets share a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// All VMs served by root's softnets, which includes SUID and sudo.
+    /// All of root's, which includes those by SUID and sudo.
     Host,
     /// Those of one user.
     User,
 }
 
-impl Directory {
-    /// Opens the registry's directory, and creates it if it does not exist: the host's for root,
-    /// the user's own for all others.
-    pub(super) fn open() -> Result<(Self, Scope), RegistryError> {
-        let user = geteuid();
-        let root = Uid::from_raw(0);
-        if user.is_root() {
-            let parent = Self::parent(Path::new(runtime::OF_HOST))?;
-            // In another user's user namespace the host's root is not 0 but an unknown user.
-            let found = stat(&parent.fd, &parent.path)?;
-            if found.st_uid == root.as_raw() {
-                // If the sticky bit is set, others cannot touch what root has created.
-                let is_sticky = Mode::from_bits_truncate(found.st_mode).contains(Mode::S_ISVTX);
-                let refused = if is_sticky {
-                    Mode::empty()
-                } else {
-                    Mode::S_IWOTH
-                };
-                check(&parent.path, &found, root, refused)?;
-                return Ok((parent.child(root)?, Scope::Host));
-            }
+/// Opens the existing directory for what lasts as long as processes do: the host's for root, the
+/// user's own for all others.
+pub(super) fn runtime() -> Result<(Directory, Scope), DirectoryError> {
+    let user = geteuid();
+    let root = Uid::from_raw(0);
+    if user.is_root() {
+        let host = Directory::existing(Path::new(runtime::OF_HOST))?;
+        // In another user's user namespace the host's root is not 0 but an unknown user.
+        let found = stat(&host.fd, &host.path)?;
+        if found.st_uid == root.as_raw() {
+            // If the sticky bit is set, others cannot touch what root has created.
+            let is_sticky = Mode::from_bits_truncate(found.st_mode).contains(Mode::S_ISVTX);
+            let refused = if is_sticky {
+                Mode::empty()
+            } else {
+                Mode::S_IWOTH
+            };
+            check(&host.path, &found, root, refused)?;
+            return Ok((host, Scope::Host));
         }
-        let path = runtime::of_user(user, !identity::is_set_id())
-            .ok_or(RegistryError::NoRuntimeDirectory)?;
-        let parent = match Self::parent(&path) {
-            Err(RegistryError::Unusable { source, .. })
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                return Err(RegistryError::NoRuntimeDirectory);
-            }
-            parent => parent?,
-        };
-        parent.check(user)?;
-        Ok((parent.child(user)?, Scope::User))
     }
+    let path = runtime::of_user(user, !identity::is_set_id()).ok_or(DirectoryError::None)?;
+    let users = match Directory::existing(&path) {
+        Err(DirectoryError::Unusable { source, .. })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            return Err(DirectoryError::None);
+        }
+        users => users?,
+    };
+    users.check(user)?;
+    Ok((users, Scope::User))
+}
 
+impl Directory {
     /// Its path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -76,7 +100,7 @@ impl Directory {
 
     /// Opens one of its files, which only the owner may read and write, and creates it if it does
     /// not exist.
-    pub(super) fn file(&self, name: &str) -> Result<OwnedFd, RegistryError> {
+    pub(super) fn file(&self, name: &str) -> Result<OwnedFd, DirectoryError> {
         let path = self.path.join(name);
         // Nonblocking, in case somebody has left a pipe there.
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK;
@@ -96,8 +120,7 @@ impl Directory {
         Ok(fd)
     }
 
-    /// Opens the existing directory in which the registry is to be.
-    fn parent(path: &Path) -> Result<Self, RegistryError> {
+    fn existing(path: &Path) -> Result<Self, DirectoryError> {
         // There may be symbolic links on the way, as /var is on macOS: root created them.
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self {
@@ -107,34 +130,64 @@ impl Directory {
         })
     }
 
-    /// Opens the registry's own directory in this one, and creates it if it does not exist.
-    fn child(&self, owner: Uid) -> Result<Self, RegistryError> {
-        let path = self.path.join(NAME);
-        match mkdirat(&self.fd, NAME, Mode::S_IRWXU) {
+    /// Opens a directory in this one, and creates it if it does not exist. It belongs to the same
+    /// user, who alone may enter it.
+    pub(super) fn private_child(&self, name: &str) -> Result<Self, DirectoryError> {
+        let child = self.child(name, Mode::S_IRWXU)?;
+        child.check(self.owner)?;
+        Ok(child)
+    }
+
+    /// The same, but others may pass through it.
+    pub(super) fn public_child(&self, name: &str) -> Result<Self, DirectoryError> {
+        let mode = Mode::S_IRWXU | Mode::S_IXGRP | Mode::S_IXOTH;
+        let child = self.child(name, mode)?;
+        child.check(self.owner)?;
+        // Whatever the umask was.
+        fchmod(&child.fd, mode).map_err(unusable(&child.path))?;
+        Ok(child)
+    }
+
+    /// Like [`private_child`](Self::private_child), but it belongs to `owner`. Only root can create
+    /// one for somebody else.
+    pub(super) fn child_of(&self, name: &str, owner: Uid) -> Result<Self, DirectoryError> {
+        let mut child = self.child(name, Mode::S_IRWXU)?;
+        let found = stat(&child.fd, &child.path)?;
+        if found.st_uid == self.owner.as_raw() && owner != self.owner {
+            // Nobody but root has created it, here or in another softnet just now.
+            fchown(&child.fd, Some(owner), None).map_err(unusable(&child.path))?;
+        }
+        child.owner = owner;
+        child.check(owner)?;
+        Ok(child)
+    }
+
+    fn child(&self, name: &str, mode: Mode) -> Result<Self, DirectoryError> {
+        let path = self.path.join(name);
+        match mkdirat(&self.fd, name, mode) {
             Ok(()) | Err(Errno::EEXIST) => (),
             Err(error) => return Err(unusable(&path)(error)),
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&self.fd, NAME, flags, Mode::empty());
+        let fd = openat(&self.fd, name, flags, Mode::empty());
         let fd = fd.map_err(|error| match error {
             // Linux and macOS differ on a link where a directory is required.
             Errno::ENOTDIR | Errno::ELOOP => unsound(&path, "not a directory"),
             error => unusable(&path)(error),
         })?;
-        let child = Self { fd, path, owner };
-        child.check(owner)?;
-        Ok(child)
+        let owner = self.owner;
+        Ok(Self { fd, path, owner })
     }
 
     /// Checks that it belongs to `owner`, and that nobody else may change what is in it.
-    fn check(&self, owner: Uid) -> Result<(), RegistryError> {
+    fn check(&self, owner: Uid) -> Result<(), DirectoryError> {
         let found = stat(&self.fd, &self.path)?;
         check(&self.path, &found, owner, Mode::S_IWGRP | Mode::S_IWOTH)
     }
 }
 
 /// Checks that something belongs to `owner`, and has none of the permissions in `refused`.
-fn check(path: &Path, found: &FileStat, owner: Uid, refused: Mode) -> Result<(), RegistryError> {
+fn check(path: &Path, found: &FileStat, owner: Uid, refused: Mode) -> Result<(), DirectoryError> {
     if found.st_uid != owner.as_raw() {
         let what = format!("owned by user {} and not by {owner}", found.st_uid);
         return Err(unsound(path, what));
@@ -151,27 +204,24 @@ fn kind(found: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits())
 }
 
-fn stat(fd: &OwnedFd, path: &Path) -> Result<FileStat, RegistryError> {
+fn stat(fd: &OwnedFd, path: &Path) -> Result<FileStat, DirectoryError> {
     fstat(fd).map_err(unusable(path))
 }
 
-fn unusable(path: &Path) -> impl FnOnce(Errno) -> RegistryError {
+fn unusable(path: &Path) -> impl FnOnce(Errno) -> DirectoryError {
     let path = path.to_owned();
-    move |error| RegistryError::Unusable {
+    move |error| DirectoryError::Unusable {
         path,
         source: error.into(),
     }
 }
 
-fn unsound(path: &Path, what: impl fmt::Display) -> RegistryError {
-    RegistryError::Unsound {
+fn unsound(path: &Path, what: impl fmt::Display) -> DirectoryError {
+    DirectoryError::Unsound {
         path: path.to_owned(),
         what: what.to_string(),
     }
 }
-
-/// The name of the registry's directory, in that of the host or the user.
-const NAME: &str = "softnet";
 
 #[cfg(test)]
 mod tests {
@@ -190,8 +240,12 @@ mod tests {
             Self(path)
         }
 
-        fn registry(&self) -> Result<Directory, RegistryError> {
-            Directory::parent(&self.0)?.child(geteuid())
+        fn directory(&self) -> Directory {
+            Directory::existing(&self.0).unwrap()
+        }
+
+        fn registry(&self) -> Result<Directory, DirectoryError> {
+            self.directory().private_child("softnet")
         }
 
         #[track_caller]
@@ -220,6 +274,31 @@ mod tests {
         }
         let mode = |path: &str| fs::metadata(run.0.join(path)).unwrap().mode() & 0o7777;
         assert_eq!((mode("softnet"), mode("softnet/macs")), (0o700, 0o600));
+    }
+
+    #[test]
+    fn others_pass_through_a_public_directory_whatever_the_umask_is() {
+        let run = Run::new("public");
+        let public = run.directory().public_child("control").unwrap();
+        let user = geteuid();
+        let own = public.child_of("1", user).unwrap();
+        let bits = |directory: &Directory| fstat(&directory.fd).unwrap().st_mode & 0o7777;
+        assert_eq!((bits(&public), bits(&own)), (0o711, 0o700));
+        mode(&run.0.join("control"), 0o700);
+        let public = run.directory().public_child("control").unwrap();
+        assert_eq!(bits(&public), 0o711);
+        mode(&run.0.join("control/1"), 0o770);
+        let refused = public.child_of("1", user).unwrap_err().to_string();
+        assert!(refused.contains("open to others"), "{refused}");
+        if user.is_root() {
+            let other = Uid::from_raw(12_345);
+            for _ in 0..2 {
+                let given = public.child_of("2", other).unwrap();
+                assert_eq!(fstat(&given.fd).unwrap().st_uid, 12_345);
+            }
+            let refused = public.child_of("2", user).unwrap_err().to_string();
+            assert!(refused.contains("owned by user 12345"), "{refused}");
+        }
     }
 
     #[test]
@@ -254,7 +333,11 @@ mod tests {
     fn a_directory_of_somebody_else_is_refused() {
         let run = Run::new("owner");
         let other = Uid::from_raw(geteuid().as_raw() + 1);
-        let refused = Directory::parent(&run.0).unwrap().child(other).unwrap_err();
+        let parent = Directory {
+            owner: other,
+            ..run.directory()
+        };
+        let refused = parent.private_child("softnet").unwrap_err();
         assert!(refused.to_string().contains("owned by user"), "{refused}");
     }
 

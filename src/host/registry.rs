@@ -25,10 +25,7 @@
 //! once, here, and kept open. The command of `softnet run` does not inherit it, and could not end
 //! its parent's locks (fork(2)).
 
-mod directory;
-
 use std::fmt;
-use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -38,12 +35,13 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use thiserror::Error;
 
-use self::directory::Directory;
 use crate::filter::Claims;
 use crate::sys::lock::{self, Locked};
 use crate::wire::Mac;
 
-pub use self::directory::Scope;
+pub use super::directory::Scope;
+
+use super::directory::{self, DirectoryError};
 
 /// The registry, in which one VM has been entered.
 #[derive(Debug)]
@@ -97,31 +95,9 @@ pub enum RegistryError {
         /// The process that has it.
         conflict: Conflict,
     },
-    /// Others could change the registry.
-    #[error(
-        "{path} is {what}, so it cannot be the registry of VMs: remove it while no softnet runs, \
-         or do without by --no-registry"
-    )]
-    Unsound {
-        /// The file or directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The system refuses to create or open it.
-    #[error("cannot keep the registry of VMs in {path} (--no-registry turns it off)")]
-    Unusable {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The user has no runtime directory.
-    #[error(
-        "no directory for the registry of VMs: set XDG_RUNTIME_DIR to one of your own, or do \
-         without by --no-registry"
-    )]
-    NoRuntimeDirectory,
+    /// There is no place for it.
+    #[error("no registry of VMs (--no-registry turns it off)")]
+    Directory(#[from] DirectoryError),
 }
 
 /// The open registry, without our VM.
@@ -162,7 +138,8 @@ impl Registry {
     /// # Errors
     /// If there is no place for it, or if somebody other than its owner could change it.
     pub fn open() -> Result<Opened, RegistryError> {
-        let (directory, scope) = Directory::open()?;
+        let (parent, scope) = directory::runtime()?;
+        let directory = parent.private_child(NAME)?;
         Ok(Opened {
             scope,
             path: directory.path().to_owned(),
@@ -288,6 +265,9 @@ fn offset_of_name(name: &str) -> i64 {
     });
     (hash >> 1).cast_signed()
 }
+
+/// The name of its directory, in that of the host or the user.
+const NAME: &str = "softnet";
 
 /// How often to retry a lock that was free again by the time its holder was looked up.
 const ATTEMPTS_MAX: usize = 8;
