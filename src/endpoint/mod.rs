@@ -7,10 +7,8 @@
 
 pub mod datagrams;
 pub mod synthetic;
-#[cfg(target_os = "linux")]
 pub mod tap;
 pub mod vm_socket;
-#[cfg(vmnet)]
 pub mod vmnet;
 
 use std::io;

@@ -2,6 +2,7 @@
 //! network, inbound frames enter here.
 //!
 //! A TAP moves one frame per call (drivers/net/tun.c), so a batch is a loop.
+#![cfg(target_os = "linux")]
 
 use std::fs::File;
 use std::io::{self, Read};

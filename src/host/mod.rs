@@ -21,7 +21,6 @@ pub mod liveness;
 
 pub mod log;
 
-#[cfg(vmnet)]
 pub mod macos;
 
 pub mod placement;

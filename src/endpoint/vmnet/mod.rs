@@ -5,6 +5,7 @@
 //! callback only writes a byte into a pipe, which [`Source::wait`] polls: it must not block,
 //! and the forwarder's thread reads until nothing is left, which is right whether vmnet calls
 //! again while frames are waiting or only when new ones come.
+#![cfg(vmnet)]
 
 mod error;
 mod wake;

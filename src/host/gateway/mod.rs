@@ -6,7 +6,6 @@ use ipnet::Ipv4Net;
 
 use crate::wire::Mac;
 
-#[cfg(target_os = "linux")]
 pub mod linux;
 
 /// The VM's gateway.

@@ -1,4 +1,5 @@
 //! The gateway on Linux: an address of the bridge that the TAP is in, found and followed by netlink.
+#![cfg(target_os = "linux")]
 
 mod netlink;
 mod watch;
