@@ -124,7 +124,10 @@ impl Tracker {
                     );
                 if is_tracked {
                     let opened = self.flows.open(self.way, key, kind, context);
-                    opened.map_err(|Full| DropReason::FlowsFull)?;
+                    opened.map_err(|full| match full {
+                        Full::Table => DropReason::FlowsFull,
+                        Full::Server => DropReason::ServerFull,
+                    })?;
                 }
                 Ok(())
             }

@@ -22,6 +22,7 @@
 
 pub(super) mod fragments;
 pub(super) mod list;
+mod servers;
 mod set;
 mod state;
 
@@ -30,6 +31,7 @@ use std::hash::{BuildHasher, RandomState};
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
+use self::servers::Servers;
 use self::set::{Control, PLACES, Set};
 pub(super) use self::state::Kind;
 use self::state::{EvictionPriority, State};
@@ -75,7 +77,12 @@ pub(super) enum Found {
 
 /// There is no room for another flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) enum Full {
+    /// Neither the table nor the packet's set has a place that may be reused.
+    Table,
+    /// The VM has as many open to that server as it may.
+    Server,
+}
 
 /// All flows of one VM.
 #[derive(Debug)]
@@ -89,6 +96,8 @@ pub(super) struct Flows {
     embryonic: AtomicU32,
     /// Of these, flows that the VM did not open.
     foreign: AtomicU32,
+    /// Of these, flows that the VM opened, by server.
+    servers: Servers,
     /// The next set to sweep.
     hand: AtomicU32,
 }
@@ -125,12 +134,14 @@ impl Flows {
         // kinds the better one: with the faster, one seed in six put a quarter of all keys that count
         // up, as ports and addresses do, into sets that were full.
         let seed = RandomState::new().hash_one(0);
+        let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_random());
         Self {
             sets: set::zeroed(sets),
-            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
             live: AtomicU32::new(0),
             embryonic: AtomicU32::new(0),
             foreign: AtomicU32::new(0),
+            servers: Servers::new(hasher.clone()),
+            hasher,
             hand: AtomicU32::new(0),
         }
     }
@@ -160,7 +171,9 @@ impl Flows {
                 return Found::Stale { opener };
             }
             let state = control.state().after(kind, from_opener);
-            if state == control.state() || self.exchange(set, place, control, control.with(state)) {
+            if state == control.state()
+                || self.exchange(set, place, key, control, control.with(state))
+            {
                 set.touch(place, from, now);
                 return Found::Flow;
             }
@@ -177,7 +190,7 @@ impl Flows {
     /// the other whether it is right (RFC 5961, section 4), which a reset then says.
     ///
     /// # Errors
-    /// [`Full`], if neither the table nor the packet's set has a place that may be reused.
+    /// [`Full`].
     pub(super) fn open(
         &self,
         from: Direction,
@@ -190,28 +203,31 @@ impl Flows {
         let state = State::opened_by(kind);
         for _ in 0..ATTEMPTS {
             let same = set.find(key, context.lease);
-            let (place, before) = match same {
-                Some((place, control)) if control.state().outlives_syn() => {
-                    if !self.is_expired(set, place, control, key, now) {
-                        return Ok(());
-                    }
-                    (place, control)
-                }
-                Some(found) => found,
-                None => self
-                    .victim(set, state, from, context.lease, now)
-                    .ok_or(Full)?,
-            };
+            if let Some((place, control)) = same
+                && control.state().outlives_syn()
+                && !self.is_expired(set, place, control, key, now)
+            {
+                return Ok(());
+            }
+            let is_one_more = !same.is_some_and(|(_, control)| control.is_own());
+            if from == Direction::Outbound && is_one_more && !self.servers.may_open(key) {
+                return Err(Full::Server);
+            }
+            let victim = || self.victim(set, state, from, context.lease, now);
+            let (place, before) = same.or_else(victim).ok_or(Full::Table)?;
             let control = before.next(state, key.protocol, from, context.policy);
+            // The place's, as long as it has the same control word.
+            let evicted = set.key(place, before);
             if !set.claim(place, before) {
                 continue;
             }
-            self.count(before, control);
+            self.count(evicted, before, before.ended());
+            self.count(key, control.ended(), control);
             set.fill(place, key, context.lease, now);
             set.publish(place, control);
             return Ok(());
         }
-        Err(Full)
+        Err(Full::Table)
     }
 
     /// Lets a flow go on under the context's policy, if it still exists.
@@ -220,7 +236,7 @@ impl Flows {
         for _ in 0..ATTEMPTS {
             match set.find(key, context.lease) {
                 Some((place, control))
-                    if !self.exchange(set, place, control, control.under(context.policy)) => {}
+                    if !self.exchange(set, place, key, control, control.under(context.policy)) => {}
                 _ => return,
             }
         }
@@ -231,7 +247,8 @@ impl Flows {
         let set = self.set(key);
         for _ in 0..ATTEMPTS {
             match set.find(key, context.lease) {
-                Some((place, control)) if !self.exchange(set, place, control, control.ended()) => {}
+                Some((place, control))
+                    if !self.exchange(set, place, key, control, control.ended()) => {}
                 _ => return,
             }
         }
@@ -266,7 +283,7 @@ impl Flows {
                     continue;
                 };
                 if self.is_expired(set, place, control, key, now) {
-                    self.exchange(set, place, control, control.ended());
+                    self.exchange(set, place, key, control, control.ended());
                 }
             }
         }
@@ -280,12 +297,7 @@ impl Flows {
 
     #[inline]
     fn set(&self, key: Key) -> &Set {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "of the hash's bits any will do"
-        )]
-        let hash = self.hasher.hash_one((key.word(), key.protocol)) as usize;
-        &self.sets[hash & (self.sets.len() - 1)]
+        &self.sets[key.hash(&self.hasher) & (self.sets.len() - 1)]
     }
 
     /// A place for a new flow: a free one, or else that of the flow with the lowest priority.
@@ -349,15 +361,15 @@ impl Flows {
     }
 
     /// Changes a flow, unless the other thread has changed it meanwhile.
-    fn exchange(&self, set: &Set, place: usize, before: Control, after: Control) -> bool {
+    fn exchange(&self, set: &Set, place: usize, key: Key, before: Control, after: Control) -> bool {
         let changed = set.exchange(place, before, after);
         if changed {
-            self.count(before, after);
+            self.count(key, before, after);
         }
         changed
     }
 
-    fn count(&self, before: Control, after: Control) {
+    fn count(&self, key: Key, before: Control, after: Control) {
         let adjust = |counter: &AtomicU32, before: bool, after: bool| match (before, after) {
             (false, true) => {
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -370,6 +382,7 @@ impl Flows {
         adjust(&self.live, before.is_live(), after.is_live());
         adjust(&self.embryonic, before.is_embryonic(), after.is_embryonic());
         adjust(&self.foreign, before.is_foreign(), after.is_foreign());
+        self.servers.count(key, before, after);
     }
 }
 
