@@ -5,6 +5,8 @@
 //! other endpoint sends the queue from its front. Nothing is copied in between: a batch that must
 //! wait for room moves to the writer's thread as a pointer.
 //!
+//! Some endpoints have a header before each frame, so there is room for one in front of each slot.
+//!
 //! ```text
 //!   slots     | frame 0 | frame 1 | frame 2 | frame 3 | untouched ...
 //!   received  <------------- 4 --------------->
@@ -77,7 +79,7 @@ impl Batch {
     /// The received frame at `index`, which must be below [`received`](Self::received).
     #[must_use]
     pub fn frame(&self, index: usize) -> &[u8] {
-        self.slots.first_of(index, self.len_of(index))
+        self.slots.first_of(index, self.len_of(index), 0)
     }
 
     /// The slot of the frame at `index`, which must be below [`received`](Self::received).
@@ -124,9 +126,26 @@ impl Batch {
 
     /// The queued frames that have not been sent yet, in order.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.queue[self.sent..]
-            .iter()
-            .map(|&index| self.frame(usize::from(index)))
+        self.pending_behind(0)
+    }
+
+    /// The same, each with `header` bytes of the room in front of it, at most [`HEADROOM`]. They
+    /// are zero, unless [`Room`] was used to receive the frames.
+    pub fn pending_behind(&self, header: usize) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        self.queue[self.sent..].iter().map(move |&index| {
+            let index = usize::from(index);
+            self.slots.first_of(index, self.len_of(index), header)
+        })
+    }
+
+    /// Empties the batch and lends all of its memory, to an endpoint that receives several frames
+    /// as one. Afterwards [`set_received`](Self::set_received) says how many there are.
+    pub fn room(&mut self) -> Room<'_> {
+        self.clear();
+        Room {
+            slots: &mut self.slots,
+            lens: &mut self.lens,
+        }
     }
 
     /// Removes the first `count` pending frames from the queue: they were sent, or dropped.
@@ -177,6 +196,38 @@ impl<'a> Slot<'a> {
     }
 }
 
+/// The memory of an empty batch.
+#[derive(Debug)]
+pub struct Room<'a> {
+    slots: &'a mut Slots,
+    lens: &'a mut [u32; FRAMES_MAX],
+}
+
+impl Room<'_> {
+    /// The memory from `header` bytes in front of the slot at `index` on, at most [`HEADROOM`], to
+    /// the end: at least [`LARGE`] bytes. A slot begins every [`stride`](Self::stride) bytes.
+    pub fn behind(&mut self, index: usize, header: usize) -> &mut [u8] {
+        self.slots.rest_mut(index, header)
+    }
+
+    /// How many bytes a slot begins behind the last one.
+    #[must_use]
+    pub const fn stride(&self) -> usize {
+        self.slots.stride()
+    }
+
+    /// How long a slot is.
+    #[must_use]
+    pub const fn slot_len(&self) -> usize {
+        self.slots.slot_len()
+    }
+
+    /// Sets the length of the frame at `index`, which must be below [`FRAMES_MAX`].
+    pub fn set_len(&mut self, index: usize, len: usize) {
+        self.lens[index] = u32::try_from(len).unwrap_or(u32::MAX);
+    }
+}
+
 impl fmt::Debug for Batch {
     /// Shows only counts: payload does not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,31 +264,49 @@ impl Slots {
     /// This many slots for frames of up to `max_frame` bytes, each with at least one byte more.
     pub(crate) fn new(count: usize, max_frame: usize) -> Self {
         let slot_len = (max_frame + 1).next_multiple_of(CACHE_LINE);
-        let buffer_len = (slot_len * count + CACHE_LINE - 1).max(UNTOUCHED);
+        let slots_len = (slot_len + HEADROOM) * count;
+        let buffer_len = (slots_len + LARGE + CACHE_LINE - 1).max(UNTOUCHED);
         let buffer = vec![0; buffer_len].into_boxed_slice();
         Self {
-            start: buffer.as_ptr().align_offset(CACHE_LINE),
+            start: buffer.as_ptr().align_offset(CACHE_LINE) + HEADROOM,
             buffer,
             slot_len,
         }
     }
 
-    /// The first `len` bytes of a slot.
-    pub(crate) fn first_of(&self, index: usize, len: usize) -> &[u8] {
-        let start = self.start + index * self.slot_len;
-        &self.buffer[start..start + len]
+    /// The first `len` bytes of a slot, and `header` bytes of the room in front of it.
+    pub(crate) fn first_of(&self, index: usize, len: usize, header: usize) -> &[u8] {
+        let start = self.start_of(index);
+        &self.buffer[start - header..start + len]
     }
 
     pub(crate) fn get_mut(&mut self, index: usize) -> &mut [u8] {
-        let start = self.start + index * self.slot_len;
+        let start = self.start_of(index);
         &mut self.buffer[start..start + self.slot_len]
     }
 
     /// The first `count` slots.
     pub(crate) fn first_mut(&mut self, count: usize) -> impl Iterator<Item = &mut [u8]> {
+        let (stride, slot_len) = (self.stride(), self.slot_len);
         self.buffer[self.start..]
-            .chunks_exact_mut(self.slot_len)
+            .chunks_exact_mut(stride)
+            .map(move |slot| &mut slot[..slot_len])
             .take(count)
+    }
+
+    /// Everything from `header` bytes in front of a slot on.
+    fn rest_mut(&mut self, index: usize, header: usize) -> &mut [u8] {
+        let start = self.start_of(index) - header;
+        &mut self.buffer[start..]
+    }
+
+    const fn start_of(&self, index: usize) -> usize {
+        self.start + index * self.stride()
+    }
+
+    /// How many bytes a slot begins behind the last one.
+    const fn stride(&self) -> usize {
+        self.slot_len + HEADROOM
     }
 
     /// How long each slot is.
@@ -247,6 +316,11 @@ impl Slots {
 }
 
 const CACHE_LINE: usize = 64;
+/// The room in front of each slot, in bytes: as much as lets the next slot begin at a cache line.
+pub const HEADROOM: usize = CACHE_LINE;
+/// More than the longest frame that a system hands over as one, a TCP segment of 64 KiB with its
+/// Ethernet header.
+pub const LARGE: usize = (64 << 10) + 64;
 /// From this size on, zeroed memory comes as untouched pages. For less, the allocator may reuse
 /// memory and clear it by writing (glibc, M_MMAP_THRESHOLD of mallopt(3)).
 const UNTOUCHED: usize = 132 << 10;

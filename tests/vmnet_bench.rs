@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use program::{Copy, Outcome, Program, as_root, ip};
 use softnet::batch::{Batch, FRAMES_MAX};
-use softnet::endpoint::tap::Tap;
+use softnet::endpoint::tap::{Offload, Tap};
 use softnet::endpoint::{Endpoint, Received, Sink, Source};
 use softnet::stop::Stop;
 
@@ -43,7 +43,7 @@ impl Host {
         fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
         let stop = Stop::new().unwrap();
 
-        let tap = Tap::open("bench0").unwrap();
+        let tap = Tap::open("bench0", Offload::Off).unwrap();
         // Or the kernel's solicitations would come as frames for the VM.
         fs::write("/proc/sys/net/ipv6/conf/bench0/disable_ipv6", "1").unwrap();
         ip("address add 192.168.64.1/24 dev bench0");

@@ -175,6 +175,12 @@ struct ForwardingArgs {
     #[arg(value_parser = value_parser!(u16).range(68..))]
     host_mtu: u16,
 
+    /// Whether TCP segments cross the TAP as large ones, which takes a third of the time: auto, if
+    /// the kernel can; off, never (Linux)
+    #[arg(long, value_name = "WHEN")]
+    #[arg(value_parser = word(&[("auto", true), ("off", false)]), action = ArgAction::Set)]
+    offload: Option<bool>,
+
     /// The gateway's address [default: that of the TAP's bridge, or of the TAP]
     ///
     /// With a prefix length, as in 192.168.64.1/24, it also gives the VM's network, which is used
@@ -378,6 +384,7 @@ impl ForwardingArgs {
             gateway: self.gateway,
             expose: self.expose,
             lease_time: self.bootpd_lease_time,
+            offload: self.offload,
             given: self.host_fd.map(|fd| (fd, self.host_mtu)),
         })?;
         let (policy, warnings) = policy(&self.allow, &self.block)?;

@@ -172,7 +172,7 @@ impl Limit {
 
     /// Whether a batch of `frames` frames suggests that more are waiting.
     fn promises_more(&self, frames: usize) -> bool {
-        frames == self.frames() && !self.is_sparse
+        frames >= self.frames() && !self.is_sparse
     }
 }
 

@@ -95,14 +95,10 @@ impl Reset {
             destination.get().into(),
         );
         let mut reset = Self { ethernet, ip, tcp };
-        let pseudo_header = [
-            checksum::sum(source.as_bytes()),
-            checksum::sum(destination.as_bytes()),
-            u16::from(protocol::TCP),
-            TCP_LEN,
-        ];
-        let sum = pseudo_header.into_iter().fold(0, checksum::add);
-        let sum = checksum::add(sum, checksum::sum(reset.tcp.as_bytes()));
+        let sum = checksum::add(
+            ip.pseudo_header(TCP_LEN),
+            checksum::sum(reset.tcp.as_bytes()),
+        );
         reset.tcp.set_checksum(!sum);
         Some(reset)
     }

@@ -63,6 +63,47 @@ impl Header {
         header.checksum.set(!checksum::sum(header.as_bytes()));
         header
     }
+
+    /// The length of the packet according to itself, header included, in bytes.
+    #[inline]
+    pub(super) fn total_len(&self) -> u16 {
+        self.total_len.get()
+    }
+
+    /// Whether it is no fragment, and no reserved flag is set.
+    #[inline]
+    pub(super) fn is_unfragmented(&self) -> bool {
+        self.flags_and_offset.get() & !DONT_FRAGMENT == 0
+    }
+
+    #[inline]
+    pub(super) fn forbids_fragments(&self) -> bool {
+        self.flags_and_offset.get() & DONT_FRAGMENT != 0
+    }
+
+    /// Whether another header is the same but for length, identification and checksum.
+    #[inline]
+    pub(super) fn is_same_but_for_length(&self, other: &Self) -> bool {
+        self.source == other.source
+            && self.destination == other.destination
+            && self.flags_and_offset == other.flags_and_offset
+            && (self.version_and_len, self.service) == (other.version_and_len, other.service)
+            && (self.time_to_live, self.protocol) == (other.time_to_live, other.protocol)
+    }
+
+    /// The sum of the pseudo header of a UDP or TCP packet with `len` bytes behind this header.
+    pub(super) fn pseudo_header(&self, len: u16) -> u16 {
+        let (source, destination) = (self.source.get(), self.destination.get());
+        checksum::pseudo_header(source.into(), destination.into(), self.protocol, len)
+    }
+
+    /// Sets the length of the packet, header included, and with it the checksum. The header must
+    /// have no options.
+    pub(super) fn set_total_len(&mut self, len: u16) {
+        self.total_len.set(len);
+        self.checksum.set(0);
+        self.checksum.set(!checksum::sum(self.as_bytes()));
+    }
 }
 
 /// A packet whose lengths agree with the bytes of its frame.
@@ -221,6 +262,7 @@ fn are_harmless(mut options: &[u8], may_alert: bool) -> bool {
 const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;
 /// The value that hosts use (RFC 1700).
 const TIME_TO_LIVE: u8 = 64;
+const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 

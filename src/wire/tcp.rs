@@ -41,8 +41,7 @@ impl Tcp {
         if self.flags & RST != 0 {
             return None;
         }
-        let header_len = usize::from(self.data_offset >> 4).wrapping_mul(4);
-        let data = u32::try_from(len.checked_sub(header_len)?).ok()?;
+        let data = u32::try_from(len.checked_sub(self.header_len())?).ok()?;
         let syn = u32::from(self.flags & SYN != 0);
         let fin = u32::from(self.flags & FIN != 0);
         let next = [data, syn, fin]
@@ -66,6 +65,75 @@ impl Tcp {
         })
     }
 
+    /// The header of a segment with data, in a connection of nobody.
+    pub(super) fn with_data() -> Self {
+        Self {
+            source: U16::ZERO,
+            destination: U16::ZERO,
+            sequence: U32::ZERO,
+            acknowledgement: U32::ZERO,
+            data_offset: 5 << 4,
+            flags: ACK,
+            window: U16::ZERO,
+            checksum: U16::ZERO,
+            urgent: U16::ZERO,
+        }
+    }
+
+    /// The length of the header with its options, in bytes.
+    #[inline]
+    pub(super) fn header_len(&self) -> usize {
+        usize::from(self.data_offset >> 4).wrapping_mul(4)
+    }
+
+    /// Whether no flag is set but ACK and PSH, and no reserved bit.
+    #[inline]
+    pub(super) fn is_only_ack(&self) -> bool {
+        self.flags & !PSH == ACK && self.data_offset & 0x0f == 0 && self.urgent == U16::ZERO
+    }
+
+    #[inline]
+    pub(super) const fn is_pushed(&self) -> bool {
+        self.flags & PSH != 0
+    }
+
+    /// Whether another segment's header is the same but for sequence number, flags and checksum.
+    #[inline]
+    pub(super) fn is_same_but_for_place(&self, other: &Self) -> bool {
+        (self.source, self.destination) == (other.source, other.destination)
+            && self.acknowledgement == other.acknowledgement
+            && self.data_offset == other.data_offset
+            && (self.window, self.urgent) == (other.window, other.urgent)
+    }
+
+    /// The sequence number behind so many bytes of data.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "sequence numbers wrap around"
+    )]
+    pub(super) fn sequence_after(&self, len: usize) -> u32 {
+        self.sequence.get().wrapping_add(len as u32)
+    }
+
+    /// Takes the flags of another segment.
+    pub(super) fn take_flags(&mut self, of: &Self) {
+        self.flags = of.flags;
+    }
+
+    /// Becomes the header of a part that begins `before` bytes into a large segment: FIN and PSH
+    /// belong to the last part, and CWR to the first (RFC 3168, 6.1.2). The checksum becomes zero.
+    pub(super) fn become_part(&mut self, before: usize, is_first: bool, is_last: bool) {
+        self.sequence.set(self.sequence_after(before));
+        if !is_last {
+            self.flags &= !(FIN | PSH);
+        }
+        if !is_first {
+            self.flags &= !CWR;
+        }
+        self.set_checksum(0);
+    }
+
     pub(super) fn set_checksum(&mut self, checksum: u16) {
         self.checksum.set(checksum);
     }
@@ -80,7 +148,9 @@ pub(super) const fn opens_connection(flags: u8) -> bool {
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
+const CWR: u8 = 0x80;
 
 const _: () = assert!(size_of::<Tcp>() == 20);
 

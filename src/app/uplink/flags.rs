@@ -12,6 +12,8 @@ pub(crate) struct HostFlags {
     pub(crate) gateway: Option<GatewayArg>,
     pub(crate) expose: Vec<Exposed>,
     pub(crate) lease_time: Option<u32>,
+    /// Whether a TAP's segments may be large, if that was said.
+    pub(crate) offload: Option<bool>,
     /// A descriptor that the caller has opened, and its MTU.
     pub(crate) given: Option<(RawFd, u16)>,
 }

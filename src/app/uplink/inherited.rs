@@ -11,6 +11,7 @@ use softnet::host::gateway::{Gateway, GatewayArg};
 use softnet::host::privileges::Identity;
 use softnet::wire::ethernet::Ethernet;
 
+use super::flags::HostFlags;
 use super::{Host, system};
 
 /// The flags about it.
@@ -19,12 +20,19 @@ pub(crate) struct Config {
     pub(super) fd: RawFd,
     mtu: u16,
     gateway: GatewayArg,
+    /// Whether a TAP's segments may be large.
+    offload: bool,
 }
 
 impl Config {
-    pub(super) fn new(fd: RawFd, mtu: u16, gateway: Option<GatewayArg>) -> Result<Self, String> {
-        let gateway = gateway.ok_or("--host-fd needs --gateway")?;
-        Ok(Self { fd, mtu, gateway })
+    pub(super) fn new(fd: RawFd, mtu: u16, flags: &HostFlags) -> Result<Self, String> {
+        let gateway = flags.gateway.ok_or("--host-fd needs --gateway")?;
+        Ok(Self {
+            fd,
+            mtu,
+            gateway,
+            offload: flags.offload.unwrap_or(true),
+        })
     }
 }
 
@@ -42,7 +50,7 @@ impl InheritedUplink {
         identity: &Identity,
     ) -> anyhow::Result<Self> {
         identity.become_caller()?;
-        let host = match system::inherit(descriptor.context("no descriptor")?) {
+        let host = match system::inherit(descriptor.context("no descriptor")?, config.offload) {
             Ok(interface) => Host::Interface(interface),
             Err(socket) => {
                 VmSocket::check(&socket)?;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use softnet::endpoint::Endpoint;
-use softnet::endpoint::tap::{Tap, ToTap};
+use softnet::endpoint::tap::{Offload, Tap, ToTap};
 use softnet::filter::policy::Mode;
 use softnet::filter::{LeaseCell, Rules};
 use softnet::host::HostError;
@@ -24,8 +24,12 @@ use crate::app::service::TICK;
 pub(crate) type Interface = Tap;
 
 /// Takes over what the caller has opened, or returns it if it is not a TAP.
-pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
-    Tap::inherit(descriptor)
+pub(crate) fn inherit(descriptor: OwnedFd, offload: bool) -> Result<Interface, OwnedFd> {
+    Tap::inherit(descriptor, wanted(offload))
+}
+
+const fn wanted(offload: bool) -> Offload {
+    if offload { Offload::Auto } else { Offload::Off }
 }
 
 /// Whether `--tap` is required.
@@ -36,6 +40,7 @@ pub(crate) const NEEDS_TAP: bool = true;
 pub(crate) struct Config {
     tap: String,
     gateway: Option<GatewayArg>,
+    offload: Offload,
 }
 
 impl Config {
@@ -58,6 +63,7 @@ impl Config {
         Ok(Self {
             tap: flags.tap.ok_or("--tap is missing")?,
             gateway: flags.gateway,
+            offload: wanted(flags.offload.unwrap_or(true)),
         })
     }
 }
@@ -102,7 +108,7 @@ impl Uplink {
         if identity.are_borrowed() {
             identity.drop_to()?;
         }
-        let tap = Tap::open(&config.tap)?;
+        let tap = Tap::open(&config.tap, config.offload)?;
         let (gateway, warning) = find_with_warning(&config.tap, config.gateway, tap.is_new())?;
         Ok(Some(Self {
             tap,
@@ -131,9 +137,14 @@ impl Uplink {
         if let Some(warning) = self.warning {
             warn!("{warning}");
         }
+        if let Some(error) = self.tap.refused() {
+            info!("--offload: {} takes no large segments: {error}", self.name);
+        }
+        let sink = self.tap.sink();
         let control = UplinkControl {
             watch: self.watch,
-            sink: self.tap.sink(),
+            takes_large: sink.takes_large(),
+            sink,
             host: HostAddresses::new(),
         };
         (self.tap, control)
@@ -144,6 +155,8 @@ impl Uplink {
 pub(crate) struct UplinkControl {
     watch: Watch,
     sink: ToTap,
+    /// Whether it took large segments when this was last looked at.
+    takes_large: bool,
     host: HostAddresses,
 }
 
@@ -170,6 +183,13 @@ impl UplinkControl {
         }
         if let Err(error) = self.host.update_rules(rules) {
             debug!("{error}");
+        }
+        if self.takes_large && !self.sink.takes_large() {
+            self.takes_large = false;
+            warn!(
+                "--offload: the TAP has refused a large segment, which it took before: softnet \
+                 sends frame by frame from now on"
+            );
         }
         match self.watch.new_mac() {
             Ok(Some(mac)) => {

@@ -30,7 +30,7 @@ pub(crate) type Interface = Vmnet;
 
 /// Returns what the caller has opened, because a vmnet interface cannot be passed to another
 /// process.
-pub(crate) fn inherit(descriptor: OwnedFd) -> Result<Interface, OwnedFd> {
+pub(crate) fn inherit(descriptor: OwnedFd, _offload: bool) -> Result<Interface, OwnedFd> {
     Err(descriptor)
 }
 
@@ -52,6 +52,9 @@ impl Config {
         }
         if flags.gateway.is_some() {
             return Err("--gateway is for Linux: on macOS, vmnet says which it is".to_owned());
+        }
+        if flags.offload.is_some() {
+            return Err("--offload is for Linux: vmnet moves segments as they are".to_owned());
         }
         let ports = flags.expose.into_iter().map(|exposed| Exposed {
             external: exposed.external,

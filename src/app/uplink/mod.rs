@@ -44,7 +44,7 @@ impl Config {
     /// Takes the flags for this system, and rejects the others.
     pub(crate) fn new(flags: HostFlags) -> Result<Self, String> {
         match flags.given {
-            Some((fd, mtu)) => inherited::Config::new(fd, mtu, flags.gateway).map(Self::Inherited),
+            Some((fd, mtu)) => inherited::Config::new(fd, mtu, &flags).map(Self::Inherited),
             None => system::Config::new(flags).map(Self::System),
         }
     }

@@ -14,7 +14,7 @@ use super::{End, FRAMES_MAX, Setup, Subject, laboratory, limit_for, run_engine};
 use crate::batch::{Slot, Slots};
 use crate::clock::Tick;
 use crate::endpoint::synthetic::SyntheticHost;
-use crate::endpoint::tap::Tap;
+use crate::endpoint::tap::{Offload, Tap};
 use crate::filter::{Filter, Verdict};
 use crate::host::privileges::Identity;
 use crate::sys::raw_batch::RawBatch;
@@ -30,7 +30,7 @@ pub(super) fn run(
     if setup.vmnet {
         return Err(ErrorKind::Unsupported.into());
     }
-    let tap = Tap::inherit(host);
+    let tap = Tap::inherit(host, Offload::Off);
     if !matches!(setup.subject, Subject::Bare | Subject::OneFrame) {
         let filters = laboratory(setup)?;
         return match tap {

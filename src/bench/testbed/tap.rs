@@ -13,7 +13,7 @@ use nix::unistd::read;
 
 use super::host::HostEnd;
 use super::{TART_RCVBUF, Testbed};
-use crate::endpoint::tap::Tap;
+use crate::endpoint::tap::{Offload, Tap};
 use crate::host::privileges::SavedPrivileges;
 use crate::sys::{packet, timestamp};
 
@@ -34,7 +34,7 @@ impl TapHost {
     /// # Errors
     /// Which right is missing, or what else is in the way.
     pub fn open(name: &str) -> io::Result<Self> {
-        let tap = Tap::open(name).map_err(io::Error::other)?;
+        let tap = Tap::open(name, Offload::Off).map_err(io::Error::other)?;
         // Or the kernel's own solicitations would come as frames for the VM. Where that cannot
         // be switched off, they are dropped, and cost a little.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");

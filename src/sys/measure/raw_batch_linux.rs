@@ -51,7 +51,7 @@ impl RawBatch {
 
     /// The frame that the last call received into the slot `index`.
     pub(crate) fn frame(&self, index: usize) -> &[u8] {
-        self.slots.first_of(index, self.lens[index])
+        self.slots.first_of(index, self.lens[index], 0)
     }
 
     /// The slot `index`, to be filled by other means, and where its length goes.
