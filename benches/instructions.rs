@@ -4,11 +4,13 @@
 
 use std::hint::black_box;
 
+use etherparse::{Ipv4Header, TcpHeader};
 use gungraun::{LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use softnet::batch::{Batch, FRAMES_MAX, Slot};
 use softnet::bench::network::{Conversation, LAB, NOW, Slowed};
 use softnet::bench::traffic::{Traffic, lease_exchange};
 use softnet::direction::Direction;
+use softnet::endpoint::large::{Carry, Run, spread};
 use softnet::filter::{Filter, Inbound, Outbound, Step, Verdict};
 
 #[library_benchmark]
@@ -77,6 +79,63 @@ fn batch(mut batch: Batch) -> Batch {
         batch.advance(black_box(FRAMES_MAX));
     }
     batch
+}
+
+// A batch of one connection is merged: 64 segments, in two runs.
+#[library_benchmark]
+#[bench::merge(segments(1))]
+#[bench::in_vain(segments(FRAMES_MAX))]
+fn large_outbound(frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut rest = frames.iter().map(Vec::as_slice);
+    while let Some(first) = rest.next() {
+        if let Some(run) = Run::of(black_box(first), rest.clone()) {
+            rest.nth(run.data.len() - 2);
+            black_box(run);
+        }
+    }
+    frames
+}
+
+// A large segment is cut into 45 frames.
+#[library_benchmark]
+#[bench::split(large_segment())]
+fn large_inbound((mut batch, mut carry, segment): Cut) -> Cut {
+    let mut room = batch.room();
+    room.behind(0, 0)[..segment.len()].copy_from_slice(&segment);
+    let frames = spread(&mut room, 0, segment.len(), black_box(1448), &mut carry);
+    assert_eq!(black_box(frames), 45);
+    (batch, carry, segment)
+}
+
+type Cut = (Batch, Carry, Vec<u8>);
+
+/// A batch of full segments of so many connections in turn.
+fn segments(connections: usize) -> Vec<Vec<u8>> {
+    (0..FRAMES_MAX)
+        .map(|index| segment(index % connections, index / connections, 1448))
+        .collect()
+}
+
+fn large_segment() -> Cut {
+    let segment = segment(0, 0, 45 * 1448);
+    (Batch::new(1514), Carry::new(), segment)
+}
+
+/// The segment of a connection that comes after so many others.
+fn segment(connection: usize, number: usize, len: usize) -> Vec<u8> {
+    let [port, id] = [40_000 + connection, number].map(|it| u16::try_from(it).unwrap());
+    let sequence = u32::try_from(number * len).unwrap();
+    let data = vec![7; len];
+    let mut tcp = TcpHeader::new(port, 443, sequence, 500);
+    (tcp.ack, tcp.acknowledgment_number) = (true, 1);
+    let (vm, peer) = ([192, 168, 64, 2], [1, 2, 3, 4]);
+    let packet_len = u16::try_from(tcp.header_len() + len).unwrap();
+    let mut ip = Ipv4Header::new(packet_len, 64, 6.into(), vm, peer).unwrap();
+    ip.identification = id;
+    ip.header_checksum = ip.calc_header_checksum();
+    tcp.checksum = tcp.calc_checksum_ipv4(&ip, &data).unwrap();
+    let ethernet = [&[2, 0, 0, 0, 0, 1][..], &[0x52, 0x54, 0, 0, 0, 2], &[8, 0]].concat();
+    [&ethernet[..], &ip.to_bytes(), &tcp.to_bytes(), &data].concat()
 }
 
 type Judged<F> = (Slowed<F>, Vec<Vec<u8>>);
@@ -173,7 +232,9 @@ library_benchmark_group!(
         filter_tracked_outbound,
         filter_tracked_inbound,
         filter_dhcp,
-        batch
+        batch,
+        large_outbound,
+        large_inbound
     ]
 );
 main!(

@@ -6,6 +6,7 @@
 //! call of its own, so that the forwarder decides who waits and for how long.
 
 pub mod datagrams;
+pub mod large;
 pub mod synthetic;
 pub mod tap;
 pub mod vm_socket;

@@ -30,8 +30,10 @@ for name in outbound inbound dhcp; do
         "$name" ../shared/captures "$seeds"
     fuzz "$name" "$seeds" "tests/corpus/$name"
 done
-# Its inputs are choices, not frames, so that no capture can be a seed. A disagreement is for
-# tests/oracle to repeat, and nothing to keep.
-mkdir -p "$target/fuzz/agreement"
-cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none agreement "$target/fuzz/agreement" -- \
-    -max_total_time="$seconds" -max_len=1024 -len_control=0 -timeout=10 -artifact_prefix="$target/fuzz/"
+# The inputs of these are choices, not frames, so that no capture can be a seed. What they find is for
+# tests/oracle and for the tests of endpoint/large to repeat, and nothing to keep.
+for name in agreement large; do
+    mkdir -p "$target/fuzz/$name"
+    cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none "$name" "$target/fuzz/$name" -- \
+        -max_total_time="$seconds" -max_len=1024 -len_control=0 -timeout=10 -artifact_prefix="$target/fuzz/"
+done

@@ -2,8 +2,8 @@
 //! network, inbound frames enter here.
 //!
 //! ```text
-//!   outbound:  batch ── merge.rs ──▶ send.rs ──▶ the host's network
-//!   inbound:   batch ◀── split.rs ── receive.rs ◀── the host's network
+//!   outbound:  batch ── large/merge.rs ──▶ send.rs ──▶ the host's network
+//!   inbound:   batch ◀── large/split.rs ── receive.rs ◀── the host's network
 //! ```
 //!
 //! A TAP moves one frame per call (drivers/net/tun.c), and each costs the host's network more than
@@ -13,12 +13,8 @@
 #![cfg(target_os = "linux")]
 
 mod device;
-mod merge;
 mod receive;
 mod send;
-mod split;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -175,4 +171,17 @@ impl Endpoint for Tap {
 /// (drivers/net/tun.c, tun_get). One that is made anew has another descriptor.
 fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADFD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_interface_can_have_are_refused() {
+        for name in ["", "sixteen-letters-", "a/b", "tap%d", "a b", "a:b", "ü"] {
+            let opened = Tap::open(name, Offload::Off);
+            assert!(matches!(opened, Err(TapError::Name(_))), "{name}");
+        }
+    }
 }

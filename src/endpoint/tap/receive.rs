@@ -8,8 +8,8 @@ use nix::poll::PollFlags;
 
 use super::device::Device;
 use super::is_gone;
-use super::split::{Carry, PARTS_MAX, spread};
 use crate::batch::{Batch, FRAMES_MAX, Room};
+use crate::endpoint::large::{Carry, PARTS_MAX, spread};
 use crate::endpoint::{Received, Source, received};
 use crate::stop::Stop;
 use crate::wire::virtio::{SegmentLen, VirtioHeader};

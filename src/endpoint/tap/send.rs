@@ -9,8 +9,8 @@ use nix::poll::PollFlags;
 
 use super::device::Device;
 use super::is_gone;
-use super::merge::Run;
 use crate::batch::{Batch, FRAMES_MAX};
+use crate::endpoint::large::Run;
 use crate::endpoint::{Kind, Sent, Sink, kind};
 use crate::filter::DropReason;
 use crate::stop::Stop;

@@ -10,11 +10,12 @@ use crate::batch::FRAMES_MAX;
 use crate::wire::segment::{LargeHeaders, Segment};
 
 /// Frames that leave as one.
-pub(super) struct Run<'a> {
+#[derive(Debug)]
+pub struct Run<'a> {
     /// What comes before the data, the virtio header included.
-    pub(super) headers: LargeHeaders,
+    pub headers: LargeHeaders,
     /// The data of each frame: at least two.
-    pub(super) data: ArrayVec<&'a [u8], FRAMES_MAX>,
+    pub data: ArrayVec<&'a [u8], FRAMES_MAX>,
 }
 
 impl<'a> Run<'a> {
@@ -22,7 +23,8 @@ impl<'a> Run<'a> {
     ///
     /// A checksum is verified only when a frame is about to be joined, as that costs more than all
     /// else here.
-    pub(super) fn of(first: &'a [u8], following: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
+    #[must_use]
+    pub fn of(first: &'a [u8], following: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let head = Segment::parse(first)?;
         if head.is_pushed() || head.data.len() < LEN_MIN {
             return None;

@@ -16,7 +16,7 @@ use crate::wire::segment::Large;
 /// takes the rest.
 ///
 /// A segment that cannot be cut becomes one frame, longer than every frame, so that it is dropped.
-pub(super) fn spread(
+pub fn spread(
     room: &mut Room<'_>,
     index: usize,
     len: usize,
@@ -50,15 +50,22 @@ pub(super) fn spread(
 }
 
 /// The rest of a large segment, which is one itself.
-pub(super) struct Carry {
+pub struct Carry {
     bytes: Box<[u8]>,
     len: usize,
     part_len: u16,
 }
 
+impl Default for Carry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Carry {
     /// Carries nothing, and uses no memory for it until it does.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             bytes: vec![0; UNTOUCHED].into(),
             len: 0,
@@ -66,7 +73,9 @@ impl Carry {
         }
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    /// Whether nothing is carried.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
@@ -85,7 +94,7 @@ impl Carry {
     }
 
     /// Spreads what is carried over the first slots of a batch. Returns how many frames there are.
-    pub(super) fn restore(&mut self, room: &mut Room<'_>) -> usize {
+    pub fn restore(&mut self, room: &mut Room<'_>) -> usize {
         let len = std::mem::take(&mut self.len);
         if len == 0 {
             return 0;
@@ -105,6 +114,6 @@ impl std::fmt::Debug for Carry {
 }
 
 /// As many frames as a large segment has with an MTU of 1500 and the usual options.
-pub(super) const PARTS_MAX: usize = 46;
+pub const PARTS_MAX: usize = 46;
 /// Room for a large segment, and enough that it comes as untouched pages (`batch.rs`).
 const UNTOUCHED: usize = 2 * LARGE + 4096;
