@@ -17,8 +17,8 @@ use super::figure::{Figure, Figures};
 use super::measure::{Bench, USUAL_MAX_FRAME, nanoseconds, number, whole};
 use super::statistics::median;
 use super::subject::Subject;
-use super::testbed::{self, Received, Testbed};
-use super::traffic::Traffic;
+use super::testbed::{self, Counted, Received, Testbed};
+use super::traffic::{STREAM_HEADERS, Traffic};
 use crate::batch::FRAMES_MAX;
 use crate::direction::Direction;
 use crate::sys::{timestamp, usage};
@@ -142,7 +142,8 @@ impl Queue {
             let received = testbed.take_received(direction)?;
             let arrived = match (direction, sent_before) {
                 (Direction::Outbound, Some(before)) => {
-                    testbed.sent_to_host()?.unwrap_or(before) - before
+                    let now = testbed.sent_to_host()?.unwrap_or(before);
+                    self.frames_between(before, now)
                 }
                 _ => received.len(),
             };
@@ -164,6 +165,17 @@ impl Queue {
             frames,
             frames_per_second: rate,
         })
+    }
+
+    /// How many frames an interface got, of which large segments count once there.
+    fn frames_between(&self, before: Counted, now: Counted) -> usize {
+        let frames = now.frames - before.frames;
+        let Traffic::Stream(len) = self.traffic else {
+            return frames;
+        };
+        // Each has the headers once, whatever its length is.
+        let data = now.bytes - before.bytes - frames * STREAM_HEADERS;
+        data / (len - STREAM_HEADERS)
     }
 
     /// Whether as many frames arrived as have to.

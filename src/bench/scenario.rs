@@ -62,6 +62,7 @@ impl Scenario {
                 ..
             } => match traffic {
                 Traffic::Flow(_) | Traffic::Imix => true,
+                Traffic::Stream(_) => false,
                 Traffic::Spoofed => directions == [Direction::Outbound],
                 Traffic::Mixed => false,
             },
@@ -138,6 +139,14 @@ pub fn all() -> Vec<Scenario> {
             );
         }
     }
+    let stream = Traffic::Stream(1514);
+    let about = format!("full batches, outbound, {}", describe(stream));
+    add(
+        "outbound/stream".to_owned(),
+        about,
+        1,
+        drain(stream, outbound),
+    );
     for direction in Direction::ALL {
         for (rate, frames_per_second) in [("1k", 1_000), ("10k", 10_000), ("100k", 100_000)] {
             let way = way(direction);
@@ -199,6 +208,7 @@ pub(super) const fn way(direction: Direction) -> &'static str {
 fn describe(traffic: Traffic) -> String {
     match traffic {
         Traffic::Flow(len) => format!("{len} bytes"),
+        Traffic::Stream(len) => format!("one TCP connection, {len} bytes"),
         Traffic::Imix => "IMIX (7 x 64, 4 x 594, 1 x 1514 bytes)".to_owned(),
         Traffic::Mixed => "mixed".to_owned(),
         Traffic::Spoofed => "spoofed".to_owned(),
@@ -251,7 +261,7 @@ mod tests {
     fn a_name_means_a_scenario_or_a_whole_group() {
         let called = |name: &str| all().iter().filter(|one| one.is_called(name)).count();
         assert_eq!(called("outbound/64"), 1);
-        assert_eq!(called("outbound"), 7);
+        assert_eq!(called("outbound"), 8);
         assert_eq!(called("load/inbound"), 3);
         assert_eq!((called("out"), called("rules/3")), (0, 0));
         assert_eq!(called("all"), all().len());

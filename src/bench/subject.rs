@@ -20,8 +20,10 @@ use crate::wire::ethernet::Ethernet;
 pub enum Subject {
     /// Batches without a filter: the limit.
     Bare,
-    /// The program as it ships.
+    /// The program as it ships; at a TAP frame by frame, as the others are.
     Auto,
+    /// The program as it ships at a TAP, with large segments.
+    Offload,
     /// The program with threads that alternate under load.
     Load,
     /// The program as a pure pipeline.
@@ -40,9 +42,10 @@ pub enum Subject {
 
 impl Subject {
     /// All of them, the bare loop first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Bare,
         Self::Auto,
+        Self::Offload,
         Self::OneFrame,
         Self::Load,
         Self::Always,
@@ -64,7 +67,7 @@ impl Subject {
     /// How it hands frames over, if it is the program itself.
     pub(super) const fn hand_over(self) -> Option<&'static str> {
         match self {
-            Self::Auto => Some("auto"),
+            Self::Auto | Self::Offload => Some("auto"),
             Self::Load => Some("load"),
             Self::Always | Self::Spread => Some("always"),
             Self::Never => Some("never"),
@@ -83,6 +86,7 @@ impl Subject {
         match self {
             Self::Bare => "bare",
             Self::Auto => "auto",
+            Self::Offload => "offload",
             Self::Load => "load",
             Self::Always => "always",
             Self::Spread => "spread",

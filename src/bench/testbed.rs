@@ -34,6 +34,7 @@ use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
+pub(in crate::bench) use self::host::Counted;
 use self::host::HostEnd;
 pub use self::interface::TapHost;
 pub(super) use self::interface::check_vmnet;
@@ -81,7 +82,7 @@ impl Testbed {
     ) -> io::Result<Self> {
         let (vm, vm_inner) = pair(setup.max_frame)?;
         timestamp::note(&vm)?;
-        let (host, host_inner) = host::open(setup.max_frame, setup.host)?;
+        let (host, host_inner) = host::open(setup)?;
         let mut command = Command::new(program);
         command
             .args(setup.arguments())
@@ -143,7 +144,7 @@ impl Testbed {
     }
 
     /// See [`HostEnd::sent`].
-    pub(super) fn sent_to_host(&self) -> io::Result<Option<usize>> {
+    pub(super) fn sent_to_host(&self) -> io::Result<Option<Counted>> {
         self.host.sent()
     }
 

@@ -16,13 +16,15 @@ use crate::wire::icmp::ECHO_REQUEST;
 use crate::wire::ipv4::Header;
 use crate::wire::ipv4::protocol::{ICMP, TCP, UDP};
 use crate::wire::udp::Udp;
-use crate::wire::{Mac, dhcp};
+use crate::wire::{Mac, checksum, dhcp};
 
 /// Kinds of traffic, named by the lengths of their frames or by what is wrong with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
     /// UDP to (or from) one address, in frames of so many bytes.
     Flow(usize),
+    /// Segments of one TCP connection that follow each other, in frames of so many bytes.
+    Stream(usize),
     /// The simple IMIX: of twelve frames seven have 64 bytes, four 594, one 1514.
     Imix,
     /// 64 bytes, TCP, UDP and ICMP, to many addresses: what branch predictors do not like.
@@ -42,6 +44,9 @@ impl Traffic {
         };
         match self {
             Self::Flow(len) => vec![frame(peer, vm, UDP, len)],
+            Self::Stream(len) => (0..STREAM)
+                .map(|number| segment(direction, between, number, len))
+                .collect(),
             Self::Imix => IMIX.iter().map(|&len| frame(peer, vm, UDP, len)).collect(),
             Self::Mixed => addresses()
                 .take(MIXED)
@@ -69,7 +74,7 @@ impl Traffic {
     #[must_use]
     pub fn max_len(self) -> usize {
         match self {
-            Self::Flow(len) => len,
+            Self::Flow(len) | Self::Stream(len) => len,
             Self::Imix => 1514,
             Self::Mixed | Self::Spoofed => 64,
         }
@@ -175,6 +180,29 @@ fn frame(
         Direction::Inbound => ethernet(vm_mac, gateway_mac, &ipv4(peer, local, protocol, &payload)),
     }
 }
+
+/// A segment with data of a connection between the two, so many after the first, with right checksums.
+fn segment(direction: Direction, between: &Conversation, number: u16, len: usize) -> Vec<u8> {
+    let mut frame = frame(direction, between, between.network.vm, TCP, len);
+    let before = u32::from(number) * u32::from(len16(len - STREAM_HEADERS));
+    frame[38..42].copy_from_slice(&before.to_be_bytes());
+    frame[18..20].copy_from_slice(&number.to_be_bytes());
+    for field in [24, 50] {
+        frame[field..field + 2].fill(0);
+    }
+    let sum = !checksum::sum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    let addresses = checksum::add(checksum::sum(&frame[26..34]), u16::from(TCP));
+    let pseudo_header = checksum::add(addresses, len16(len - 34));
+    let sum = !checksum::add(pseudo_header, checksum::sum(&frame[34..]));
+    frame[50..52].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// The headers of such a segment, in bytes.
+pub(super) const STREAM_HEADERS: usize = 54;
+/// After so many it begins anew, which ends a run.
+const STREAM: u16 = 1024;
 
 /// Whose address to steal: `address`, but one of the same network where the peer is the gateway.
 /// A host does not take from there what has an address of the internet.

@@ -12,7 +12,7 @@ use super::Opened;
 #[derive(Debug, Args)]
 pub(crate) struct HostFlags {
     /// Measure at this TAP, made if there is none, instead of at a socket (as root; frames up
-    /// to 1514 bytes)
+    /// to 1514 bytes); large segments at another, with a `v` behind the name
     #[arg(long, value_name = "NAME")]
     tap: Option<String>,
 }

@@ -13,7 +13,7 @@
 
 pub mod answer;
 pub mod arp;
-mod checksum;
+pub(crate) mod checksum;
 pub mod dhcp;
 pub mod ethernet;
 pub mod icmp;

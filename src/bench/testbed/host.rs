@@ -9,6 +9,7 @@ use nix::sys::socket::{MsgFlags, send};
 
 use super::pair;
 use crate::bench::HostSide;
+use crate::bench::subject::{Setup, Subject};
 use crate::sys::timestamp;
 
 /// Where the bench sends to the VM, and receives from it.
@@ -40,8 +41,8 @@ pub(super) trait HostEnd: Debug {
         Ok(())
     }
 
-    /// How many frames this subject and those before it have sent there, if somebody counts.
-    fn sent(&self) -> io::Result<Option<usize>> {
+    /// What this subject and those before it have sent there, if somebody counts.
+    fn sent(&self) -> io::Result<Option<Counted>> {
         Ok(None)
     }
 
@@ -50,6 +51,14 @@ pub(super) trait HostEnd: Debug {
     fn is_lossy(&self) -> bool {
         false
     }
+}
+
+/// What an interface has counted.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::bench) struct Counted {
+    pub(in crate::bench) bytes: usize,
+    /// Large ones count once.
+    pub(in crate::bench) frames: usize,
 }
 
 impl HostEnd for OwnedFd {
@@ -65,11 +74,11 @@ impl HostEnd for OwnedFd {
 
 /// The host's end, and what the subject gets of it. At vmnet it is a socket until the VM has
 /// an address.
-pub(super) fn open(max_frame: usize, side: &HostSide) -> io::Result<(Box<dyn HostEnd>, OwnedFd)> {
-    if let HostSide::Tap(tap) = side {
-        return tap.end();
+pub(super) fn open(setup: &Setup<'_>) -> io::Result<(Box<dyn HostEnd>, OwnedFd)> {
+    if let HostSide::Tap(tap) = setup.host {
+        return tap.end(setup.subject == Subject::Offload);
     }
-    let (host, inner) = pair(max_frame)?;
+    let (host, inner) = pair(setup.max_frame)?;
     timestamp::note(&host)?;
     Ok((Box::new(OwnedFd::from(host)), inner.into()))
 }

@@ -229,7 +229,7 @@ fn widen(socket: &UdpSocket) {
 pub enum TapHost {}
 
 impl TapHost {
-    pub(super) fn end(self: &Arc<Self>) -> io::Result<(Box<dyn HostEnd>, OwnedFd)> {
+    pub(super) fn end(self: &Arc<Self>, _: bool) -> io::Result<(Box<dyn HostEnd>, OwnedFd)> {
         match **self {}
     }
 }
