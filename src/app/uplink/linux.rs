@@ -193,8 +193,9 @@ impl UplinkControl {
         }
         match self.watch.new_mac() {
             Ok(Some(mac)) => {
-                info!("the gateway's MAC address has changed to {mac}");
                 rules.set_gateway_mac(mac);
+                // Only now it is so: whoever reads this may send at once.
+                info!("the gateway's MAC address has changed to {mac}");
             }
             Ok(None) => (),
             Err(error) => debug!("cannot look at the gateway: {error}"),
