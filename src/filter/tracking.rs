@@ -124,10 +124,7 @@ impl Tracker {
                     );
                 if is_tracked {
                     let opened = self.flows.open(self.way, key, kind, context);
-                    opened.map_err(|full| match full {
-                        Full::Table => DropReason::FlowsFull,
-                        Full::Server => DropReason::ServerFull,
-                    })?;
+                    opened.map_err(|Full| DropReason::FlowsFull)?;
                 }
                 Ok(())
             }

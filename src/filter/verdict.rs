@@ -206,8 +206,6 @@ drop_reasons! {
     Untracked = "untracked",
     /// With rules for a direction: no room for another connection.
     FlowsFull = "flows-full",
-    /// With rules for a direction: the VM has too many connections to this server.
-    ServerFull = "server-full",
     /// With rules for a direction: too many datagrams are incomplete.
     FragmentsFull = "fragments-full",
     /// In host-only mode: not from or to the gateway.
@@ -268,29 +266,4 @@ drop_reasons! {
     HostRefused = "host-refused",
     /// softnet was stopping, and the other side had no room.
     Stopping = "stopping",
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_distinct_and_indices_count_up() {
-        let mut labels: Vec<_> = DropReason::ALL
-            .iter()
-            .map(|reason| reason.label())
-            .collect();
-        labels.sort_unstable();
-        labels.dedup();
-        assert_eq!(labels.len(), DropReason::ALL.len());
-        for (index, reason) in DropReason::ALL.iter().enumerate() {
-            assert_eq!(reason.index(), index, "{}", reason.label());
-            assert!(
-                reason
-                    .label()
-                    .bytes()
-                    .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-            );
-        }
-    }
 }

@@ -69,7 +69,6 @@ fn assert_much_was_tried(outcomes: &BTreeMap<(bool, &str), u64>) {
         let elsewhere = [
             // It takes more packets than a case has: tests/drops.rs has them.
             DropReason::FlowsFull,
-            DropReason::ServerFull,
             DropReason::FragmentsFull,
             // The forwarder gives these.
             DropReason::VmBusy,

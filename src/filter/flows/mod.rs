@@ -22,7 +22,6 @@
 
 pub(super) mod fragments;
 pub(super) mod list;
-mod servers;
 mod set;
 mod state;
 
@@ -31,7 +30,6 @@ use std::hash::{BuildHasher, RandomState};
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
-use self::servers::Servers;
 use self::set::{Control, PLACES, Set};
 pub(super) use self::state::Kind;
 use self::state::{EvictionPriority, State};
@@ -77,12 +75,7 @@ pub(super) enum Found {
 
 /// There is no room for another flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
-    /// Neither the table nor the packet's set has a place that may be reused.
-    Table,
-    /// The VM has as many open to that server as it may.
-    Server,
-}
+pub(super) struct Full;
 
 /// All flows of one VM.
 #[derive(Debug)]
@@ -96,8 +89,6 @@ pub(super) struct Flows {
     embryonic: AtomicU32,
     /// Of these, flows that the VM did not open.
     foreign: AtomicU32,
-    /// Of these, flows that the VM opened, by server.
-    servers: Servers,
     /// The next set to sweep.
     hand: AtomicU32,
 }
@@ -134,14 +125,12 @@ impl Flows {
         // kinds the better one: with the faster, one seed in six put a quarter of all keys that count
         // up, as ports and addresses do, into sets that were full.
         let seed = RandomState::new().hash_one(0);
-        let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_random());
         Self {
             sets: set::zeroed(sets),
+            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
             live: AtomicU32::new(0),
             embryonic: AtomicU32::new(0),
             foreign: AtomicU32::new(0),
-            servers: Servers::new(hasher.clone()),
-            hasher,
             hand: AtomicU32::new(0),
         }
     }
@@ -171,9 +160,7 @@ impl Flows {
                 return Found::Stale { opener };
             }
             let state = control.state().after(kind, from_opener);
-            if state == control.state()
-                || self.exchange(set, place, key, control, control.with(state))
-            {
+            if state == control.state() || self.exchange(set, place, control, control.with(state)) {
                 set.touch(place, from, now);
                 return Found::Flow;
             }
@@ -190,7 +177,7 @@ impl Flows {
     /// the other whether it is right (RFC 5961, section 4), which a reset then says.
     ///
     /// # Errors
-    /// [`Full`].
+    /// [`Full`], if neither the table nor the packet's set has a place that may be reused.
     pub(super) fn open(
         &self,
         from: Direction,
@@ -203,31 +190,28 @@ impl Flows {
         let state = State::opened_by(kind);
         for _ in 0..ATTEMPTS {
             let same = set.find(key, context.lease);
-            if let Some((place, control)) = same
-                && control.state().outlives_syn()
-                && !self.is_expired(set, place, control, key, now)
-            {
-                return Ok(());
-            }
-            let is_one_more = !same.is_some_and(|(_, control)| control.is_own());
-            if from == Direction::Outbound && is_one_more && !self.servers.may_open(key) {
-                return Err(Full::Server);
-            }
-            let victim = || self.victim(set, state, from, context.lease, now);
-            let (place, before) = same.or_else(victim).ok_or(Full::Table)?;
+            let (place, before) = match same {
+                Some((place, control)) if control.state().outlives_syn() => {
+                    if !self.is_expired(set, place, control, key, now) {
+                        return Ok(());
+                    }
+                    (place, control)
+                }
+                Some(found) => found,
+                None => self
+                    .victim(set, state, from, context.lease, now)
+                    .ok_or(Full)?,
+            };
             let control = before.next(state, key.protocol, from, context.policy);
-            // The place's, as long as it has the same control word.
-            let evicted = set.key(place, before);
             if !set.claim(place, before) {
                 continue;
             }
-            self.count(evicted, before, before.ended());
-            self.count(key, control.ended(), control);
+            self.count(before, control);
             set.fill(place, key, context.lease, now);
             set.publish(place, control);
             return Ok(());
         }
-        Err(Full::Table)
+        Err(Full)
     }
 
     /// Lets a flow go on under the context's policy, if it still exists.
@@ -236,7 +220,7 @@ impl Flows {
         for _ in 0..ATTEMPTS {
             match set.find(key, context.lease) {
                 Some((place, control))
-                    if !self.exchange(set, place, key, control, control.under(context.policy)) => {}
+                    if !self.exchange(set, place, control, control.under(context.policy)) => {}
                 _ => return,
             }
         }
@@ -247,8 +231,7 @@ impl Flows {
         let set = self.set(key);
         for _ in 0..ATTEMPTS {
             match set.find(key, context.lease) {
-                Some((place, control))
-                    if !self.exchange(set, place, key, control, control.ended()) => {}
+                Some((place, control)) if !self.exchange(set, place, control, control.ended()) => {}
                 _ => return,
             }
         }
@@ -283,7 +266,7 @@ impl Flows {
                     continue;
                 };
                 if self.is_expired(set, place, control, key, now) {
-                    self.exchange(set, place, key, control, control.ended());
+                    self.exchange(set, place, control, control.ended());
                 }
             }
         }
@@ -297,7 +280,12 @@ impl Flows {
 
     #[inline]
     fn set(&self, key: Key) -> &Set {
-        &self.sets[key.hash(&self.hasher) & (self.sets.len() - 1)]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "of the hash's bits any will do"
+        )]
+        let hash = self.hasher.hash_one((key.word(), key.protocol)) as usize;
+        &self.sets[hash & (self.sets.len() - 1)]
     }
 
     /// A place for a new flow: a free one, or else that of the flow with the lowest priority.
@@ -361,15 +349,15 @@ impl Flows {
     }
 
     /// Changes a flow, unless the other thread has changed it meanwhile.
-    fn exchange(&self, set: &Set, place: usize, key: Key, before: Control, after: Control) -> bool {
+    fn exchange(&self, set: &Set, place: usize, before: Control, after: Control) -> bool {
         let changed = set.exchange(place, before, after);
         if changed {
-            self.count(key, before, after);
+            self.count(before, after);
         }
         changed
     }
 
-    fn count(&self, key: Key, before: Control, after: Control) {
+    fn count(&self, before: Control, after: Control) {
         let adjust = |counter: &AtomicU32, before: bool, after: bool| match (before, after) {
             (false, true) => {
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -382,7 +370,6 @@ impl Flows {
         adjust(&self.live, before.is_live(), after.is_live());
         adjust(&self.embryonic, before.is_embryonic(), after.is_embryonic());
         adjust(&self.foreign, before.is_foreign(), after.is_foreign());
-        self.servers.count(key, before, after);
     }
 }
 

@@ -3,8 +3,6 @@
 //! A place is read as if under a sequence lock: control word, key, control word again. The word
 //! contains a version, so it changes with every new flow in the place.
 
-use std::hash::BuildHasher;
-
 use super::Key;
 use super::state::State;
 use crate::direction::Direction;
@@ -88,12 +86,6 @@ impl Set {
         Control(self.controls[place].load(Ordering::Acquire))
     }
 
-    /// The key of a place with this control word.
-    pub(super) fn key(&self, place: usize, control: Control) -> Key {
-        let word = self.keys[place].load(Ordering::Relaxed);
-        Key::from_word(word, control.protocol())
-    }
-
     /// When the last packet of either direction came.
     #[inline]
     pub(super) fn seen(&self, place: usize) -> u32 {
@@ -152,16 +144,6 @@ impl Set {
 }
 
 impl Key {
-    #[inline]
-    pub(super) fn hash(self, hasher: &impl BuildHasher) -> usize {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "of the hash's bits any will do"
-        )]
-        let hash = hasher.hash_one((self.word(), self.protocol)) as usize;
-        hash
-    }
-
     pub(super) const fn word(self) -> u64 {
         (self.peer as u64) << 32 | (self.vm_port as u64) << 16 | self.peer_port as u64
     }
@@ -209,16 +191,6 @@ impl Control {
     /// Whether it is a flow that the VM did not open.
     pub(super) const fn is_foreign(self) -> bool {
         self.is_live() && matches!(self.opener(), Direction::Inbound)
-    }
-
-    /// Whether it is a flow that the VM opened.
-    pub(super) const fn is_own(self) -> bool {
-        self.is_live() && matches!(self.opener(), Direction::Outbound)
-    }
-
-    /// Whether it is one that the VM opened and that nobody has answered.
-    pub(super) const fn is_unanswered(self) -> bool {
-        self.is_own() && !self.state().is_answered()
     }
 
     pub(super) const fn opener(self) -> Direction {

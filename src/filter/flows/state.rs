@@ -109,11 +109,6 @@ impl State {
         self.0 & BUSY != 0
     }
 
-    /// Whether the side that did not open the flow has sent something.
-    pub(super) const fn is_answered(self) -> bool {
-        self.0 & REPLIED != 0
-    }
-
     /// For TCP: whether both sides have not confirmed it yet.
     pub(super) const fn is_embryonic(self) -> bool {
         self.is_live() && self.0 & ASSURED == 0

@@ -30,12 +30,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self::with(Flows::new())
-    }
-
-    pub(super) fn with(flows: Flows) -> Self {
         Self {
-            flows,
+            flows: Flows::new(),
             context: Context {
                 policy: 1,
                 lease: 7,
@@ -286,7 +282,7 @@ fn a_table_of_confirmed_flows_denies_new_ones() {
         world
             .flows
             .open(Outbound, TCP, Kind::Tcp(SYN), world.context),
-        Err(Full::Table)
+        Err(Full)
     );
     // Ten seconds of sweeping find what has expired.
     world.wait(181);
