@@ -3,10 +3,13 @@
 //! For each reason there is a pair: a frame that earns it, and its twin that passes and
 //! differs in one point only. A new reason without a pair does not compile.
 
+#[path = "drops/crowds.rs"]
+mod crowds;
 mod frames;
 
 use std::collections::BTreeSet;
 
+use crowds::*;
 use frames::*;
 use softnet::filter::{DropReason, Mode};
 use softnet::wire::Mac;
@@ -162,38 +165,6 @@ fn long_datagram(from: &str, to: &str) -> Frame {
     ipv4(17, from, to, &payload)
 }
 
-/// So many seconds after the last of more flows than there is room for, all answered.
-fn in_a_full_table<const LATER: u32>(world: &mut World, frame: Frame) -> Outcome {
-    for port in 1000..=65_535 {
-        for peer in ["6.7.8.9", "9.8.7.6"] {
-            if world.send(udp(VM_IP, port, peer, 9, &[])).is_ok() {
-                assert_eq!(
-                    world.receive(inbound(udp(peer, 9, VM_IP, port, &[]))),
-                    Ok(())
-                );
-            }
-        }
-    }
-    world.now = world.now.after(LATER);
-    world.send(frame)
-}
-
-/// Behind the first parts of so many other datagrams.
-fn behind_parts<const OTHERS: u16>(world: &mut World, frame: Frame) -> Outcome {
-    for id in 1..=OTHERS {
-        let other = frame.clone().set(18, &id.to_be_bytes());
-        assert_eq!(world.send(other), Ok(()));
-    }
-    world.send(frame)
-}
-
-fn behind<const OTHERS: usize>(world: &mut World, frame: Frame) -> Outcome {
-    for _ in 0..OTHERS {
-        assert_eq!(world.send(frame.clone()), Ok(()));
-    }
-    world.send(frame)
-}
-
 fn pair(reason: DropReason) -> Option<Pair> {
     let tcp_to = |destination| tcp(VM_IP, destination, 443);
     let web = || tcp_to(INTERNET);
@@ -308,6 +279,13 @@ fn pair(reason: DropReason) -> Option<Pair> {
                 udp(VM_IP, 1, INTERNET, 2, &[]),
             ],
         ),
+        DropReason::ServerLimit => {
+            let datagram = || udp(VM_IP, 1, INTERNET, 2, &[]);
+            tracked(
+                [behind_unanswered::<7680>, behind_unanswered::<7679>],
+                [datagram(), datagram()],
+            )
+        }
         DropReason::FragmentsFull => {
             let first = long_datagram(VM_IP, INTERNET).fragment(0, true);
             tracked(

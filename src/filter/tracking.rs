@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::facts::{self, Facts, Membership};
 use super::flows::fragments::Fragments;
-use super::flows::{Context, Flows, Found, Full, Key, Kind};
+use super::flows::{Context, Flows, Found, Key, Kind, NoRoom};
 use super::prefix::Destination;
 use super::verdict::DropReason;
 use crate::clock::Tick;
@@ -124,7 +124,10 @@ impl Tracker {
                     );
                 if is_tracked {
                     let opened = self.flows.open(self.way, key, kind, context);
-                    opened.map_err(|Full| DropReason::FlowsFull)?;
+                    opened.map_err(|why| match why {
+                        NoRoom::Table => DropReason::FlowsFull,
+                        NoRoom::Server => DropReason::ServerLimit,
+                    })?;
                 }
                 Ok(())
             }

@@ -206,6 +206,8 @@ drop_reasons! {
     Untracked = "untracked",
     /// With rules for a direction: no room for another connection.
     FlowsFull = "flows-full",
+    /// Outbound, with rules for a direction: too many connections to one server.
+    ServerLimit = "server-limit",
     /// With rules for a direction: too many datagrams are incomplete.
     FragmentsFull = "fragments-full",
     /// In host-only mode: not from or to the gateway.

@@ -7,7 +7,9 @@ import threading
 import time
 
 import pytest
+from scapy.layers.inet import TCP
 
+from attacks import frames
 from benign import path_mtu_discovery
 from lab import namespace
 from lab.control import Control
@@ -127,6 +129,21 @@ def _rests(count):
     before = count()
     time.sleep(0.2)
     return count() - before < 20_000
+
+
+def test_unanswered_connections_to_one_server_leave_ports_of_the_nat_to_neighbours(standin):
+    """Of the 64,512 that it has for one server, a VM gets a quarter at most, and first 7,680."""
+    vm, network = standin.vm, standin.network
+    with standin.softnet(*NOBODY_IN, "--connection-rate", "0") as softnet:
+        lease = vm.get_lease()
+        before = network.sent_to_internet()
+        for first in range(1024, 21_024, 500):
+            vm.send(*(bytes(frames.ip(TCP(sport=port, dport=9, flags="S"), to=INTERNET)(vm.mac, lease, b"")) for port in range(first, first + 500)))
+        assert softnet.dropped("vm->host", "server-limit", timeout=10)
+        assert softnet.drops("vm->host")["server-limit"] > 8000
+        assert network.sent_to_internet() - before < 10_000
+        # Other servers are reached.
+        assert vm.ping(OTHER_INTERNET)
 
 
 def test_a_connection_outlives_softnet(standin):

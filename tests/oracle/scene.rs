@@ -1,6 +1,7 @@
 //! A VM in some state and network, in both forms: the two filters, and the facts of the
 //! naive one.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
@@ -87,6 +88,7 @@ impl Scene {
             rules: Vec::new(),
             tracked: Vec::new(),
             datagrams: Vec::new(),
+            unanswered_by: HashMap::new(),
             taken: vec![Ipv4Addr::from(u32::from(network.network()) + 7)],
             taken_names: vec!["taken".to_owned()],
             host_name: "mac".to_owned(),

@@ -154,6 +154,70 @@ fn forged_questions_to_a_service_leave_the_vm_connections_of_its_own() {
     assert_eq!(world.receive(question), Ok(()));
 }
 
+/// A NAT that is shared has 64,512 ports for connections to one server, and holds each for two
+/// minutes if nobody answers.
+#[test]
+fn unanswered_connections_to_one_server_leave_ports_of_the_nat_to_neighbours() {
+    for protocol in ["tcp", "udp"] {
+        let mut world = World::new(LEASED, "", "in 9.9.9.9");
+        let mut passed = std::collections::HashSet::new();
+        for second in 0..120_u32 {
+            for number in 0..1000 {
+                let port = (1024 + (second * 1000 + number) % 64_000)
+                    .try_into()
+                    .unwrap();
+                let frame = match protocol {
+                    "tcp" => out(port, (INTERNET, 443), SYN),
+                    _ => udp(VM_IP, port, INTERNET, 443, &[]),
+                };
+                match world.send(frame) {
+                    Ok(()) => _ = passed.insert(port),
+                    Err(reason) => assert_eq!(reason, ServerLimit),
+                }
+            }
+            world.now = world.now.after(1);
+        }
+        // 7,680 at once, and then 64 a second.
+        let ports = passed.len();
+        assert!((10_000..=15_360).contains(&ports), "{protocol}: {ports}");
+        // Others are reached all the same, by address or by port, but for what shares a counter.
+        let servers = [1, 2, 3, 4, 5].map(|port| (INTERNET, port));
+        let servers = servers
+            .into_iter()
+            .chain([("4.3.2.1", 443), ("4.3.2.2", 443)]);
+        let reached = servers.filter(|server| world.send(out(999, *server, SYN)).is_ok());
+        assert!(reached.count() > 4);
+    }
+}
+
+/// A load test with a thousand connections, and a scan that is answered.
+#[test]
+fn answered_connections_to_one_server_are_many() {
+    let mut world = World::new(LEASED, "", "in 9.9.9.9");
+    let server = (INTERNET, 443);
+    let mut open = 0_u32;
+    for port in 1024..64_000 {
+        // No more than the rate of new connections allows.
+        if port % 1000 == 0 {
+            world.now = world.now.after(1);
+        }
+        match world.send(out(port, server, SYN)) {
+            Ok(()) => open += 1,
+            // A few find their set full.
+            Err(FlowsFull) if open + 20 > u32::from(port) - 1024 => continue,
+            Err(reason) => {
+                assert_eq!((reason, open), (ServerLimit, 32_256));
+                continue;
+            }
+        }
+        assert_eq!(world.receive(back(server, port, SYN_ACK)), Ok(()));
+        assert_eq!(world.send(out(port, server, ACK)), Ok(()));
+    }
+    assert_eq!(open, 32_256);
+    // They go on.
+    assert_eq!(world.send(out(1024, server, ACK)), Ok(()));
+}
+
 /// Under the identifier of somebody else's.
 #[test]
 fn whoever_was_asked_by_an_echo_request_may_not_ask_back() {

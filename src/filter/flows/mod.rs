@@ -22,6 +22,7 @@
 
 pub(super) mod fragments;
 pub(super) mod list;
+mod servers;
 mod set;
 mod state;
 
@@ -30,6 +31,7 @@ use std::hash::{BuildHasher, RandomState};
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
+use self::servers::Servers;
 use self::set::{Control, PLACES, Set};
 pub(super) use self::state::Kind;
 use self::state::{EvictionPriority, State};
@@ -73,9 +75,14 @@ pub(super) enum Found {
     Untracked,
 }
 
-/// There is no room for another flow.
+/// Why another flow is not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) enum NoRoom {
+    /// Neither the table nor the packet's set has a place that may be reused.
+    Table,
+    /// The VM has too many flows to this server.
+    Server,
+}
 
 /// All flows of one VM.
 #[derive(Debug)]
@@ -89,6 +96,8 @@ pub(super) struct Flows {
     embryonic: AtomicU32,
     /// Of these, flows that the VM did not open.
     foreign: AtomicU32,
+    /// Of those that the VM opened, how many at each server.
+    servers: Servers,
     /// The next set to sweep.
     hand: AtomicU32,
 }
@@ -131,6 +140,7 @@ impl Flows {
             live: AtomicU32::new(0),
             embryonic: AtomicU32::new(0),
             foreign: AtomicU32::new(0),
+            servers: Servers::new(),
             hand: AtomicU32::new(0),
         }
     }
@@ -160,7 +170,9 @@ impl Flows {
                 return Found::Stale { opener };
             }
             let state = control.state().after(kind, from_opener);
-            if state == control.state() || self.exchange(set, place, control, control.with(state)) {
+            if state == control.state()
+                || self.exchange(set, place, key, control, control.with(state))
+            {
                 set.touch(place, from, now);
                 return Found::Flow;
             }
@@ -177,41 +189,47 @@ impl Flows {
     /// the other whether it is right (RFC 5961, section 4), which a reset then says.
     ///
     /// # Errors
-    /// [`Full`], if neither the table nor the packet's set has a place that may be reused.
+    /// Why it is not opened.
     pub(super) fn open(
         &self,
         from: Direction,
         key: Key,
         kind: Kind,
         context: Context,
-    ) -> Result<(), Full> {
+    ) -> Result<(), NoRoom> {
         let set = self.set(key);
         let now = sixteenths(context.now);
         let state = State::opened_by(kind);
         for _ in 0..ATTEMPTS {
             let same = set.find(key, context.lease);
-            let (place, before) = match same {
-                Some((place, control)) if control.state().outlives_syn() => {
-                    if !self.is_expired(set, place, control, key, now) {
-                        return Ok(());
-                    }
-                    (place, control)
-                }
-                Some(found) => found,
-                None => self
-                    .victim(set, state, from, context.lease, now)
-                    .ok_or(Full)?,
-            };
+            let alive =
+                same.filter(|(place, control)| !self.is_expired(set, *place, *control, key, now));
+            if alive.is_some_and(|(_, control)| control.state().outlives_syn()) {
+                return Ok(());
+            }
+            // Only this thread opens such flows, so none takes the room meanwhile.
+            let is_another = !alive.is_some_and(|(_, control)| control.is_own());
+            if from == Direction::Outbound
+                && is_another
+                && !self.servers.has_room(&self.hasher, key, now)
+            {
+                return Err(NoRoom::Server);
+            }
+            let victim = || self.victim(set, state, from, context.lease, now);
+            let (place, before) = same.or_else(victim).ok_or(NoRoom::Table)?;
             let control = before.next(state, key.protocol, from, context.policy);
             if !set.claim(place, before) {
                 continue;
             }
             self.count(before, control);
+            let old = (set.key(place, before), before);
+            let is_again = alive.is_some_and(|(_, control)| control.is_unanswered());
+            (self.servers).replace(&self.hasher, old, (key, control), is_again, now);
             set.fill(place, key, context.lease, now);
             set.publish(place, control);
             return Ok(());
         }
-        Err(Full)
+        Err(NoRoom::Table)
     }
 
     /// Lets a flow go on under the context's policy, if it still exists.
@@ -220,7 +238,7 @@ impl Flows {
         for _ in 0..ATTEMPTS {
             match set.find(key, context.lease) {
                 Some((place, control))
-                    if !self.exchange(set, place, control, control.under(context.policy)) => {}
+                    if !self.exchange(set, place, key, control, control.under(context.policy)) => {}
                 _ => return,
             }
         }
@@ -231,7 +249,8 @@ impl Flows {
         let set = self.set(key);
         for _ in 0..ATTEMPTS {
             match set.find(key, context.lease) {
-                Some((place, control)) if !self.exchange(set, place, control, control.ended()) => {}
+                Some((place, control))
+                    if !self.exchange(set, place, key, control, control.ended()) => {}
                 _ => return,
             }
         }
@@ -266,7 +285,7 @@ impl Flows {
                     continue;
                 };
                 if self.is_expired(set, place, control, key, now) {
-                    self.exchange(set, place, control, control.ended());
+                    self.exchange(set, place, key, control, control.ended());
                 }
             }
         }
@@ -349,10 +368,11 @@ impl Flows {
     }
 
     /// Changes a flow, unless the other thread has changed it meanwhile.
-    fn exchange(&self, set: &Set, place: usize, before: Control, after: Control) -> bool {
+    fn exchange(&self, set: &Set, place: usize, key: Key, before: Control, after: Control) -> bool {
         let changed = set.exchange(place, before, after);
         if changed {
             self.count(before, after);
+            self.servers.change(&self.hasher, key, before, after);
         }
         changed
     }
@@ -384,6 +404,9 @@ mod loom_tests;
 
 #[cfg(all(test, not(loom)))]
 mod model;
+
+#[cfg(all(test, not(loom)))]
+mod server_tests;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -84,7 +84,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn flows_are_known_as_the_model_has_it(operations in prop::collection::vec(operation(), 1..60)) {
-        let mut world = World::new();
+        let mut world = World { flows: Flows::with_sets(64), ..World::new() };
         let mut known: HashMap<(Key, u32), Known> = HashMap::new();
         for operation in operations {
             match operation {
@@ -116,6 +116,7 @@ proptest! {
                     }
                 }
             }
+            prop_assert_eq!(world.flows.own(), world.flows.servers.open());
         }
     }
 }

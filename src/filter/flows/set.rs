@@ -129,6 +129,12 @@ impl Set {
         claimed
     }
 
+    /// The key in a place that the calling thread has claimed, from the flow with this control word.
+    pub(super) fn key(&self, place: usize, before: Control) -> Key {
+        let word = self.keys[place].load(Ordering::Relaxed);
+        Key::from_word(word, before.protocol())
+    }
+
     pub(super) fn fill(&self, place: usize, key: Key, lease: u32, now: u32) {
         self.keys[place].store(key.word(), Ordering::Relaxed);
         self.leases[place].store(lease, Ordering::Relaxed);
@@ -191,6 +197,18 @@ impl Control {
     /// Whether it is a flow that the VM did not open.
     pub(super) const fn is_foreign(self) -> bool {
         self.is_live() && matches!(self.opener(), Direction::Inbound)
+    }
+
+    /// Whether it is a flow that the VM opened.
+    pub(super) const fn is_own(self) -> bool {
+        self.is_live() && matches!(self.opener(), Direction::Outbound)
+    }
+
+    /// Whether it is a flow that the VM opened and whose other side has not answered; for TCP, or
+    /// whose opener has not confirmed that.
+    pub(super) const fn is_unanswered(self) -> bool {
+        let is_tcp = self.protocol() == crate::wire::ipv4::protocol::TCP;
+        self.is_own() && !self.state().is_answered(is_tcp)
     }
 
     pub(super) const fn opener(self) -> Direction {

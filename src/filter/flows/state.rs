@@ -114,6 +114,11 @@ impl State {
         self.is_live() && self.0 & ASSURED == 0
     }
 
+    /// Whether the other side has answered, which of TCP counts once it is confirmed.
+    pub(super) const fn is_answered(self, is_tcp: bool) -> bool {
+        self.0 & (if is_tcp { ASSURED } else { REPLIED }) != 0
+    }
+
     /// Whether a SYN belongs to the existing flow: it was retransmitted, or both sides opened at
     /// the same time (RFC 9293, 3.5). On any other flow it begins a new connection.
     pub(super) const fn takes_syn(self, from_opener: bool) -> bool {

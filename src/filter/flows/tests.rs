@@ -45,7 +45,7 @@ impl World {
     }
 
     /// Like the filter where the rules allow everything.
-    fn pass(&self, from: Direction, key: Key, kind: Kind) -> Found {
+    pub(super) fn pass(&self, from: Direction, key: Key, kind: Kind) -> Found {
         let found = self.find(from, key, kind);
         if found == Found::Opens {
             self.flows.open(from, key, kind, self.context).unwrap();
@@ -53,7 +53,7 @@ impl World {
         found
     }
 
-    fn tcp(&self, from: Direction, flags: u8) -> Found {
+    pub(super) fn tcp(&self, from: Direction, flags: u8) -> Found {
         self.pass(from, TCP, Kind::Tcp(flags))
     }
 
@@ -282,7 +282,7 @@ fn a_table_of_confirmed_flows_denies_new_ones() {
         world
             .flows
             .open(Outbound, TCP, Kind::Tcp(SYN), world.context),
-        Err(Full)
+        Err(NoRoom::Table)
     );
     // Ten seconds of sweeping find what has expired.
     world.wait(181);

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::packet::Packet;
 use super::rules::Said;
-use super::{Facts, Faults};
+use super::{Allowance, Facts, Faults};
 
 /// Protocol, the VM's port, the peer and its port.
 type Name = (u8, u16, Ipv4Addr, u16);
@@ -40,6 +40,15 @@ pub(crate) struct Datagram {
 }
 
 impl Connection {
+    /// Whether it was answered; of TCP, whether that was confirmed.
+    fn has_its_answer(&self) -> bool {
+        if self.name.0 == 6 {
+            self.is_confirmed
+        } else {
+            self.is_answered
+        }
+    }
+
     /// The table of seconds of silence.
     fn silence(&self) -> u64 {
         match self.name.0 {
@@ -54,6 +63,11 @@ impl Connection {
             _ => 120,
         }
     }
+}
+
+/// Protocol, address and port.
+fn server_of((protocol, _, address, port): Name) -> (u8, Ipv4Addr, u16) {
+    (protocol, address, port)
 }
 
 impl Facts {
@@ -172,8 +186,10 @@ impl Facts {
                 let it = &mut self.tracked[place];
                 it.seen = now;
                 let side = usize::from(!from_opener);
+                let was_answered = it.has_its_answer();
                 let Some(flags) = tcp else {
                     it.is_answered |= !from_opener;
+                    self.count_answer(place, was_answered);
                     return Ok(());
                 };
                 if flags & 0x04 != 0 {
@@ -184,6 +200,7 @@ impl Facts {
                 it.is_answered |= !from_opener;
                 it.is_confirmed |= from_opener && it.is_answered && flags & 0x10 != 0;
                 it.has_fin |= flags & 0x01 != 0;
+                self.count_answer(place, was_answered);
                 return Ok(());
             }
         }
@@ -212,6 +229,9 @@ impl Facts {
             it.is_confirmed && !it.has_fin && it.rst == [false, false]
         });
         let is_kept = outbound || matches!(said, Said::Allowed) || is_about_answers;
+        if outbound && !is_confirmed && !self.has_servers_room(name) {
+            return Err(vec!["server-limit"]);
+        }
         if is_kept && !is_confirmed {
             self.tracked.retain(|it| it.name != name);
             self.tracked.push(Connection {
@@ -227,6 +247,41 @@ impl Facts {
             });
         }
         Ok(())
+    }
+
+    /// An answer makes up for a question.
+    fn count_answer(&mut self, place: usize, was_answered: bool) {
+        let it = &self.tracked[place];
+        let is_new = it.by_vm && !was_answered && it.has_its_answer();
+        let unanswered = self.unanswered_by.get_mut(&server_of(it.name));
+        if let Some(unanswered) = unanswered.filter(|_| is_new) {
+            unanswered.give_back();
+        }
+    }
+
+    /// Whether the VM may open another connection to its server, or this one again.
+    fn has_servers_room(&mut self, name: Name) -> bool {
+        let server = server_of(name);
+        let is_own = |it: &Connection| it.by_vm && server_of(it.name) == server;
+        let again = self.open(name).map(|place| self.tracked[place].clone());
+        let again = again.filter(is_own);
+        let now = u64::from(self.now);
+        let own = self.tracked.iter().filter(|it| is_own(it));
+        let open = own.filter(|it| now - it.seen < it.silence()).count();
+        let most = match (name.0, name.3) {
+            (17, 53) => 10_752,
+            _ => 32_256,
+        };
+        let unanswered = self.unanswered_by.entry(server);
+        let unanswered = unanswered.or_insert_with(|| Allowance::per_second(64, 7680));
+        match again {
+            Some(again) if !again.has_its_answer() => true,
+            Some(_) => {
+                unanswered.take(self.now);
+                true
+            }
+            None => open < most && unanswered.take(self.now),
+        }
     }
 
     /// It belongs to no connection, and opens none.

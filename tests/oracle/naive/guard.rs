@@ -91,6 +91,10 @@ impl Allowance {
         }
         has_enough
     }
+
+    pub(super) fn give_back(&mut self) {
+        self.saved = self.most.min(self.saved + self.price);
+    }
 }
 
 impl Facts {

@@ -15,6 +15,7 @@ mod packet;
 mod question;
 mod rules;
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -40,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) rules: Vec<Rule>,
     pub(crate) tracked: Vec<Connection>,
     pub(crate) datagrams: Vec<Datagram>,
+    /// What each server may still leave unanswered.
+    pub(crate) unanswered_by: HashMap<(u8, Ipv4Addr, u16), Allowance>,
     /// The host's addresses besides the gateway's.
     pub(crate) host_addresses: Vec<Ipv4Addr>,
     /// Addresses that other VMs of the host have.
