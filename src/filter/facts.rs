@@ -33,27 +33,21 @@ pub(super) enum Membership {
     None,
 }
 
-/// The connection that an ordinary packet, one that [`validate::plain`] accepts, can belong to.
-#[inline]
-pub(super) fn ordinary(carried: &[u8], way: Direction) -> Option<(Key, flows::Kind)> {
-    let plain = Plain::parse(carried)?;
+/// The connection that an ordinary packet can belong to.
+#[inline(always)]
+pub(super) fn ordinary(plain: &Plain, way: Direction) -> (Key, flows::Kind) {
     let (source, destination) = (plain.source_port.get(), plain.destination_port.get());
     let header = &plain.header;
     let (vm_port, peer, peer_port) = match way {
         Direction::Outbound => (source, header.destination.get(), destination),
         Direction::Inbound => (destination, header.source.get(), source),
     };
-    let key = Key {
-        protocol: header.protocol,
-        vm_port,
-        peer,
-        peer_port,
-    };
+    let key = Key::new(header.protocol, vm_port, peer, peer_port);
     let kind = match header.protocol {
         protocol::TCP => flows::Kind::Tcp(plain.flags()),
         _ => flows::Kind::Udp,
     };
-    Some((key, kind))
+    (key, kind)
 }
 
 /// What rules need to know about a packet, and which connection it can belong to. A first fragment
@@ -91,13 +85,7 @@ pub(super) fn of(carried: &[u8], way: Direction) -> Option<Facts> {
         }
     });
     let to = |vm_port, peer_port, kind| {
-        let key = Key {
-            protocol,
-            vm_port,
-            peer,
-            peer_port,
-        };
-        Membership::Connection(key, kind)
+        Membership::Connection(Key::new(protocol, vm_port, peer, peer_port), kind)
     };
     let membership = match (kind, ports) {
         _ if is_later => Membership::None,
@@ -153,12 +141,7 @@ fn about(quoted: &[u8], way: Direction) -> Membership {
         Direction::Inbound => (source, header.destination.get(), destination),
         Direction::Outbound => (destination, header.source.get(), source),
     };
-    Membership::ErrorAbout(Key {
-        protocol: header.protocol,
-        vm_port,
-        peer,
-        peer_port,
-    })
+    Membership::ErrorAbout(Key::new(header.protocol, vm_port, peer, peer_port))
 }
 
 /// Where the flags are in a TCP header.

@@ -20,7 +20,7 @@ use crate::batch::Slot;
 use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::wire::ethernet::{Ethernet, ethertype};
-use crate::wire::ipv4::Header;
+use crate::wire::ipv4::{Header, Plain};
 use crate::wire::{Mac, arp, icmp, udp};
 
 /// The filter of frames to the VM.
@@ -34,9 +34,9 @@ pub struct Inbound {
     rules: Arc<Rules>,
     view: View,
     tracker: Tracker,
-    /// The result for a packet whose headers are right: if connections are tracked, it must be
-    /// inspected by the rules.
-    ordinary: Step,
+    /// Whether there is more to check than in most VMs: in host-only mode, or when connections are
+    /// tracked.
+    is_strict: bool,
     guard: ReplyGuard,
     auditor: Auditor,
     shared: Shared,
@@ -51,7 +51,7 @@ impl Inbound {
             view: rules.view(),
             rules,
             tracker: Tracker::new(Direction::Inbound, Arc::clone(&shared.flows)),
-            ordinary: Step::Done(Verdict::Forward),
+            is_strict: true,
             guard: ReplyGuard::new(config),
             auditor: Auditor::new(Direction::Inbound),
             shared,
@@ -74,7 +74,9 @@ impl Inbound {
         }
         match ethernet.ethertype.get() {
             ethertype::IPV4 => match validate::plain(carried) {
-                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
+                Some((plain, transport)) => {
+                    self.ipv4::<false>(ethernet, &plain.header, Some(plain), transport)
+                }
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
@@ -86,7 +88,7 @@ impl Inbound {
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = validate::other_ipv4(carried)?;
-        self.ipv4::<true>(ethernet, header, transport)
+        self.ipv4::<true>(ethernet, header, None, transport)
     }
 
     /// Compiled twice, like the outbound one.
@@ -95,6 +97,7 @@ impl Inbound {
         &self,
         ethernet: &Ethernet,
         header: &Header,
+        plain: Option<&Plain>,
         transport: Transport,
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
@@ -123,16 +126,49 @@ impl Inbound {
         {
             return Err(DropReason::IcmpQuote);
         }
-        if destination != lease.address() || ethernet.destination != self.vm {
-            self.group(ethernet.destination, destination)?;
+        let is_for_vm = destination == lease.address() && ethernet.destination == self.vm;
+        if self.is_strict || !is_for_vm {
+            return self.strict(ethernet, header, plain, is_for_vm);
         }
-        if self.view.roles().mode == Mode::Host && source != self.view.roles().gateway.address {
+        self.isolated(ethernet, source)?;
+        Ok(Step::Done(Verdict::Forward))
+    }
+
+    /// The remaining checks in host-only mode, when connections are tracked, and of a packet that is
+    /// not for the VM alone. On its own, so that the other packets need not keep what it takes.
+    #[inline(never)]
+    fn strict(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        plain: Option<&Plain>,
+        is_for_vm: bool,
+    ) -> Result<Step, DropReason> {
+        let (source, roles) = (header.source.get(), self.view.roles());
+        if !is_for_vm {
+            self.group(ethernet.destination, header.destination.get())?;
+        }
+        if roles.mode == Mode::Host && source != roles.gateway.address {
             return Err(DropReason::HostOnly);
         }
+        self.isolated(ethernet, source)?;
+        if self.view.rules().inbound.is_none()
+            || plain.is_some_and(|plain| {
+                self.tracker
+                    .goes_on(Direction::Inbound, plain, &self.context())
+            })
+        {
+            return Ok(Step::Done(Verdict::Forward));
+        }
+        Ok(Step::Rules)
+    }
+
+    #[inline(always)]
+    fn isolated(&self, ethernet: &Ethernet, source: u32) -> Result<(), DropReason> {
         if self.view.roles().isolation && !self.comes_through_gateway(ethernet.source, source) {
             return Err(DropReason::Isolation);
         }
-        Ok(self.ordinary)
+        Ok(())
     }
 
     /// With isolation only the gateway may send, for itself and for the networks behind it.
@@ -199,10 +235,8 @@ impl Filter for Inbound {
     fn begin(&mut self, now: Tick) {
         self.now = now;
         self.view.refresh();
-        self.ordinary = match self.view.rules().inbound {
-            Some(_) => Step::Rules,
-            None => Step::Done(Verdict::Forward),
-        };
+        let is_tracked = self.view.rules().inbound.is_some();
+        self.is_strict = is_tracked || self.view.roles().mode == Mode::Host;
     }
 
     #[inline]

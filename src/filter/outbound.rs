@@ -26,7 +26,7 @@ use crate::clock::Tick;
 use crate::direction::Direction;
 use crate::wire::answer::Answer;
 use crate::wire::ethernet::{Ethernet, ethertype};
-use crate::wire::ipv4::{Header, protocol};
+use crate::wire::ipv4::{Header, Plain, protocol};
 use crate::wire::{Mac, arp, udp};
 
 /// The filter of frames that leave the VM.
@@ -94,7 +94,9 @@ impl Outbound {
         }
         match ethernet.ethertype.get() {
             ethertype::IPV4 => match validate::plain(carried) {
-                Some((header, transport)) => self.ipv4::<false>(ethernet, header, transport),
+                Some((plain, transport)) => {
+                    self.ipv4::<false>(ethernet, &plain.header, Some(plain), transport)
+                }
                 None => self.other_ipv4(ethernet, carried),
             },
             ethertype::ARP => self.arp(ethernet, carried),
@@ -106,7 +108,7 @@ impl Outbound {
     #[inline(never)]
     fn other_ipv4(&self, ethernet: &Ethernet, carried: &[u8]) -> Result<Step, DropReason> {
         let (header, transport) = validate::other_ipv4(carried)?;
-        self.ipv4::<true>(ethernet, header, transport)
+        self.ipv4::<true>(ethernet, header, None, transport)
     }
 
     /// Compiled twice, so that the checks of rare kinds of packets cost the others nothing.
@@ -115,6 +117,7 @@ impl Outbound {
         &self,
         ethernet: &Ethernet,
         header: &Header,
+        plain: Option<&Plain>,
         transport: Transport,
     ) -> Result<Step, DropReason> {
         let destination = header.destination.get();
@@ -131,7 +134,7 @@ impl Outbound {
             Transport::Trailed => return Ok(Step::Trailer),
             _ => {}
         }
-        self.ordinary::<RARE>(ethernet, header, transport)
+        self.ordinary::<RARE>(ethernet, header, plain, transport)
     }
 
     /// Judges by the lease and the rules.
@@ -140,6 +143,7 @@ impl Outbound {
         &self,
         ethernet: &Ethernet,
         header: &Header,
+        plain: Option<&Plain>,
         transport: Transport,
     ) -> Result<Step, DropReason> {
         let (source, destination) = (header.source.get(), header.destination.get());
@@ -155,7 +159,7 @@ impl Outbound {
         }
         let verdict = self.view.rules().outbound.table.get(destination);
         if verdict != Destination::Pass {
-            return self.exceptional::<RARE>(ethernet, header, transport, verdict);
+            return self.undecided::<RARE>(ethernet, header, plain, transport, verdict);
         }
         self.rest::<RARE>(ethernet, header, transport)
     }

@@ -12,6 +12,7 @@ use super::prefix::Destination;
 use super::verdict::DropReason;
 use crate::clock::Tick;
 use crate::direction::Direction;
+use crate::wire::ipv4::Plain;
 
 /// Connection tracking for one direction.
 #[derive(Debug)]
@@ -46,11 +47,19 @@ impl Tracker {
         }
     }
 
-    /// A fast path for an ordinary packet of a connection that is open under this policy, as most
-    /// are: nothing else is checked.
+    /// A fast path for an ordinary packet of a connection that both sides have confirmed and that
+    /// is open under this policy, as most are: nothing else is checked. `false` says nothing about
+    /// the packet. `way` is the tracker's, which each caller knows when it is compiled.
+    #[inline(always)]
+    pub(super) fn goes_on(&self, way: Direction, plain: &Plain, context: &Context) -> bool {
+        let (key, kind) = facts::ordinary(plain, way);
+        self.flows.goes_on(way, key, kind, context)
+    }
+
+    /// The same for one of any connection that is open under this policy.
     #[inline]
     pub(super) fn known(&self, carried: &[u8], context: Context) -> Option<Kind> {
-        let (key, kind) = facts::ordinary(carried, self.way)?;
+        let (key, kind) = facts::ordinary(Plain::parse(carried)?, self.way);
         let found = self.flows.find(self.way, key, kind, context);
         (found == Found::Flow).then_some(kind)
     }

@@ -47,13 +47,14 @@ pub(super) fn arp<'a>(ethernet: &Ethernet, carried: &'a [u8]) -> Result<&'a Arp,
 /// An IPv4 packet without harmful options or fragments, and what matters of its payload. On the
 /// path of every frame, its two halves are called separately.
 pub(super) fn ipv4(carried: &[u8]) -> Result<(&ipv4::Header, Transport), DropReason> {
-    plain(carried).map_or_else(|| other_ipv4(carried), Ok)
+    let plain = plain(carried).map(|(plain, transport)| (&plain.header, transport));
+    plain.map_or_else(|| other_ipv4(carried), Ok)
 }
 
 /// Recognizes most traffic by a few comparisons at fixed offsets: a whole TCP or UDP packet without
 /// IP options. `None` says nothing about the packet.
 #[inline]
-pub(super) fn plain(carried: &[u8]) -> Option<(&ipv4::Header, Transport)> {
+pub(super) fn plain(carried: &[u8]) -> Option<(&Plain, Transport)> {
     let plain = Plain::parse(carried)?;
     let (source, destination) = (plain.source_port.get(), plain.destination_port.get());
     let transport = match plain.header.protocol {
@@ -63,7 +64,7 @@ pub(super) fn plain(carried: &[u8]) -> Option<(&ipv4::Header, Transport)> {
         },
         _ => Transport::Udp(source, destination),
     };
-    Some((&plain.header, transport))
+    Some((plain, transport))
 }
 
 /// Handles all other packets.

@@ -80,11 +80,12 @@ impl Connections {
         // One thread may be ahead of the other, and of this one.
         let seconds =
             |since: u32| now.wrapping_sub(since).cast_signed().max(0).cast_unsigned() / 16;
+        let (protocol, peer, peer_port) = key.server();
         Some(Connection {
-            protocol: key.protocol,
-            vm_port: key.vm_port,
-            peer: key.peer.into(),
-            peer_port: key.peer_port,
+            protocol,
+            vm_port: key.vm_port(),
+            peer: peer.into(),
+            peer_port,
             opener: control.opener(),
             stage: stage(key, control),
             age: seconds(set.opened(place)),
@@ -133,12 +134,7 @@ mod tests {
     }
 
     fn key(protocol: u8, number: u16) -> Key {
-        Key {
-            protocol,
-            vm_port: 40_000 + number,
-            peer: 0x0102_0304,
-            peer_port: 443,
-        }
+        Key::new(protocol, 40_000 + number, 0x0102_0304, 443)
     }
 
     #[test]

@@ -8,12 +8,7 @@ use super::*;
 const SYN: Kind = Kind::Tcp(2);
 
 const fn key(peer: u32) -> Key {
-    Key {
-        protocol: 6,
-        vm_port: 1000,
-        peer,
-        peer_port: 80,
-    }
+    Key::new(6, 1000, peer, 80)
 }
 
 fn context() -> Context {

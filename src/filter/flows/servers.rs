@@ -99,12 +99,11 @@ impl Servers {
     }
 
     fn of(&self, hasher: &SeedableRandomState, key: Key) -> &Server {
-        let server = u64::from(key.peer) << 32 | u64::from(key.peer_port);
         #[expect(
             clippy::cast_possible_truncation,
             reason = "of the hash's bits any will do"
         )]
-        let hash = hasher.hash_one((server, key.protocol)) as usize;
+        let hash = hasher.hash_one(key.server()) as usize;
         &self.0[hash & (self.0.len() - 1)]
     }
 
@@ -153,9 +152,9 @@ const fn level(word: u64) -> u32 {
 
 /// How many connections to this server may be open.
 fn open_max(key: Key) -> u32 {
-    match (key.protocol, key.peer_port) {
+    match key.server() {
         // Answered queries leave the table after ten seconds, and Linux's NAT after thirty.
-        (protocol::UDP, udp::DNS) => OPEN_MAX / 3,
+        (protocol::UDP, _, udp::DNS) => OPEN_MAX / 3,
         _ => OPEN_MAX,
     }
 }

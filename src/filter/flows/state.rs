@@ -101,6 +101,19 @@ impl State {
         Self(LIVE)
     }
 
+    /// The state, confirmed by both sides, in which a packet of this kind from either side changes
+    /// nothing.
+    #[inline(always)]
+    pub(super) const fn going_on(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Tcp(flags) if flags & (FIN | SYN | RST | ACK) == ACK => {
+                Some(Self(LIVE | REPLIED | ASSURED))
+            }
+            Kind::Udp => Some(Self(LIVE | REPLIED)),
+            _ => None,
+        }
+    }
+
     pub(super) const fn is_live(self) -> bool {
         self.0 & LIVE != 0
     }
@@ -185,7 +198,8 @@ impl State {
     #[inline]
     pub(super) fn idle_max(self, key: Key, hurries: impl FnOnce() -> bool) -> u32 {
         let has_replied = self.0 & REPLIED != 0;
-        let seconds = match key.protocol {
+        let (protocol, _, peer_port) = key.server();
+        let seconds = match protocol {
             protocol::TCP if self.0 & (RST_OF_OPENER | RST_OF_OTHER) != 0 => 90,
             protocol::TCP if self.is_closing() => 120,
             // RFC 5382, REQ-5: at least 2 hours 4 minutes.
@@ -193,7 +207,7 @@ impl State {
             protocol::TCP if hurries() => 5,
             protocol::TCP => 30,
             // A query gets only one answer.
-            protocol::UDP if has_replied && key.peer_port == udp::DNS => 10,
+            protocol::UDP if has_replied && peer_port == udp::DNS => 10,
             // RFC 4787, REQ-5: at least 2 minutes.
             protocol::UDP if has_replied => 180,
             protocol::UDP | protocol::ICMP => 30,

@@ -11,12 +11,7 @@ pub(super) const ACK: u8 = 16;
 const PEER: u32 = 0x0102_0304;
 
 pub(super) const fn key(protocol: u8, vm_port: u16, peer_port: u16) -> Key {
-    Key {
-        protocol,
-        vm_port,
-        peer: PEER,
-        peer_port,
-    }
+    Key::new(protocol, vm_port, PEER, peer_port)
 }
 
 pub(super) const TCP: Key = key(6, 50_000, 443);
@@ -62,7 +57,7 @@ impl World {
     }
 
     /// With a connection that the VM has opened.
-    fn connected() -> Self {
+    pub(super) fn connected() -> Self {
         let world = Self::new();
         assert_eq!(world.tcp(Outbound, SYN), Found::Opens);
         assert_eq!(world.tcp(Inbound, SYN | ACK), Found::Flow);
@@ -195,11 +190,10 @@ fn a_datagram_that_is_answered_keeps_its_flow_longer_but_for_a_query() {
 fn an_echo_reply_answers_its_request() {
     let world = World::new();
     let echo = |is_request| Kind::Echo { is_request };
-    let key = key(1, 77, 0);
+    let (key, another) = (key(1, 77, 0), key(1, 78, 0));
     assert_eq!(world.find(Inbound, key, echo(false)), Found::Untracked);
     assert_eq!(world.pass(Outbound, key, echo(true)), Found::Opens);
     assert_eq!(world.find(Inbound, key, echo(false)), Found::Flow);
-    let another = Key { vm_port: 78, ..key };
     assert_eq!(world.find(Inbound, another, echo(false)), Found::Untracked);
 }
 
@@ -354,7 +348,7 @@ fn a_set_gives_up_what_is_worth_least() {
         }
         flows.find(Inbound, new, Kind::Udp, context);
         let gone = |key: &&Key| !flows.is_related(**key, context);
-        let gone = all.iter().filter(gone).map(|key| key.vm_port);
+        let gone = all.iter().filter(gone).map(|key| (key.word >> 16) as u16);
         let gone: Vec<u16> = gone.filter(|port| !order.contains(port)).collect();
         order.extend(gone);
     }

@@ -8,6 +8,14 @@ use crate::direction::Direction;
 use crate::wire::ethernet::Ethernet;
 
 impl Inbound {
+    pub(super) fn context(&self) -> Context {
+        Context {
+            policy: self.view.rules().number,
+            lease: self.shared.lease.tenure(),
+            now: self.now,
+        }
+    }
+
     /// When connections are tracked: judges a packet by the rules and by the VM's own connections.
     pub(super) fn by_rules(&self, frame: &[u8]) -> Result<(), DropReason> {
         let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
@@ -15,11 +23,7 @@ impl Inbound {
         if rules.inbound.is_none() {
             return Ok(());
         }
-        let context = Context {
-            policy: rules.number,
-            lease: self.shared.lease.tenure(),
-            now: self.now,
-        };
+        let context = self.context();
         if self.tracker.known(carried, context).is_some() {
             return Ok(());
         }

@@ -9,23 +9,45 @@ use super::super::verdict::{DropReason, Step};
 use super::Outbound;
 use crate::direction::Direction;
 use crate::wire::ethernet::Ethernet;
-use crate::wire::ipv4::Header;
+use crate::wire::ipv4::{Header, Plain};
 use crate::wire::udp;
 
 impl Outbound {
-    /// Judges a packet to a destination that the table does not pass by its address alone.
+    /// Judges a packet to a destination that the table does not pass by its address alone. Of those
+    /// that need more than the address, most belong to a connection that is open and confirmed.
     #[inline(never)]
-    pub(super) fn exceptional<const RARE: bool>(
+    pub(super) fn undecided<const RARE: bool>(
+        &self,
+        ethernet: &Ethernet,
+        header: &Header,
+        plain: Option<&Plain>,
+        transport: Transport,
+        verdict: Destination,
+    ) -> Result<Step, DropReason> {
+        if verdict != Destination::NeedsMore {
+            return self.exceptional::<RARE>(ethernet, header, transport, verdict);
+        }
+        let step = self.rest::<RARE>(ethernet, header, transport)?;
+        if let Some(plain) = plain
+            && self.view.rules().inbound.is_some()
+            && self
+                .tracker
+                .goes_on(Direction::Outbound, plain, &self.context())
+        {
+            return Ok(step);
+        }
+        Ok(Step::Rules)
+    }
+
+    /// Judges a packet to a destination that the table refuses.
+    #[inline(never)]
+    fn exceptional<const RARE: bool>(
         &self,
         ethernet: &Ethernet,
         header: &Header,
         transport: Transport,
         verdict: Destination,
     ) -> Result<Step, DropReason> {
-        if verdict == Destination::NeedsMore {
-            self.rest::<RARE>(ethernet, header, transport)?;
-            return Ok(Step::Rules);
-        }
         let is_dns = transport.port() == Some(udp::DNS);
         let roles = self.view.roles();
         let verdict = roles.allow_name_server(verdict, header.destination.get(), is_dns);
@@ -42,16 +64,19 @@ impl Outbound {
         Ok(Step::Rules)
     }
 
+    fn context(&self) -> Context {
+        Context {
+            policy: self.view.rules().number,
+            lease: self.shared.lease.tenure(),
+            now: self.now,
+        }
+    }
+
     /// Judges by ports and protocol as well as addresses, and by the connection that a packet
     /// belongs to. Returns whether the packet opens a TCP connection.
     pub(super) fn by_rules(&self, frame: &[u8]) -> Result<Opens, DropReason> {
         let (_, carried) = Ethernet::split(frame).ok_or(DropReason::Runt)?;
-        let rules = self.view.rules();
-        let context = Context {
-            policy: rules.number,
-            lease: self.shared.lease.tenure(),
-            now: self.now,
-        };
+        let (rules, context) = (self.view.rules(), self.context());
         if rules.inbound.is_some()
             && let Some(kind) = self.tracker.known(carried, context)
         {

@@ -50,10 +50,12 @@ impl Outbound {
         header: &Header,
         transport: Transport,
     ) -> Result<Step, DropReason> {
-        Ok(match self.ordinary::<false>(ethernet, header, transport)? {
-            Step::Done(Verdict::Forward) | Step::Rules => Step::Boot,
-            other => other,
-        })
+        Ok(
+            match self.ordinary::<false>(ethernet, header, None, transport)? {
+                Step::Done(Verdict::Forward) | Step::Rules => Step::Boot,
+                other => other,
+            },
+        )
     }
 
     /// DHCP: the message must be about this VM, and the fields that name the VM are rewritten.
