@@ -8,6 +8,7 @@
 //! are none, they are the frames by the time until the subject is seen to have done all, which
 //! includes waking it up.
 
+use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -62,7 +63,11 @@ impl Bench<'_> {
                 .iter()
                 .map(|&direction| (direction, testbed.frames(traffic, direction)))
                 .collect(),
+            next: Cell::new(0),
         };
+        while queue.next.get() < traffic.warm_up() {
+            queue.drain(&mut testbed, count, Duration::ZERO)?;
+        }
         let (mut cpu, mut rates) = (Vec::new(), Vec::new());
         let mut part = queue.drain(&mut testbed, count / 4, Duration::ZERO)?;
         let mut full = queue.drain(&mut testbed, count, Duration::ZERO)?;
@@ -100,6 +105,8 @@ struct Queue {
     traffic: Traffic,
     /// Of each direction, to be sent round and round.
     frames: Vec<(Direction, Vec<Vec<u8>>)>,
+    /// The frame that comes next.
+    next: Cell<usize>,
 }
 
 /// What it took to empty a queue.
@@ -127,8 +134,11 @@ impl Queue {
     /// `busy` at least so long.
     fn drain(&self, testbed: &mut Testbed, count: usize, busy: Duration) -> io::Result<Drained> {
         testbed.hold()?;
+        let first = self.next.get();
+        self.next.set(first + count);
         for (direction, frames) in &self.frames {
-            for frame in frames.iter().cycle().take(count) {
+            let first = first % frames.len();
+            for frame in frames.iter().cycle().skip(first).take(count) {
                 match testbed.send(*direction, frame) {
                     Err(error) if testbed.is_lossy() && testbed::is_full(&error) => break,
                     result => result?,

@@ -205,6 +205,8 @@ mod tests {
                 Traffic::Flow(65_000),
                 Traffic::Imix,
                 Traffic::Mixed,
+                Traffic::Flows(10_000),
+                Traffic::Flood,
             ] {
                 for frame in kind.frames(Direction::Outbound, &Conversation::LAB) {
                     let step = outbound.judge(&frame);

@@ -64,7 +64,7 @@ impl Scenario {
                 Traffic::Flow(_) | Traffic::Imix => true,
                 Traffic::Stream(_) => false,
                 Traffic::Spoofed => directions == [Direction::Outbound],
-                Traffic::Mixed => false,
+                Traffic::Mixed | Traffic::Flows(_) | Traffic::Flood => false,
             },
             _ => true,
         };
@@ -179,6 +179,13 @@ pub fn all() -> Vec<Scenario> {
         };
         add(format!("rules/{rules}"), about, 1, work);
     }
+    for (name, traffic, directions) in [
+        ("flows/both", Traffic::Flows(10_000), &Direction::ALL[..]),
+        ("flood/outbound", Traffic::Flood, outbound),
+    ] {
+        let about = format!("full batches, {}", describe(traffic));
+        add(name.to_owned(), about, 1, drain(traffic, directions));
+    }
     let about = "the host floods a VM that reads slowly; latency is that of the VM's own frames";
     add("slow-vm".to_owned(), about.to_owned(), 8, Work::SlowVm);
     for instances in [24, 50] {
@@ -211,6 +218,8 @@ fn describe(traffic: Traffic) -> String {
         Traffic::Stream(len) => format!("one TCP connection, {len} bytes"),
         Traffic::Imix => "IMIX (7 x 64, 4 x 594, 1 x 1514 bytes)".to_owned(),
         Traffic::Mixed => "mixed".to_owned(),
+        Traffic::Flows(count) => format!("64 bytes, {count} connections"),
+        Traffic::Flood => "64 bytes, every second one opens a connection".to_owned(),
         Traffic::Spoofed => "spoofed".to_owned(),
     }
 }

@@ -24,6 +24,8 @@ pub enum Subject {
     Auto,
     /// The program as it ships at a TAP, with large segments.
     Offload,
+    /// The program with a rule for a direction, so that it tracks connections.
+    Tracked,
     /// The program with threads that alternate under load.
     Load,
     /// The program as a pure pipeline.
@@ -42,10 +44,11 @@ pub enum Subject {
 
 impl Subject {
     /// All of them, the bare loop first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Bare,
         Self::Auto,
         Self::Offload,
+        Self::Tracked,
         Self::OneFrame,
         Self::Load,
         Self::Always,
@@ -67,7 +70,7 @@ impl Subject {
     /// How it hands frames over, if it is the program itself.
     pub(super) const fn hand_over(self) -> Option<&'static str> {
         match self {
-            Self::Auto | Self::Offload => Some("auto"),
+            Self::Auto | Self::Offload | Self::Tracked => Some("auto"),
             Self::Load => Some("load"),
             Self::Always | Self::Spread => Some("always"),
             Self::Never => Some("never"),
@@ -87,6 +90,7 @@ impl Subject {
             Self::Bare => "bare",
             Self::Auto => "auto",
             Self::Offload => "offload",
+            Self::Tracked => "tracked",
             Self::Load => "load",
             Self::Always => "always",
             Self::Spread => "spread",
@@ -145,7 +149,10 @@ impl Setup<'_> {
     fn of_program(&self, hand_over: &str) -> Vec<String> {
         let is_given = !matches!(self.host, HostSide::Vmnet);
         let vm_mac = if is_given { LAB.vm_mac } else { VMNET_MAC };
-        let (allow, block) = traffic::rules(self.rules);
+        let (allow, mut block) = traffic::rules(self.rules);
+        if self.subject == Subject::Tracked {
+            block += ",in 5.6.7.8";
+        }
         let mut arguments = vec![
             "--vm-fd=0".to_owned(),
             format!("--vm-mac-address={vm_mac}"),

@@ -29,6 +29,10 @@ pub enum Traffic {
     Imix,
     /// 64 bytes, TCP, UDP and ICMP, to many addresses: what branch predictors do not like.
     Mixed,
+    /// UDP in frames of 64 bytes with so many servers.
+    Flows(usize),
+    /// The same with one server, and in every second frame to another one from another port.
+    Flood,
     /// 64 bytes with the source address of somebody else.
     Spoofed,
 }
@@ -57,6 +61,23 @@ impl Traffic {
                 )
                 .map(|(peer, protocol)| frame(peer, vm, protocol, 64))
                 .collect(),
+            Self::Flows(count) => addresses()
+                .take(count)
+                .map(|peer| frame(peer, vm, UDP, 64))
+                .collect(),
+            Self::Flood => addresses()
+                .zip(1024..u16::MAX)
+                .take(FLOODED)
+                .flat_map(|(other, vm_port)| {
+                    let other = Conversation {
+                        peer: other,
+                        vm_port,
+                        ..*between
+                    };
+                    let other = self::frame(direction, &other, vm, UDP, 64);
+                    [frame(peer, vm, UDP, 64), other]
+                })
+                .collect(),
             Self::Spoofed => addresses()
                 .map(|address| neighbour(between, address))
                 .filter(|stolen| ![vm, peer].contains(stolen))
@@ -70,13 +91,23 @@ impl Traffic {
         }
     }
 
+    /// How many frames come before those that are measured, so that each connection is open and
+    /// the memory for them was used before.
+    pub(super) const fn warm_up(self) -> usize {
+        match self {
+            Self::Flows(count) => count,
+            Self::Flood => FLOODED,
+            _ => 0,
+        }
+    }
+
     /// The longest frame.
     #[must_use]
     pub fn max_len(self) -> usize {
         match self {
             Self::Flow(len) | Self::Stream(len) => len,
             Self::Imix => 1514,
-            Self::Mixed | Self::Spoofed => 64,
+            Self::Mixed | Self::Flows(_) | Self::Flood | Self::Spoofed => 64,
         }
     }
 
@@ -329,6 +360,9 @@ fn addresses() -> impl Iterator<Item = Ipv4Addr> {
     let mut random = Sequence(1);
     std::iter::repeat_with(move || Ipv4Addr::from(random.address() & 0xff7f_ffff))
 }
+
+/// More connections than a measurement of one subject opens.
+const FLOODED: usize = 49_152;
 
 /// Numbers that look random, the same ones each time (Marsaglia, Xorshift RNGs, 2003).
 struct Sequence(u32);
