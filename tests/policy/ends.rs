@@ -154,6 +154,43 @@ fn forged_questions_to_a_service_leave_the_vm_connections_of_its_own() {
     assert_eq!(world.receive(question), Ok(()));
 }
 
+/// SSH from the host, without keepalive: nothing comes for two hours, in which the lease is renewed
+/// and everything with a short timeout expires and is swept away.
+#[test]
+fn an_idle_connection_outlives_all_that_has_a_short_timeout() {
+    let host = (GATEWAY_IP, 40_000);
+    let mut world = World::new(LEASED, "in @host,out 1.2.3.4", "0.0.0.0/0");
+    assert_eq!(world.receive(back(host, SSH, SYN)), Ok(()));
+    assert_eq!(world.send(out(SSH, host, SYN_ACK)), Ok(()));
+    assert_eq!(world.receive(back(host, SSH, ACK)), Ok(()));
+    // Others: one that nobody answers, one that is reset, and a datagram.
+    let others = [(INTERNET, 80), (INTERNET, 81)];
+    for server in others {
+        assert_eq!(world.send(out(HIGH, server, SYN)), Ok(()));
+    }
+    assert_eq!(world.receive(back(others[1], HIGH, RST)), Ok(()));
+    assert_eq!(world.send(udp(VM_IP, HIGH, INTERNET, 53, &[])), Ok(()));
+    // Ten minutes, and then until a second before its own timeout of 7440.
+    for (transaction, idle) in [(100, 600), (200, 7439)] {
+        for part in 0..idle / 300 {
+            world.now = world.now.after(300);
+            lease_again(&mut world, transaction + part);
+        }
+        world.now = world.now.after(idle % 300);
+        for server in others {
+            assert_eq!(
+                world.receive(back(server, HIGH, SYN_ACK)),
+                Err(SourceBlocked)
+            );
+        }
+        let late = inbound(udp(INTERNET, 53, VM_IP, HIGH, &[]));
+        assert_eq!(world.receive(late), Err(SourceBlocked));
+        // Either side may be the first to speak again.
+        assert_eq!(world.send(out(SSH, host, ACK)), Ok(()));
+        assert_eq!(world.receive(back(host, SSH, ACK)), Ok(()));
+    }
+}
+
 /// A NAT that is shared has 64,512 ports for connections to one server, and holds each for two
 /// minutes if nobody answers.
 #[test]
