@@ -2,7 +2,8 @@
 //!
 //! tests/corpus has a folder for each fuzz target. An input that reaches other code than the
 //! rest has the name of its outcome, message by message for DHCP; one that once broke
-//! something has a name that says what. `make fuzz` leaves new ones there.
+//! something has a name that says what. `make fuzz` leaves new ones there. Those of `connections`
+//! are tried by tests/oracle, which has the other filter.
 
 mod frames;
 #[path = "fuzz/input.rs"]

@@ -30,6 +30,8 @@ for name in outbound inbound dhcp; do
         "$name" ../shared/captures "$seeds"
     fuzz "$name" "$seeds" "tests/corpus/$name"
 done
+mkdir -p "$target/fuzz/connections"
+fuzz connections "$target/fuzz/connections" tests/corpus/connections
 # The inputs of these are choices, not frames, so that no capture can be a seed. What they find is for
 # tests/oracle and for the tests of endpoint/large to repeat, and nothing to keep.
 for name in agreement large; do

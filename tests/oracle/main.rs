@@ -9,6 +9,7 @@ mod generate;
 mod naive;
 mod play;
 mod scene;
+mod sequences;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -52,6 +53,50 @@ fn the_filter_and_the_naive_one_always_agree() {
     assert_much_was_tried(&outcomes);
 }
 
+#[test]
+fn both_agree_about_connections_as_time_passes_and_policies_change() {
+    let outcomes = RefCell::new(BTreeMap::new());
+    let mut runner = TestRunner::new(Config {
+        cases: SEQUENCES,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&vec(any::<u8>(), 0..512), |bytes| {
+        let count = |outbound, outcome| {
+            *outcomes
+                .borrow_mut()
+                .entry((outbound, outcome))
+                .or_insert(0_u64) += 1;
+        };
+        sequences::play(&bytes, count).map_err(TestCaseError::fail)
+    });
+    if let Err(TestError::Fail(disagreement, bytes)) = outcome {
+        panic!("{disagreement}\nby {bytes:?}");
+    }
+    outcome.unwrap();
+    let outcomes = outcomes.into_inner();
+    println!("{outcomes:?}");
+    for label in ["forward", "untracked"] {
+        for outbound in [true, false] {
+            assert!(outcomes[&(outbound, label)] > 1000, "{label}");
+        }
+    }
+}
+
+/// What a fuzzer found worth keeping, or broke something once.
+#[test]
+fn both_agree_about_kept_sequences_of_connections() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/connections");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let outcome = sequences::play(&std::fs::read(&path).unwrap(), |_, _| {});
+        assert_eq!(outcome, Ok(()), "{}", path.display());
+        count += 1;
+    }
+    assert!(count > 20, "only {count} inputs in {folder}");
+}
+
 /// Agreement about frames that are all dropped for one reason would be worth nothing.
 fn assert_much_was_tried(outcomes: &BTreeMap<(bool, &str), u64>) {
     let frames: u64 = outcomes.values().sum();
@@ -88,3 +133,5 @@ fn assert_much_was_tried(outcomes: &BTreeMap<(bool, &str), u64>) {
 
 /// Sequences in an ordinary run, which takes some seconds.
 const CASES: u32 = 10_000;
+/// The same of connections.
+const SEQUENCES: u32 = 2_000;

@@ -86,6 +86,7 @@ impl Scene {
             isolation: !choices.sometimes(100),
             max_frame: choices.pick(&[1514, 1514, 1514, 9014, 590]),
             rules: Vec::new(),
+            policy: 0,
             tracked: Vec::new(),
             datagrams: Vec::new(),
             unanswered_by: HashMap::new(),
@@ -225,18 +226,50 @@ impl Scene {
             .map(|_| generate::name_server(choices, self))
             .collect();
         if how_far >= 1 {
-            assert_eq!(self.pass(true, &lease::discover(self))?, Ok(()));
-            assert_eq!(self.pass(false, &lease::offer(self))?, Ok(()));
+            self.discover()?;
         }
         if how_far >= 2 {
-            assert_eq!(self.pass(true, &lease::select(self))?, Ok(()));
-            let ack = lease::ack(self, time, &servers);
-            assert_eq!(self.pass(false, &ack)?, Ok(()));
+            self.select(time, &servers)?;
         }
         if how_far >= 3 {
             self.wait(time);
         }
         Ok(())
+    }
+
+    /// From now on the VM has its address for ever.
+    pub(crate) fn lease_for_ever(&mut self) -> Result<(), String> {
+        self.discover()?;
+        self.select(u32::MAX, &[])
+    }
+
+    fn discover(&mut self) -> Result<(), String> {
+        assert_eq!(self.pass(true, &lease::discover(self))?, Ok(()));
+        assert_eq!(self.pass(false, &lease::offer(self))?, Ok(()));
+        Ok(())
+    }
+
+    fn select(&mut self, seconds: u32, servers: &[Ipv4Addr]) -> Result<(), String> {
+        assert_eq!(self.pass(true, &lease::select(self))?, Ok(()));
+        let ack = lease::ack(self, seconds, servers);
+        assert_eq!(self.pass(false, &ack)?, Ok(()));
+        Ok(())
+    }
+
+    /// Another policy, by the texts of what it allows and blocks.
+    pub(crate) fn set_policy(&mut self, allow: &[&str], block: &[&str]) {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let (allow, block): (Vec<String>, Vec<String>) = (owned(allow), owned(block));
+        let (policy, _) = Policy::read(&allow, &block).unwrap();
+        if self.rules.set_policy(policy) {
+            self.facts.policy += 1;
+        }
+        let read = |texts: Vec<String>, allows| {
+            texts
+                .into_iter()
+                .map(move |text| naive::Rule::read(&text, allows))
+        };
+        self.facts.rules = read(allow, true).chain(read(block, false)).collect();
     }
 
     fn has_learned_the_same(&self) -> bool {

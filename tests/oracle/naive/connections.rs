@@ -11,13 +11,16 @@ use super::{Allowance, Facts, Faults};
 /// Protocol, the VM's port, the peer and its port.
 type Name = (u8, u16, Ipv4Addr, u16);
 
+/// What was judged by: the policy, and what its rules may depend on, the name servers and the
+/// network.
+type Under = (u32, Vec<Ipv4Addr>, Option<Ipv4Net>);
+
 /// A connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     name: Name,
     lease: Ipv4Addr,
-    /// What rules may depend on: the name servers and the network, as when it was judged.
-    under: (Vec<Ipv4Addr>, Option<Ipv4Net>),
+    under: Under,
     by_vm: bool,
     seen: u64,
     is_answered: bool,
@@ -33,7 +36,7 @@ pub(crate) struct Datagram {
     outbound: bool,
     name: (Ipv4Addr, u8, u16),
     /// The leased address, and what rules may depend on, as when the first part passed.
-    under: (Option<Ipv4Addr>, (Vec<Ipv4Addr>, Option<Ipv4Net>)),
+    under: (Option<Ipv4Addr>, Under),
     until: u64,
     passed: usize,
     end: Option<usize>,
@@ -141,13 +144,13 @@ impl Facts {
     }
 
     /// What rules may depend on.
-    fn under(&self) -> (Vec<Ipv4Addr>, Option<Ipv4Net>) {
+    fn under(&self) -> Under {
         let servers = self.lease.iter().flat_map(|lease| &lease.name_servers);
-        (servers.copied().collect(), self.network)
+        (self.policy, servers.copied().collect(), self.network)
     }
 
     /// What a datagram's later parts have in common with its first.
-    fn now_under(&self) -> (Option<Ipv4Addr>, (Vec<Ipv4Addr>, Option<Ipv4Net>)) {
+    fn now_under(&self) -> (Option<Ipv4Addr>, Under) {
         let address = self.lease.as_ref().map(|lease| lease.address);
         (address, self.under())
     }
@@ -180,7 +183,12 @@ impl Facts {
                     let by_vm = it.by_vm;
                     if let Said::No(fault) = self.said(packet, outbound, peer, !by_vm) {
                         self.tracked.remove(place);
-                        return Err(vec![if outbound { fault } else { "source-blocked" }]);
+                        return Err(vec![match (outbound, by_vm) {
+                            (false, _) => "source-blocked",
+                            // Who opened it is its destination now.
+                            (true, false) => "destination-blocked",
+                            (true, true) => fault,
+                        }]);
                     }
                 }
                 let it = &mut self.tracked[place];

@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) isolation: bool,
     pub(crate) max_frame: usize,
     pub(crate) rules: Vec<Rule>,
+    /// How many policies there were before this one.
+    pub(crate) policy: u32,
     pub(crate) tracked: Vec<Connection>,
     pub(crate) datagrams: Vec<Datagram>,
     /// What each server may still leave unanswered.
