@@ -52,11 +52,14 @@ fn opening(c: &mut Criterion) {
     let mut frame = Traffic::Flow(64).frames(Direction::Outbound, &Conversation::LAB);
     let frame = frame.first_mut().unwrap();
     outbound.begin(Tick::from_secs(1));
-    let mut number = 0_u32;
+    let (mut number, mut round) = (0_u32, 0);
     let mut group = c.benchmark_group("filter/outbound");
     group.throughput(Throughput::Elements(FRAMES as u64));
     group.bench_function(BenchmarkId::new("opening", 32), |b| {
         b.iter(|| {
+            // Time passes, so that no limit for a server is reached, but not beyond the lease.
+            round = (round + 1) % 8000;
+            outbound.begin(Tick::from_secs(1).after_ticks(64 * round));
             for _ in 0..FRAMES {
                 number = number.wrapping_add(1);
                 // No port that means something.
