@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown};
 use program::guest::{ACK, DISCOVER, OFFER, REQUEST, TAP, VM_MAC, dhcp, dhcp_server, serve};
-use program::{Copy, MAC, Outcome, Program, as_root, ip, outcome, socketpair};
+use program::{Copy, MAC, Outcome, Program, as_root, ip, outcome, refused, socketpair};
 
 /// The kernel's user for those who own nothing, as whom softnet runs here.
 const NOBODY: u32 = 65534;
@@ -114,18 +114,6 @@ fn ask(program: &Copy, user: u32, words: &[&str]) -> Command {
     command.args(words).args(["--vm", MAC]);
     command.uid(user).gid(user);
     command
-}
-
-#[track_caller]
-fn refused(command: &mut Command, reason: &str) {
-    let Outcome {
-        code,
-        stdout,
-        stderr,
-    } = outcome(command);
-    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    assert!(stderr.contains(reason), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 #[test]

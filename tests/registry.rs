@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use program::guest::{ACK, DISCOVER, OFFER, REQUEST, VM_ADDRESS, dhcp, dhcp_server_on, reply};
-use program::{Copy, Outcome, Program, as_root, ip, outcome, sh, socketpair, softnet};
+use program::{Copy, Program, as_root, ip, refused, sh, socketpair, softnet};
 
 /// The kernel's user and group for those who own nothing.
 const NOBODY: u32 = 65534;
@@ -151,18 +151,6 @@ fn command_of(
     command.args(["--vm-mac-address", &format!("52:54:0:0:0:{mac:x}")]);
     command.args(["--tap", &tap(number)]);
     (command, vms)
-}
-
-#[track_caller]
-fn refused(command: &mut Command, reason: &str) {
-    let Outcome {
-        code,
-        stdout,
-        stderr,
-    } = outcome(command);
-    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    assert!(stderr.contains(reason), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
 #[test]

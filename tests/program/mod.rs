@@ -139,6 +139,19 @@ pub(crate) fn outcome(command: &mut Command) -> Outcome {
     }
 }
 
+/// Runs `command`, which has to fail with one line that has `reason` in it.
+#[track_caller]
+pub(crate) fn refused(command: &mut Command, reason: &str) {
+    let Outcome {
+        code,
+        stdout,
+        stderr,
+    } = outcome(command);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains(reason), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
 /// A running program; killed, if it still is one, when the test is over.
 pub(crate) struct Program {
     child: Child,
