@@ -407,10 +407,36 @@ fn a_persistent_tap_is_left_as_it_was_found() {
     }
 }
 
+/// A descriptor of a TAP that another program has set up for longer headers and offloads.
+#[test]
+fn an_inherited_tap_is_read_with_the_headers_that_this_program_knows() {
+    for offload in OFFLOADS {
+        as_root(move || {
+            show_devices();
+            let (opened, _) = open_as_other(Some((12, 7)));
+            ip("link set off0 up");
+            ip("addr add 192.168.64.1/24 dev off0");
+            ip("neigh add 192.168.64.2 lladdr 52:54:00:00:00:01 dev off0");
+            let tap = Tap::inherit(opened.into(), offload).unwrap();
+            assert!(tap.refused().is_none(), "{:?}", tap.refused());
+            let (mut source, _sink) = tap.split();
+            let socket = UdpSocket::bind("192.168.64.1:9").unwrap();
+            socket.send_to(&[7; 100], "192.168.64.2:9").unwrap();
+            let frame = &receive(&mut source, 1)[0];
+            assert_eq!((frame.len(), &frame[..6]), (142, &HERE[..]));
+        });
+    }
+}
+
+/// What [`open_as_other`] finds.
+fn settings(change: Option<(i32, usize)>) -> (i32, bool, bool) {
+    open_as_other(change).1
+}
+
 /// Opens the TAP as another program, which may change the settings, and reads them: the length of
 /// the header, and whether checksums and segmentation are left to whoever reads the TAP.
 #[allow(unsafe_code)]
-fn settings(change: Option<(i32, usize)>) -> (i32, bool, bool) {
+fn open_as_other(change: Option<(i32, usize)>) -> (File, (i32, bool, bool)) {
     let tap = File::options().read(true).write(true).open("/dev/net/tun");
     let tap = tap.unwrap();
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -432,7 +458,7 @@ fn settings(change: Option<(i32, usize)>) -> (i32, bool, bool) {
     // TUNGETVNETHDRSZ.
     ioctl(0x8004_54d7, (&raw mut len).cast());
     let (checksums, segments) = features();
-    (len, checksums, segments)
+    (tap, (len, checksums, segments))
 }
 
 /// Whether checksums and segmentation are left to whoever reads the TAP.

@@ -10,7 +10,6 @@ use nix::errno::Errno;
 
 use super::TapError;
 use crate::sys::tap::{self, Settings};
-use crate::wire::ethernet::Ethernet;
 use crate::wire::segment;
 use crate::wire::virtio::VirtioHeader;
 
@@ -18,8 +17,7 @@ use crate::wire::virtio::VirtioHeader;
 #[derive(Debug)]
 pub(super) struct Device {
     file: File,
-    name: String,
-    /// How it was before, if anybody else has set it up.
+    /// How it was before, if the system tells and it is for us to restore.
     found: Option<Settings>,
     /// Whether each frame has a [`VirtioHeader`] before it.
     has_headers: bool,
@@ -33,10 +31,7 @@ impl Device {
         let device = Self::attach(name, false)?;
         // A persistent device keeps the offloads that its last user requested. With checksum offload
         // on, frames would come without checksums, and the guest would drop them.
-        let plain = device.found.map(Settings::without_offloads);
-        plain
-            .map_or(Ok(()), |plain| plain.apply(device.as_fd()))
-            .map_err(|error| named(name, error))?;
+        tap::set_offloads(device.as_fd(), 0).map_err(|error| named(name, error))?;
         Ok(device)
     }
 
@@ -53,7 +48,6 @@ impl Device {
         };
         let device = Self {
             file: descriptor.into(),
-            name: String::new(),
             // Whoever has opened it does what is to be done at its end.
             found: None,
             has_headers,
@@ -65,18 +59,22 @@ impl Device {
     fn attach(name: &str, has_headers: bool) -> Result<Self, TapError> {
         let named = |error| named(name, error);
         let descriptor = tap::attach(name, has_headers).map_err(named)?;
-        let found = Settings::of(descriptor.as_fd(), name).map_err(named)?;
+        let found = Settings::of(descriptor.as_fd(), name).ok();
         tap::bring_up(name).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => TapError::Down(name.to_owned()),
             _ => named(error),
         })?;
         Ok(Self {
             file: descriptor.into(),
-            name: name.to_owned(),
-            found: Some(found),
+            found,
             has_headers,
             takes_large: AtomicBool::new(false),
         })
+    }
+
+    /// Has frames with headers as this program reads them, and nothing left to it.
+    pub(super) fn decline_offload(&self) -> io::Result<()> {
+        Settings::OFFLOADED.without_offloads().apply(self.as_fd())
     }
 
     /// Asks the kernel for large segments, and sees whether it takes one: that it takes the setting
@@ -88,12 +86,6 @@ impl Device {
         (&self.file).write_all(&segment::large_for_nobody())?;
         self.takes_large.store(true, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// The longest frame, in bytes.
-    pub(super) fn max_frame(&self) -> Result<usize, TapError> {
-        let mtu = tap::mtu(&self.name).map_err(|error| named(&self.name, error))?;
-        Ok(mtu + Ethernet::LEN)
     }
 
     pub(super) const fn file(&self) -> &File {
@@ -139,7 +131,7 @@ impl Drop for Device {
     }
 }
 
-fn named(name: &str, error: io::Error) -> TapError {
+pub(super) fn named(name: &str, error: io::Error) -> TapError {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EACCES) => TapError::DeviceRights,
         Some(Errno::EPERM) => TapError::Rights(name.to_owned()),

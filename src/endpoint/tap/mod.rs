@@ -28,6 +28,7 @@ use self::device::Device;
 pub use self::receive::FromTap;
 pub use self::send::ToTap;
 use super::Endpoint;
+use crate::sys::tap;
 use crate::wire::ethernet::Ethernet;
 
 /// An open TAP device.
@@ -101,10 +102,10 @@ impl Tap {
                 Err(error) => (Device::open(name)?, Some(error)),
             },
         };
-        let max_frame = device.max_frame()?;
+        let mtu = tap::mtu(name).map_err(|error| device::named(name, error))?;
         Ok(Self {
             device: Arc::new(device),
-            max_frame,
+            max_frame: mtu + Ethernet::LEN,
             is_new,
             refused,
         })
@@ -117,8 +118,9 @@ impl Tap {
     pub fn inherit(descriptor: OwnedFd, offload: Offload) -> Result<Self, OwnedFd> {
         let (device, mtu) = Device::inherit(descriptor)?;
         let refused = match offload {
-            Offload::Auto if device.has_headers() => device.offload().err(),
-            _ => None,
+            _ if !device.has_headers() => None,
+            Offload::Auto => device.offload().err(),
+            Offload::Off => device.decline_offload().err(),
         };
         Ok(Self {
             device: Arc::new(device),

@@ -1,7 +1,7 @@
 //! A TAP device: a network interface whose other end is this process (Linux,
 //! Documentation/networking/tuntap.rst). `endpoint::tap` opens it through this file.
 
-use std::ffi::c_short;
+use std::ffi::{c_int, c_short};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -44,7 +44,7 @@ pub(crate) struct Settings {
     /// The length of the header before each frame, in bytes, if there is one.
     header_len: i32,
     /// What of a frame may be left to the reader, as bits of TUNSETOFFLOAD.
-    offloads: u64,
+    offloads: c_int,
 }
 
 impl Settings {
@@ -69,10 +69,7 @@ impl Settings {
         unsafe { ioctl::tunsetvnethdrsz(tap.as_raw_fd(), &raw const header_len) }?;
         // SAFETY: the same.
         unsafe { ioctl::tunsetvnetle(tap.as_raw_fd(), &raw const little_endian) }?;
-        let offloads = i32::try_from(self.offloads).unwrap_or(0);
-        // SAFETY: the descriptor is open; the argument is a number.
-        unsafe { ioctl::tunsetoffload(tap.as_raw_fd(), offloads) }?;
-        Ok(())
+        set_offloads(tap, self.offloads)
     }
 
     /// Those of the device that is open under this name.
@@ -96,7 +93,7 @@ impl Settings {
         } else {
             0
         };
-        // The kernel sets both of them or none for all who ask for either, but for us.
+        // It does not tell which of the two kinds; QEMU, who leaves a device so, asks for both.
         let segments = if feature(GET_TSO)? {
             TCP_OVER_IPV4 | TCP_OVER_IPV6
         } else {
@@ -110,6 +107,13 @@ impl Settings {
     }
 }
 
+/// Lets this be left to whoever reads frames, as bits of TUNSETOFFLOAD. Takes no rights.
+pub(crate) fn set_offloads(tap: BorrowedFd<'_>, offloads: c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the argument is a number.
+    unsafe { ioctl::tunsetoffload(tap.as_raw_fd(), offloads) }?;
+    Ok(())
+}
+
 /// `struct ethtool_value` of linux/ethtool.h.
 #[repr(C)]
 struct EthtoolValue {
@@ -118,9 +122,9 @@ struct EthtoolValue {
 }
 
 // linux/if_tun.h, TUN_F_*.
-const CHECKSUM: u64 = 0x01;
-const TCP_OVER_IPV4: u64 = 0x02;
-const TCP_OVER_IPV6: u64 = 0x04;
+const CHECKSUM: c_int = 0x01;
+const TCP_OVER_IPV4: c_int = 0x02;
+const TCP_OVER_IPV6: c_int = 0x04;
 // linux/ethtool.h: ETHTOOL_GTXCSUM and ETHTOOL_GTSO.
 const GET_TX_CHECKSUM: u32 = 0x16;
 const GET_TSO: u32 = 0x1e;
