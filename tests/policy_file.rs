@@ -246,26 +246,15 @@ fn a_command_has_the_file_too() {
 }
 
 #[test]
-fn one_alone_changes_the_rules() {
-    let words = [&ARGUMENTS[..], &["--steer", "--control-fd", "1"]].concat();
-    let Outcome { code, stderr, .. } = run(&words);
-    assert_eq!(code, Some(USAGE));
-    assert!(
-        stderr.starts_with("softnet: --steer does not go with --control-fd"),
-        "{stderr}"
-    );
-}
-
-#[test]
-fn no_client_believes_that_audited_rules_hold() {
-    let words = [&ARGUMENTS[..], &["--audit", "--control-fd", "1"]].concat();
-    let Outcome { code, stderr, .. } = run(&words);
-    assert_eq!(code, Some(USAGE));
-    assert!(
-        stderr.starts_with("softnet: --audit does not go with --control-fd"),
-        "{stderr}"
-    );
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+fn who_steers_over_a_descriptor_is_alone_and_what_it_sets_holds() {
+    for flag in ["--steer", "--audit"] {
+        let words = [&ARGUMENTS[..], &[flag, "--control-fd", "1"]].concat();
+        let Outcome { code, stderr, .. } = run(&words);
+        assert_eq!(code, Some(USAGE));
+        let expected = format!("softnet: {flag} does not go with --control-fd");
+        assert!(stderr.starts_with(&expected), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
 }
 
 #[test]

@@ -223,8 +223,9 @@ fn segment(direction: Direction, between: &Conversation, number: u16, len: usize
     }
     let sum = !checksum::sum(&frame[14..34]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    let addresses = checksum::add(checksum::sum(&frame[26..34]), u16::from(TCP));
-    let pseudo_header = checksum::add(addresses, len16(len - 34));
+    // Both addresses are in it, in either order.
+    let (peer, vm) = (between.peer, between.network.vm);
+    let pseudo_header = checksum::pseudo_header(peer, vm, TCP, len16(len - 34));
     let sum = !checksum::add(pseudo_header, checksum::sum(&frame[34..]));
     frame[50..52].copy_from_slice(&sum.to_be_bytes());
     frame

@@ -108,7 +108,8 @@ impl Policy {
         } else {
             Action::Allow
         };
-        let rule = self.decider(&around, from, peer, ports, wanted);
+        let rule = self.strongest(&around, from, peer, ports, wanted);
+        let rule = rule.map(|(_, rule)| (rule, wanted == Action::Allow));
         // No rule is responsible for what isolation, the closed loopback or host-only mode drop.
         let is_a_rules = matches!(
             said,
@@ -119,19 +120,6 @@ impl Policy {
             dropped,
             rule: rule.filter(|_| is_a_rules),
         }
-    }
-
-    /// The rule with the greatest weight that gives this result.
-    fn decider(
-        &self,
-        around: &Surroundings<'_>,
-        from: Direction,
-        peer: &Peer,
-        ports: Option<PortPair>,
-        wanted: Action,
-    ) -> Option<(Rule, bool)> {
-        let (_, rule) = self.strongest(around, from, peer, ports, wanted)?;
-        Some((rule, wanted == Action::Allow))
     }
 
     /// The narrowest rule that allows such packets, with a direction if this policy has rules with
