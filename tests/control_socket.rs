@@ -264,6 +264,42 @@ fn a_directory_that_somebody_else_could_change_is_not_used() {
     });
 }
 
+/// A connection that cannot be taken stays in the queue, and must not keep the main thread awake.
+#[test]
+fn a_softnet_without_descriptors_sleeps_and_takes_the_connection_later() {
+    as_root(|| {
+        let vm = Vm::start(&[]);
+        let pid = vm.softnet.pid();
+        let limit = |files: &str| {
+            let mut prlimit = Command::new("prlimit");
+            prlimit.args([format!("--pid={pid}"), format!("--nofile={files}")]);
+            let prlimit = prlimit.uid(NOBODY).gid(NOBODY);
+            assert!(prlimit.status().unwrap().success());
+        };
+        // Clock ticks in user mode and in the kernel.
+        let ticks = || -> u64 {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let (_, fields) = stat.rsplit_once(')').unwrap();
+            let fields = fields.split_whitespace().skip(11).take(2);
+            fields.map(|field| field.parse::<u64>().unwrap()).sum()
+        };
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let open = open.map(|fd| fd.unwrap().file_name().into_string().unwrap());
+        let highest = open.map(|fd| fd.parse::<u32>().unwrap()).max().unwrap();
+        limit(&format!("{}:", highest + 1));
+        let mut client = BufReader::new(UnixStream::connect(SOCKET).unwrap());
+        client.get_mut().write_all(GET.as_bytes()).unwrap();
+        let before = ticks();
+        std::thread::sleep(Duration::from_secs(1));
+        let spent = ticks() - before;
+        assert!(spent < 20, "{spent} hundredths of a second");
+        limit("100:");
+        let mut line = String::new();
+        client.read_line(&mut line).unwrap();
+        assert!(line.contains("ruleCount"), "{line}");
+    });
+}
+
 const GET: &str = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"softnet.policy.get\"}\n";
 
 #[test]

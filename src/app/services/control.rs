@@ -22,6 +22,7 @@ pub(crate) fn service(
         given,
         socket,
         clients: Vec::new(),
+        is_refused: false,
     })
 }
 
@@ -33,6 +34,9 @@ struct Control {
     socket: Option<(Listener, Rights)>,
     /// Those who have connected, the one that was silent longest first.
     clients: Vec<Channel>,
+    /// Whether the system refused the last connection. It stays in the queue, so the socket stays
+    /// readable: it is tried again when something else wakes the thread.
+    is_refused: bool,
 }
 
 impl Control {
@@ -49,6 +53,7 @@ impl Control {
         let Some((socket, rights)) = &self.socket else {
             return;
         };
+        self.is_refused = false;
         // A turn takes no more than may be connected, so that others get theirs.
         for _ in 0..CLIENTS_MAX {
             let accepted = match socket.accept() {
@@ -56,6 +61,7 @@ impl Control {
                 Ok(None) => return,
                 Err(error) => {
                     debug!("cannot take a connection to the control socket: {error}");
+                    self.is_refused = true;
                     return;
                 }
             };
@@ -104,7 +110,8 @@ impl Control {
 impl Service for Control {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let mut fds = self.in_state(State::Reads);
-        fds.extend(self.socket.iter().map(|(socket, _)| socket.as_fd()));
+        let socket = self.socket.as_ref().filter(|_| !self.is_refused);
+        fds.extend(socket.map(|(socket, _)| socket.as_fd()));
         fds
     }
 
