@@ -83,6 +83,17 @@ fn both_agree_about_connections_as_time_passes_and_policies_change() {
     }
 }
 
+/// More connections than random sequences have.
+#[test]
+fn both_agree_about_a_flood_of_one_server() {
+    let mut outcomes = BTreeMap::new();
+    sequences::flood_a_server(|outcome| *outcomes.entry(outcome).or_insert(0) += 1).unwrap();
+    // 7,680 and, 60 seconds later, the ports that were refused and 64 a second again.
+    println!("{outcomes:?}");
+    assert!(outcomes["forward"] > 7680, "{outcomes:?}");
+    assert!(outcomes["server-limit"] >= 120, "{outcomes:?}");
+}
+
 /// What a fuzzer found worth keeping, or broke something once.
 #[test]
 fn both_agree_about_kept_sequences_of_connections() {
@@ -115,6 +126,8 @@ fn assert_much_was_tried(outcomes: &BTreeMap<(bool, &str), u64>) {
             // It takes more packets than a case has: tests/drops.rs has them.
             DropReason::FlowsFull,
             DropReason::FragmentsFull,
+            // A test of its own has them.
+            DropReason::ServerLimit,
             // The forwarder gives these.
             DropReason::VmBusy,
             DropReason::VmRefused,

@@ -25,16 +25,6 @@ pub(crate) fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> R
                 last = scene.pass(outbound, &frame)?;
             }
             count(outbound, last.err().unwrap_or("forward"));
-        } else if outbound && frame.get(23) == Some(&17) && outcome.is_ok() && choices.sometimes(1)
-        {
-            // Nor are fewer to one server, from a port each.
-            let mut last = outcome;
-            let mut other = frame;
-            for port in 2000..2000 + 7800_u16 {
-                other[34..36].copy_from_slice(&port.to_be_bytes());
-                last = scene.pass(outbound, &other)?;
-            }
-            count(outbound, last.err().unwrap_or("forward"));
         } else if choices.sometimes(6) {
             // Only more than 64 broadcasts are too many.
             let is_broadcast_arp =

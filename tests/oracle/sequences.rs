@@ -32,6 +32,26 @@ pub(crate) fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> R
     Ok(())
 }
 
+/// So many new connections to one server, each from a port of its own, until one is refused, and
+/// again after a while. They are UDP, of which one without an answer takes up a place for long.
+pub(crate) fn flood_a_server(mut count: impl FnMut(&'static str)) -> Result<(), String> {
+    let mut scene = Scene::new(&mut Choices::new(&[]))?;
+    scene.lease_for_ever()?;
+    scene.set_policy(&["out 0.0.0.0/0"], &["in 0.0.0.0/0"]);
+    for _ in 0..2 {
+        for port in 2000..2000 + 7800_u16 {
+            let ports = [port, 443].map(u16::to_be_bytes).concat();
+            let datagram = [&ports[..], &[0, 20], &[0; 14]].concat();
+            let packet = ipv4(17, scene.address, PEERS[0], &datagram);
+            let frame = [&[GATEWAY, VM].concat()[..], &[8, 0], &packet].concat();
+            let outcome = scene.pass(true, &frame)?;
+            count(outcome.err().unwrap_or("forward"));
+        }
+        scene.wait(60);
+    }
+    Ok(())
+}
+
 /// Of one of a few connections, or an ICMP error about one.
 fn packet(choices: &mut Choices<'_>, scene: &Scene, outbound: bool) -> Vec<u8> {
     let (protocol, own, peer_port) = choices.pick(&CONNECTIONS);
