@@ -195,6 +195,10 @@ class Network:
         counters = self._counters_of(tap)
         return counters["rx"]["bytes"], counters["tx"]["bytes"]
 
+    def frames_from(self, tap):
+        """How many frames the kernel has got from a TAP device: one for each write."""
+        return self._counters_of(tap)["rx"]["packets"]
+
     def frames_of_peer(self):
         """How many frames the other VM has sent."""
         return self._counters_of(PEER_PORT)["rx"]["packets"]
