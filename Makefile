@@ -83,7 +83,8 @@ miri: ## wire, filter and batch under Miri; needs: rustup +nightly component add
 	CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/miri" cargo +nightly miri test --locked --lib -- wire:: filter:: batch::
 
 .PHONY: fuzz
-fuzz: setup-rust ## Fuzzes the filter, 60 s a target; needs: cargo install cargo-fuzz
+fuzz: setup-rust ## Fuzzes large segments at TAPs (root) and the filter, 60 s a target; needs: cargo install cargo-fuzz
+	OFFLOAD_FUZZ_SECONDS=$(or $(SECONDS_EACH),60) cargo test --locked --test offload fuzz::
 	bash tests/fuzz/run.sh $(or $(SECONDS_EACH),60)
 
 .PHONY: oracle

@@ -1,51 +1,15 @@
 //! Merging and splitting against a model that shares no code with them: see model.rs.
 
 mod model;
+mod senders;
 
 use proptest::prelude::*;
 
-use self::model::{ACK, Damage, PSH, Senders, Sent, comparable, cut};
+use self::model::cut;
+use self::senders::{ACK, Damage, PSH, Senders, Sent, comparable, segment};
 use super::{Carry, Run, spread};
 use crate::batch::{Batch, FRAMES_MAX, LARGE};
 use crate::wire::virtio::{SegmentLen, VirtioHeader};
-
-fn segment() -> impl Strategy<Value = Sent> {
-    let len = prop_oneof![
-        12 => Just(1448_usize),
-        2 => Just(300),
-        1 => Just(0),
-        2 => 1_usize..1449,
-    ];
-    let flags = prop_oneof![
-        30 => Just(ACK),
-        4 => Just(ACK | PSH),
-        // With FIN, SYN, RST, URG, ECE, CWR.
-        1 => 0_u8..=255,
-    ];
-    let damage = prop_oneof![
-        20 => Just(Damage::None),
-        1 => Just(Damage::IpChecksum),
-        1 => Just(Damage::TcpChecksum),
-        1 => Just(Damage::Data),
-    ];
-    let rarely = |most: u32| prop_oneof![40 => Just(0), 1 => 1..=most];
-    let flow = prop_oneof![6 => Just(0_usize), 1 => Just(1), 1 => Just(2)];
-    let shape = (flow, len, flags, rarely(3000));
-    let details = (rarely(3), rarely(2), rarely(2), damage, rarely(4));
-    (shape, details).prop_map(
-        |((flow, len, flags, skips), (id, stamp, window, damage, trailer))| Sent {
-            flow,
-            len,
-            flags,
-            skips,
-            skips_id: u16::try_from(id).unwrap(),
-            stamp,
-            window: 500 + u16::try_from(window).unwrap(),
-            damage,
-            trailer: trailer as usize,
-        },
-    )
-}
 
 /// What is written for these frames.
 fn write(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
