@@ -7,13 +7,14 @@
     perf/check.py --self-check     slow the filter on purpose, and see that the gate refuses it
 
 It judges what does not depend on how busy the machine is: instructions counted by Valgrind,
-allocations, wake-ups, memory, and CPU time as a ratio to the bare loop in the same rounds. Frames
+allocations, writes, wake-ups, memory, and CPU time as a ratio to the bare loop in the same rounds. Frames
 a second are never judged. docs/performance.md tells the rest.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ LIMITS = ROOT / "perf/baseline/limits.txt"
 INSTRUCTIONS_NOISE = 0.03
 # Another compiler than those in the baseline may choose otherwise.
 COMPILER_NOISE = 0.15
+# Of a full batch of frames of 1514 bytes, which is more than a large segment holds.
+WRITES = 2
 # What the self-check makes a frame dearer by, in iterations of a busy loop of four instructions: 80
 # instructions where these are counted, and where time is, some 200 ns, a third of a frame.
 SLOW_INSTRUCTIONS, SLOW_TIME = 20, 1000
@@ -47,6 +50,7 @@ def main():
         return self_check(options.rounds)
     refusals = judge_instructions(count_instructions())
     refusals += judge_allocations()
+    refusals += judge_writes("Auto")
     refusals += judge_figures(options.rounds)
     for refusal in refusals:
         print(f"REFUSED: {refusal}")
@@ -55,15 +59,17 @@ def main():
 
 
 def self_check(rounds):
-    """Whether a filter that is slower by a known amount is refused, and by both ways of measuring."""
+    """Whether a filter that is slower by a known amount is refused, and by both ways of measuring;
+    and whether a TAP is that gets each frame by itself."""
     instructions = judge_instructions(count_instructions(slow=SLOW_INSTRUCTIONS))
     figures = judge_figures(rounds, slow=SLOW_TIME)
+    writes = judge_writes("Off") if os.geteuid() == 0 else ["writes: not counted without root"]
     by_time = [refusal for refusal in figures if "cpu_ns_per_frame" in refusal]
-    for refusal in instructions + figures:
+    for refusal in instructions + writes + figures:
         print(f"refused, as it should be: {refusal}")
-    if instructions and by_time:
+    if instructions and writes and by_time:
         return 0
-    print("BAD: the gate let a slower filter pass")
+    print("BAD: the gate let a slower filter pass, or a write for each frame")
     return 1
 
 
@@ -120,6 +126,19 @@ def judge_allocations():
         return ["tests/no_alloc.rs fails"]
     print("no allocations once frames flow")
     return []
+
+
+def judge_writes(offload):
+    """tests/offload.rs counts by the kernel how many writes a TAP gets for a batch of one connection."""
+    if os.geteuid() != 0:
+        print("note: writes at a TAP are not counted without root")
+        return []
+    test = ["a_batch_of_one_connection_takes_two_writes", "--exact", "--nocapture"]
+    done = cargo("test", "--release", "--test", "offload", "--", *test, stdout=subprocess.PIPE, text=True)
+    [writes] = map(int, re.findall(rf"^offload {offload}: (\d+) writes$", done.stdout, re.MULTILINE))
+    print(f"{writes} writes of a batch of one connection")
+    limit = f"{WRITES} at most"
+    return [f"{writes} writes of a batch of one connection at a TAP, {limit}"] if writes > WRITES else []
 
 
 def judge_figures(rounds, slow=0):
