@@ -31,13 +31,14 @@ class Bench:
     def softnet(self, *options, control=None):
         """softnet between the VM and the network, for a `with` statement; with a client of its
         control channel, if one is given."""
-        return self._forwarder(paths.SOFTNET, *options, control=control)
+        return self.forwarder(paths.SOFTNET, *options, control=control)
 
     def unfiltered(self):
         """A forwarder that lets everything through, for a `with` statement."""
-        return self._forwarder(paths.UNFILTERED)
+        return self.forwarder(paths.UNFILTERED)
 
-    def _forwarder(self, program, *options, control=None):
+    def forwarder(self, program, *options, control=None):
+        """A program of softnet's command line in its place, likewise."""
         # What one forwarder left unread would be the next one's first frames.
         self._drain()
         return Forwarder(
