@@ -110,7 +110,7 @@ perf: setup-rust ## This tree against the merge base, in the same rounds (5 min)
 	bash perf/ab.sh
 
 .PHONY: perf-check
-perf-check: setup-perf ## The gate: instructions, allocations, wakes, memory, CPU ratio (3 min)
+perf-check: setup-perf ## The gate: instructions, allocations, writes, wakes, memory, CPU ratio (3 min)
 	python3 -B perf/check.py
 	python3 -B perf/check.py --self-check
 
