@@ -80,7 +80,7 @@ def build():
 def cargo(*arguments, **options):
     environment = {**os.environ, **options.pop("environment", {})}
     command = ["cargo", arguments[0], "--locked", *arguments[1:]]
-    return subprocess.run(command, cwd=ROOT, check=True, env=environment, **options)
+    return subprocess.run(command, cwd=ROOT, env=environment, **{"check": True, **options})
 
 
 def rustc():
@@ -134,11 +134,15 @@ def judge_writes(offload):
         print("note: writes at a TAP are not counted without root")
         return []
     test = ["a_batch_of_one_connection_takes_two_writes", "--exact", "--nocapture"]
-    done = cargo("test", "--release", "--test", "offload", "--", *test, stdout=subprocess.PIPE, text=True)
-    [writes] = map(int, re.findall(rf"^offload {offload}: (\d+) writes$", done.stdout, re.MULTILINE))
+    # The test fails by itself where there are more; what it has counted until then is what is judged here.
+    done = cargo("test", "--release", "--test", "offload", "--", *test, check=False, stdout=subprocess.PIPE, text=True)
+    counted = re.search(rf"^offload {offload}: (\d+) writes$", done.stdout, re.MULTILINE)
+    if not counted:
+        print(done.stdout)
+        return ["tests/offload.rs does not count writes"]
+    writes = int(counted[1])
     print(f"{writes} writes of a batch of one connection")
-    limit = f"{WRITES} at most"
-    return [f"{writes} writes of a batch of one connection at a TAP, {limit}"] if writes > WRITES else []
+    return [f"{writes} writes of a batch of one connection at a TAP, {WRITES} at most"] if writes > WRITES else []
 
 
 def judge_figures(rounds, slow=0):
