@@ -28,7 +28,7 @@ fn what_comes_through_two_taps_is_what_was_sent() {
     for there in [Offload::Off, Offload::Auto] {
         as_root(move || {
             let bridged = Bridged::new(Offload::Auto, there);
-            // It would drop what has a wrong checksum.
+            // Where the bridge has the firewall judge packets, that drops those with a wrong checksum.
             let judges = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
             if judges.exists() {
                 fs::write(judges, "0").unwrap();

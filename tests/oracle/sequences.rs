@@ -32,8 +32,8 @@ pub(crate) fn play(bytes: &[u8], mut count: impl FnMut(bool, &'static str)) -> R
     Ok(())
 }
 
-/// So many new connections to one server, each from a port of its own, until one is refused, and
-/// again after a while. They are UDP, of which one without an answer takes up a place for long.
+/// Twice, a minute apart, more new connections to one server than the VM may have there: UDP that nobody
+/// answers, each from a port of its own.
 pub(crate) fn flood_a_server(mut count: impl FnMut(&'static str)) -> Result<(), String> {
     let mut scene = Scene::new(&mut Choices::new(&[]))?;
     scene.lease_for_ever()?;
